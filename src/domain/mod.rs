@@ -1,0 +1,8 @@
+//! What should be, what is, and what to do about it. No async, no clock, no input or output.
+
+pub mod azure;
+pub mod class;
+
+pub mod gitlab;
+pub mod ids;
+pub mod kubernetes;

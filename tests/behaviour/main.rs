@@ -1,0 +1,1 @@
+//! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
