@@ -6,3 +6,6 @@ pub mod class;
 pub mod gitlab;
 pub mod ids;
 pub mod kubernetes;
+pub mod marker;
+pub mod names;
+pub mod spec;
