@@ -1,0 +1,26 @@
+//! Keeps a unit's conditions, written only when they change. Losing them loses history, never correctness.
+
+use super::{Clients, Failure};
+use crate::{
+    adapters::kubernetes::Force,
+    domain::{
+        names, records,
+        render::Context,
+        status::Status,
+    },
+};
+
+/// Writes `next` unless it says what `before` said.
+pub(super) async fn save(
+    clients: &Clients,
+    context: &Context<'_>,
+    before: Option<&Status>,
+    next: &Status,
+) -> Result<bool, Failure> {
+    if before == Some(next) {
+        return Ok(false);
+    }
+    let object = records::status(context, next);
+    clients.kubernetes().await?.apply(&object, names::FIELD_MANAGER, Force::Yes, false).await?;
+    Ok(true)
+}
