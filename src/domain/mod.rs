@@ -8,4 +8,5 @@ pub mod ids;
 pub mod kubernetes;
 pub mod marker;
 pub mod names;
+pub mod render;
 pub mod spec;
