@@ -8,6 +8,7 @@ pub mod ids;
 pub mod kubernetes;
 pub mod marker;
 pub mod names;
+pub mod render;
 pub mod spec;
 pub mod claim;
 pub mod ledger;

@@ -24,6 +24,10 @@ pub const LABEL_KEY: &str = "forerunner.dev/key";
 pub const ANNOTATION_APPLIED: &str = "forerunner.dev/applied";
 /// Digest of the settings that a running manager cannot reload.
 pub const ANNOTATION_RESTART: &str = "forerunner.dev/restart";
+/// On job pods: id of the GitLab runner entity whose entry took the job.
+pub const LABEL_RUNNER: &str = "forerunner.dev/runner";
+/// On namespaces whose pods may read managers' metrics; an administrator's to set.
+pub const LABEL_METRICS: &str = "forerunner.dev/metrics";
 /// When a round first saw the credential and all roles.
 pub const ANNOTATION_SETTLING_SINCE: &str = "forerunner.dev/settling-since";
 /// Which existing identity a job account asks for (an ARM id).
@@ -84,6 +88,11 @@ pub fn status_map(unit: &super::ids::Unit) -> String {
         &format!("status-{}", unit.to_string().replace(['/', '_', '.'], "-").to_ascii_lowercase()),
         63,
     )
+}
+
+/// ResourceQuota, LimitRange and NetworkPolicy of a job namespace; one each a trust domain.
+pub fn job_bounds(spec: &RunnerSpec) -> String {
+    fit(&format!("jobs-{}", domain_key(&spec.key, spec.isolation)), 63)
 }
 
 /// The ConfigMap with the creations and permits of the last 24 hours.

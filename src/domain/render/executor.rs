@@ -1,0 +1,325 @@
+//! The executor's table of a `[[runners]]` entry: what a job pod is (runner-on-kubernetes.md §3, runner-observed.md §5).
+
+use super::{
+    Context,
+    metadata::{Texts, has_identity, texts},
+};
+use crate::domain::{
+    ids::RunnerId,
+    names,
+    spec::{Pods, RunnerSpec},
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Matches no image: an empty list would allow every service.
+const NO_SERVICES: &str = "services-are-off.invalid/none";
+/// A home that any user may write.
+const JOB_HOME: &str = "/home/job";
+const JOB_USER: u32 = 1000;
+/// What builders without privileges need to write other users' files; all within Pod Security `baseline`.
+const BUILDER_CAPABILITIES: [&str; 8] =
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"];
+
+/// Field names are the file's keys. Every `*_overwrite_allowed` is written out empty: a value is an unanchored pattern.
+#[derive(Serialize)]
+pub(super) struct Kubernetes<'a> {
+    namespace: String,
+    namespace_overwrite_allowed: &'static str,
+    service_account_overwrite_allowed: &'static str,
+    pod_labels_overwrite_allowed: &'static str,
+    pod_annotations_overwrite_allowed: &'static str,
+    node_selector_overwrite_allowed: &'static str,
+    node_tolerations_overwrite_allowed: &'static str,
+    bearer_token_overwrite_allowed: bool,
+    service_account: String,
+    automount_service_account_token: bool,
+    image: &'a str,
+    #[serde(skip_serializing_if = "is_empty")]
+    allowed_images: Vec<&'a str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    allowed_services: Vec<&'a str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pull_policy: Vec<&'a str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    allowed_pull_policies: Vec<&'a str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    image_pull_secrets: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    helper_image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    helper_image_autoset_arch_and_os: Option<bool>,
+    privileged: bool,
+    allow_privilege_escalation: bool,
+    #[serde(skip_serializing_if = "is_empty")]
+    cap_drop: Vec<&'static str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    cap_add: Vec<&'static str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    allowed_users: Vec<String>,
+    #[serde(skip_serializing_if = "is_empty")]
+    allowed_groups: Vec<String>,
+    #[serde(flatten)]
+    resources: BTreeMap<&'static str, &'a str>,
+    poll_interval: u32,
+    poll_timeout: u32,
+    resource_availability_check_max_attempts: u32,
+    retry_limit: u32,
+    retry_backoff_max: u32,
+    pod_termination_grace_period_seconds: u32,
+    cleanup_grace_period_seconds: u32,
+    cleanup_resources_timeout: &'static str,
+    print_pod_warning_events: bool,
+    pod_disruption_budget: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority_class_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_class_name: Option<&'a str>,
+    retry_limits: BTreeMap<&'static str, u32>,
+    node_selector: Texts,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    node_tolerations: &'a Texts,
+    pod_labels: Texts,
+    pod_annotations: Texts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_security_context: Option<PodSecurityContext>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volumes: Option<Volumes>,
+}
+
+#[derive(Serialize)]
+struct PodSecurityContext {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as_non_root: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as_user: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as_group: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fs_group: Option<u32>,
+    seccomp_profile: SeccompProfile,
+}
+
+#[derive(Serialize)]
+struct SeccompProfile {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Volumes {
+    empty_dir: [EmptyDir; 1],
+}
+
+#[derive(Serialize)]
+struct EmptyDir {
+    name: &'static str,
+    mount_path: &'static str,
+    size_limit: &'static str,
+}
+
+pub(super) fn kubernetes<'a>(
+    spec: &'a RunnerSpec,
+    ctx: &Context<'_>,
+    runner: RunnerId,
+) -> Kubernetes<'a> {
+    let settings = &spec.kubernetes;
+    let helper_image = helper_image(spec, ctx);
+    let pinned_user = match spec.pods {
+        Pods::Hardened => vec![JOB_USER.to_string()],
+        Pods::Standard | Pods::ImageBuild | Pods::Privileged => Vec::new(),
+    };
+    let (cap_drop, cap_add) = capabilities(spec.pods);
+    Kubernetes {
+        namespace: names::job_namespace(&ctx.fleet.name, spec),
+        namespace_overwrite_allowed: "",
+        service_account_overwrite_allowed: "",
+        pod_labels_overwrite_allowed: "",
+        pod_annotations_overwrite_allowed: "",
+        node_selector_overwrite_allowed: "",
+        node_tolerations_overwrite_allowed: "",
+        bearer_token_overwrite_allowed: false,
+        service_account: names::job_account(spec),
+        automount_service_account_token: settings.kubernetes_api,
+        image: &settings.image,
+        allowed_images: strs(&settings.allowed_images),
+        allowed_services: if settings.services {
+            strs(&settings.allowed_services)
+        } else {
+            vec![NO_SERVICES]
+        },
+        pull_policy: strs(&settings.pull_policy),
+        allowed_pull_policies: strs(&settings.pull_policy),
+        image_pull_secrets: strs(&settings.pull_secrets),
+        helper_image_autoset_arch_and_os: helper_image.is_none().then_some(true),
+        helper_image,
+        privileged: spec.pods == Pods::Privileged,
+        allow_privilege_escalation: matches!(spec.pods, Pods::ImageBuild | Pods::Privileged),
+        cap_drop,
+        cap_add,
+        allowed_users: pinned_user.clone(),
+        allowed_groups: pinned_user,
+        resources: resources(spec),
+        poll_interval: 3,
+        poll_timeout: settings.poll_timeout,
+        resource_availability_check_max_attempts: 5,
+        retry_limit: 5,
+        retry_backoff_max: 2000,
+        pod_termination_grace_period_seconds: 30,
+        cleanup_grace_period_seconds: 10,
+        cleanup_resources_timeout: "5m",
+        print_pod_warning_events: true,
+        pod_disruption_budget: settings.pod_disruption_budget,
+        priority_class_name: settings.priority_class.as_deref(),
+        runtime_class_name: settings.runtime_class.as_deref(),
+        retry_limits: BTreeMap::from([
+            ("exceeded quota", 20),
+            ("TLS handshake timeout", 10),
+            ("connection refused", 10),
+        ]),
+        node_selector: node_selector(spec),
+        node_tolerations: &settings.tolerations,
+        pod_labels: pod_labels(spec, ctx, runner),
+        pod_annotations: pod_annotations(spec),
+        pod_security_context: pod_security_context(spec.pods),
+        volumes: (spec.pods == Pods::Hardened).then_some(Volumes {
+            empty_dir: [EmptyDir { name: "job-home", mount_path: JOB_HOME, size_limit: "1Gi" }],
+        }),
+    }
+}
+
+/// `CI_DEBUG_TRACE` prints every secret variable of a job: off where a job has an identity.
+pub(super) fn hides_traces(spec: &RunnerSpec) -> bool {
+    has_identity(spec)
+}
+
+/// `NAME=value`, placed before the job's own variables: defaults, not controls. The profile's win over ours.
+pub(super) fn job_environment(spec: &RunnerSpec, ctx: &Context<'_>) -> Vec<String> {
+    let mut variables = proxy(ctx, &[]).unwrap_or_default();
+    if has_identity(spec) {
+        // Terraform's azurerm: sign in with what the workload-identity webhook puts in, never with a CLI's login.
+        let terraform = [("ARM_USE_AKS_WORKLOAD_IDENTITY", "true"), ("ARM_USE_CLI", "false")];
+        variables.extend(texts(terraform));
+    }
+    match spec.pods {
+        Pods::Hardened => variables.extend(texts([("HOME", JOB_HOME)])),
+        // Builders that neither mount nor nest user namespaces.
+        Pods::ImageBuild => {
+            variables.extend(texts([("BUILDAH_ISOLATION", "chroot"), ("STORAGE_DRIVER", "vfs")]))
+        }
+        Pods::Standard | Pods::Privileged => {}
+    }
+    variables.extend(spec.kubernetes.environment.clone());
+    variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// The proxy in both spellings that tools look for; never for the cluster itself. None without a proxy.
+pub(super) fn proxy(ctx: &Context<'_>, direct: &[&str]) -> Option<Texts> {
+    let proxy = ctx.fleet.cluster.proxy.as_ref()?;
+    let own = ["localhost", "127.0.0.1", ".svc", ".cluster.local"];
+    let ranges = ctx.fleet.cluster.network.cluster_ranges.iter();
+    let none: Vec<&str> = direct
+        .iter()
+        .copied()
+        .chain(own)
+        .chain(ranges.map(String::as_str))
+        .chain(proxy.no.iter().map(String::as_str))
+        .collect();
+    let none = none.join(",");
+    Some(texts([
+        ("HTTPS_PROXY", &proxy.https),
+        ("https_proxy", &proxy.https),
+        ("NO_PROXY", &none),
+        ("no_proxy", &none),
+    ]))
+}
+
+/// From the mirror, in step with the manager. The version stands in full: a job could choose the value of a variable.
+fn helper_image(spec: &RunnerSpec, ctx: &Context<'_>) -> Option<String> {
+    let images = &ctx.fleet.cluster.images;
+    let registry = images.registry.as_ref()?;
+    let arm = node_selector(spec).get("kubernetes.io/arch").is_some_and(|arch| arch == "arm64");
+    let arch = if arm { "arm64" } else { "x86_64" };
+    let path = "gitlab-org/gitlab-runner/gitlab-runner-helper";
+    Some(format!("{registry}/{path}:{arch}-v{}", images.runner))
+}
+
+/// Dropped and added. Nothing for `standard`: the runner itself drops `NET_RAW`.
+fn capabilities(pods: Pods) -> (Vec<&'static str>, Vec<&'static str>) {
+    match pods {
+        Pods::Hardened => (vec!["ALL"], Vec::new()),
+        Pods::ImageBuild => (vec!["ALL"], BUILDER_CAPABILITIES.to_vec()),
+        Pods::Standard | Pods::Privileged => (Vec::new(), Vec::new()),
+    }
+}
+
+/// A builder's system calls differ from one tool to the next: no profile of ours there, the node's default holds.
+fn pod_security_context(pods: Pods) -> Option<PodSecurityContext> {
+    let user = match pods {
+        Pods::Hardened => Some(JOB_USER),
+        Pods::Standard => None,
+        Pods::ImageBuild | Pods::Privileged => return None,
+    };
+    Some(PodSecurityContext {
+        run_as_non_root: user.map(|_| true),
+        run_as_user: user,
+        run_as_group: user,
+        fs_group: user,
+        seccomp_profile: SeccompProfile { kind: "RuntimeDefault" },
+    })
+}
+
+fn resources(spec: &RunnerSpec) -> BTreeMap<&'static str, &str> {
+    let kubernetes = &spec.kubernetes;
+    let amounts = [
+        (&kubernetes.cpu, ["cpu_request", "cpu_limit"]),
+        (&kubernetes.memory, ["memory_request", "memory_limit"]),
+        (&kubernetes.ephemeral_storage, ["ephemeral_storage_request", "ephemeral_storage_limit"]),
+        (&kubernetes.helper_cpu, ["helper_cpu_request", "helper_cpu_limit"]),
+        (&kubernetes.helper_memory, ["helper_memory_request", "helper_memory_limit"]),
+        (&kubernetes.service_cpu, ["service_cpu_request", "service_cpu_limit"]),
+        (&kubernetes.service_memory, ["service_memory_request", "service_memory_limit"]),
+    ];
+    let pairs = amounts.into_iter().flat_map(|(amount, [request, limit])| {
+        [(request, amount.request.as_deref()), (limit, amount.limit.as_deref())]
+    });
+    pairs.filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+fn node_selector(spec: &RunnerSpec) -> Texts {
+    let mut labels = texts([("kubernetes.io/os", "linux")]);
+    labels.extend(spec.kubernetes.node_selector.clone());
+    labels
+}
+
+/// Constants alone: a value with a variable in it would be the job's to choose. The workload-identity webhook looks at
+/// the pod's label, not at the account's.
+fn pod_labels(spec: &RunnerSpec, ctx: &Context<'_>, runner: RunnerId) -> Texts {
+    let mut labels = super::metadata::runner_labels(spec, ctx);
+    labels.insert(names::LABEL_RUNNER.to_owned(), runner.to_string());
+    if has_identity(spec) {
+        labels.extend(texts([("azure.workload.identity/use", "true")]));
+    }
+    labels
+}
+
+/// A container that needs no Azure token gets none; a service's name is the job's to choose, so it cannot be listed.
+fn pod_annotations(spec: &RunnerSpec) -> Texts {
+    let mut annotations = texts([
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
+        ("karpenter.sh/do-not-disrupt", "true"),
+    ]);
+    if has_identity(spec) {
+        annotations
+            .extend(texts([("azure.workload.identity/skip-containers", "init-permissions")]));
+    }
+    annotations
+}
+
+fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+fn is_empty<T>(list: &[T]) -> bool {
+    list.is_empty()
+}
