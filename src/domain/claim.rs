@@ -20,11 +20,17 @@ pub enum Claim {
 /// Whether a listed entity is worth reading whole: it bears a marker of this fleet for this key, or our Secret knows it.
 pub fn concerns(listed: &Listed, fleet: &FleetName, key: &RunnerKey, known: &[RunnerId]) -> bool {
     let marked = Marker::find(&listed.description);
-    known.contains(&listed.id) || marked.is_some_and(|marker| marker.fleet == *fleet && marker.key == *key)
+    known.contains(&listed.id)
+        || marked.is_some_and(|marker| marker.fleet == *fleet && marker.key == *key)
 }
 
 /// Judges an entity read whole. `None`: it bears no marker of this fleet for this key.
-pub fn judge(entity: &Entity, fleet: &FleetName, key: &RunnerKey, installation: &InstallationId) -> Option<Claim> {
+pub fn judge(
+    entity: &Entity,
+    fleet: &FleetName,
+    key: &RunnerKey,
+    installation: &InstallationId,
+) -> Option<Claim> {
     let marker = Marker::find(&entity.description)?;
     if marker.fleet != *fleet || marker.key != *key {
         return None;
@@ -80,8 +86,16 @@ pub(crate) mod tests {
         let cases = [
             ("tf [forerunner:nonprod:uid-1:g42-tf:1]", group, Some(Claim::Ours { generation: 1 })),
             ("tf [forerunner:nonprod:uid-2:g42-tf:1]", group, Some(Claim::OtherInstallation)),
-            ("tf [forerunner:nonprod:uid-1:g42-tf:1]", TargetId::Group(GroupId(7)), Some(Claim::LookAlike)),
-            ("tf [forerunner:nonprod:uid-1:g42-tf:1]", TargetId::Project(ProjectId(42)), Some(Claim::LookAlike)),
+            (
+                "tf [forerunner:nonprod:uid-1:g42-tf:1]",
+                TargetId::Group(GroupId(7)),
+                Some(Claim::LookAlike),
+            ),
+            (
+                "tf [forerunner:nonprod:uid-1:g42-tf:1]",
+                TargetId::Project(ProjectId(42)),
+                Some(Claim::LookAlike),
+            ),
             ("tf [forerunner:nonprod:uid-1:g42-tf:1]", TargetId::Instance, Some(Claim::LookAlike)),
             ("tf [forerunner:other:uid-1:g42-tf:1]", group, None),
             ("tf [forerunner:nonprod:uid-1:g43-tf:1]", group, None),

@@ -68,8 +68,16 @@ mod tests {
         let unit: Unit = "runner/g42-tf".parse().unwrap();
         let book = Book::default().with(&unit, 1, start);
         let later = |minutes| start + SignedDuration::from_mins(minutes);
-        assert!(book.has(&unit, 1, later(59)) && !book.has(&unit, 2, later(59)) && !book.has(&unit, 1, later(60)));
-        assert!(!book.has_room(1, later(59)) && book.has_room(1, later(60)) && book.has_room(2, later(1)));
+        assert!(
+            book.has(&unit, 1, later(59))
+                && !book.has(&unit, 2, later(59))
+                && !book.has(&unit, 1, later(60))
+        );
+        assert!(
+            !book.has_room(1, later(59))
+                && book.has_room(1, later(60))
+                && book.has_room(2, later(1))
+        );
         let other: Unit = "runner/g43-tf".parse().unwrap();
         assert_eq!(book.with(&other, 1, later(60 * 24)).creations.len(), 1);
     }

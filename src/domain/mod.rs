@@ -3,17 +3,17 @@
 pub mod azure;
 pub mod class;
 
+pub mod claim;
 pub mod gitlab;
 pub mod ids;
 pub mod kubernetes;
+pub mod ledger;
 pub mod marker;
 pub mod names;
-pub mod render;
-pub mod spec;
-pub mod claim;
-pub mod ledger;
 pub mod observed;
 pub mod plan;
 pub mod records;
+pub mod render;
+pub mod spec;
 pub mod status;
 pub mod step;

@@ -55,7 +55,10 @@ pub enum IdentityObserved {
         credentials: Vec<FederatedCredential>,
         assignments: Vec<RoleAssignment>,
     },
-    Existing { issuer: String, candidates: Vec<Candidate> },
+    Existing {
+        issuer: String,
+        candidates: Vec<Candidate>,
+    },
 }
 
 /// One of the existing identities that a profile lists.
@@ -75,7 +78,10 @@ pub enum SecretObserved {
     Absent,
     /// Somebody else's object under our name.
     Foreign,
-    Present { object: Object, entries: Vec<EntryObserved> },
+    Present {
+        object: Object,
+        entries: Vec<EntryObserved>,
+    },
 }
 
 /// One `[[runners]]` entry of the Secret's `config.toml`.

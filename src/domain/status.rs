@@ -108,7 +108,9 @@ impl Status {
         self.conditions = findings
             .iter()
             .map(|finding| {
-                let same = before.iter().find(|old| old.kind == finding.kind && old.status == finding.status);
+                let same = before
+                    .iter()
+                    .find(|old| old.kind == finding.kind && old.status == finding.status);
                 Condition {
                     kind: finding.kind,
                     status: finding.status,
@@ -130,16 +132,20 @@ impl Status {
 
     /// Parked, or parked again at a doubled interval: 10 min at first, 6 h at most.
     pub fn park(mut self, reason: &str, fleet: &str, now: Timestamp) -> Self {
-        let (since, tries) = self.parked.as_ref().map_or((now, 0), |before| (before.since, before.tries + 1));
+        let (since, tries) =
+            self.parked.as_ref().map_or((now, 0), |before| (before.since, before.tries + 1));
         let wait = PARKED_FIRST.saturating_mul(1 << tries.min(6)).min(PARKED_LONGEST);
         let next = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
-        self.parked = Some(Parked { reason: reason.to_owned(), since, tries, next, fleet: fleet.to_owned() });
+        self.parked =
+            Some(Parked { reason: reason.to_owned(), since, tries, next, fleet: fleet.to_owned() });
         let finding = [
             Finding::fails(ConditionKind::Ready, "Parked", reason),
             Finding::holds(ConditionKind::Parked, "Parked", reason),
         ];
         let mut kept: Vec<Condition> = self.conditions.clone();
-        kept.retain(|condition| !matches!(condition.kind, ConditionKind::Ready | ConditionKind::Parked));
+        kept.retain(|condition| {
+            !matches!(condition.kind, ConditionKind::Ready | ConditionKind::Parked)
+        });
         let mut parked = self.with(&finding, now);
         parked.conditions.extend(kept);
         parked.conditions.sort_by_key(|condition| condition.kind);

@@ -28,13 +28,27 @@ pub enum Given<T> {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Write down that a runner entity is about to be made, at the version the ledger was read at.
-    BookCreation { unit: Unit, generation: u32, at: Timestamp, per_hour: u32, book: Book, version: Option<String> },
+    BookCreation {
+        unit: Unit,
+        generation: u32,
+        at: Timestamp,
+        per_hour: u32,
+        book: Book,
+        version: Option<String>,
+    },
     /// Try the Secret's write without doing it: a token must not be made that nobody can keep.
-    RehearseSecret { object: Object },
+    RehearseSecret {
+        object: Object,
+    },
     /// Create the runner in GitLab, paused; its token goes to the step that keeps it.
-    CreateRunner { target: TargetId, settings: EntitySettings },
+    CreateRunner {
+        target: TargetId,
+        settings: EntitySettings,
+    },
     /// Replace a token nobody kept: the runner exists, its Secret does not.
-    ReplaceToken { runner: RunnerId },
+    ReplaceToken {
+        runner: RunnerId,
+    },
     /// Put the token of `from` into the manager's Secret and ask GitLab whether it is good.
     KeepToken {
         from: StepId,
@@ -46,25 +60,58 @@ pub enum Step {
         verifier: String,
     },
     /// Bring the Secret's settings up to date around the tokens it has.
-    RewriteSecret { secret: ObjectName, entries: Vec<(RunnerId, SecretString)>, version: String },
+    RewriteSecret {
+        secret: ObjectName,
+        entries: Vec<(RunnerId, SecretString)>,
+        version: String,
+    },
     /// Change an entity's settings, marker included; opening and pausing are among them.
-    UpdateRunner { runner: RunnerId, settings: EntitySettings, why: &'static str },
+    UpdateRunner {
+        runner: RunnerId,
+        settings: EntitySettings,
+        why: &'static str,
+    },
     /// Remove an entity that another one of ours stands for and that nobody has polled with.
-    DeleteTwin { runner: RunnerId },
+    DeleteTwin {
+        runner: RunnerId,
+    },
 
-    CreateIdentity { id: ResourceId, location: String, tags: BTreeMap<String, String> },
+    CreateIdentity {
+        id: ResourceId,
+        location: String,
+        tags: BTreeMap<String, String>,
+    },
     /// Replace the identity's tags.
-    TagIdentity { id: ResourceId, tags: BTreeMap<String, String> },
+    TagIdentity {
+        id: ResourceId,
+        tags: BTreeMap<String, String>,
+    },
     /// Let one Kubernetes service account sign in as the identity.
-    TrustServiceAccount { identity: ResourceId, credential: FederatedCredential },
-    AssignRole { grant: Grant, principal: Given<Uuid>, description: String },
+    TrustServiceAccount {
+        identity: ResourceId,
+        credential: FederatedCredential,
+    },
+    AssignRole {
+        grant: Grant,
+        principal: Given<Uuid>,
+        description: String,
+    },
 
     /// Server-side apply. `client`: whose client and tenant id the job account's annotations get.
-    Apply { object: Object, client: Option<StepId> },
+    Apply {
+        object: Object,
+        client: Option<StepId>,
+    },
     /// Write down on the Deployment when a round first saw the credential and all roles.
-    MarkSettling { deployment: ObjectName, at: Timestamp },
+    MarkSettling {
+        deployment: ObjectName,
+        at: Timestamp,
+    },
     /// Answer a job account that asked for this existing identity.
-    AnswerAccount { account: ObjectName, answer: String },
+    AnswerAccount {
+        account: ObjectName,
+        answer: String,
+    },
 }
 
 /// What a step leaves for those that need it.
@@ -109,7 +156,9 @@ impl fmt::Display for Step {
     /// One line for people; never a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BookCreation { unit, .. } => write!(f, "book the creation of {unit} in the ledger"),
+            Self::BookCreation { unit, .. } => {
+                write!(f, "book the creation of {unit} in the ledger")
+            }
             Self::RehearseSecret { object } => write!(f, "rehearse writing {}", object.name),
             Self::CreateRunner { target, settings } => {
                 write!(f, "create runner `{}` for {target}", settings.description)
@@ -118,16 +167,22 @@ impl fmt::Display for Step {
             Self::KeepToken { secret, .. } => write!(f, "keep the token in {secret}"),
             Self::RewriteSecret { secret, .. } => write!(f, "bring {secret} up to date"),
             Self::UpdateRunner { runner, why, .. } => write!(f, "{why} runner {runner}"),
-            Self::DeleteTwin { runner } => write!(f, "delete runner {runner}, a twin that nobody used"),
+            Self::DeleteTwin { runner } => {
+                write!(f, "delete runner {runner}, a twin that nobody used")
+            }
             Self::CreateIdentity { id, .. } => write!(f, "create identity {}", id.name()),
             Self::TagIdentity { id, .. } => write!(f, "tag identity {}", id.name()),
             Self::TrustServiceAccount { identity, credential } => {
                 let subject = credential.subject.as_deref().unwrap_or("nobody");
                 write!(f, "let {subject} sign in as {}", identity.name())
             }
-            Self::AssignRole { grant, .. } => write!(f, "assign {} on {}", grant.role_name, grant.scope),
+            Self::AssignRole { grant, .. } => {
+                write!(f, "assign {} on {}", grant.role_name, grant.scope)
+            }
             Self::Apply { object, .. } => write!(f, "apply {}", object.name),
-            Self::MarkSettling { deployment, .. } => write!(f, "note on {deployment} since when the identity settles"),
+            Self::MarkSettling { deployment, .. } => {
+                write!(f, "note on {deployment} since when the identity settles")
+            }
             Self::AnswerAccount { account, answer } => {
                 let word = answer.split(' ').next().unwrap_or_default();
                 write!(f, "answer {account}: {word}")

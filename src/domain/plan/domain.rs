@@ -34,10 +34,19 @@ pub(crate) struct DomainDraft {
 /// Plans the round of a domain that a whole profile shares.
 pub fn plan(spec: &RunnerSpec, fleet: &FleetSettings, observed: &DomainObserved) -> Plan {
     let mut draft = Draft::default();
-    let context = Context { fleet, installation: &observed.installation, api_server: &observed.api_server, gitlab_ca: observed.gitlab_ca.as_deref() };
+    let context = Context {
+        fleet,
+        installation: &observed.installation,
+        api_server: &observed.api_server,
+        gitlab_ca: observed.gitlab_ca.as_deref(),
+    };
     let domain = draft_domain(&mut draft, spec, &context, observed);
     let deployed = if draft.has_steps() {
-        Finding::fails(ConditionKind::Deployed, "Progressing", "the domain's objects are being applied")
+        Finding::fails(
+            ConditionKind::Deployed,
+            "Progressing",
+            "the domain's objects are being applied",
+        )
     } else {
         Finding::holds(ConditionKind::Deployed, "Applied", "every object of the domain is in place")
     };
@@ -49,8 +58,12 @@ pub fn plan(spec: &RunnerSpec, fleet: &FleetSettings, observed: &DomainObserved)
 /// Whether `settled` jobs can sign in.
 pub(crate) fn identity_finding(domain: &DomainDraft, settled: bool) -> Finding {
     match (domain.has_identity, settled) {
-        (false, _) => Finding::holds(ConditionKind::IdentityReady, "NotWanted", "the profile has no identity"),
-        (true, true) => Finding::holds(ConditionKind::IdentityReady, "Settled", "a job can sign in"),
+        (false, _) => {
+            Finding::holds(ConditionKind::IdentityReady, "NotWanted", "the profile has no identity")
+        }
+        (true, true) => {
+            Finding::holds(ConditionKind::IdentityReady, "Settled", "a job can sign in")
+        }
         (true, false) => Finding::fails(
             ConditionKind::IdentityReady,
             "Spreading",
@@ -69,7 +82,11 @@ pub(crate) struct AccountIdentity<'a> {
 }
 
 /// Every object of the domain, as it should be.
-pub(crate) fn objects(spec: &RunnerSpec, context: &Context<'_>, account: AccountIdentity<'_>) -> Vec<Object> {
+pub(crate) fn objects(
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    account: AccountIdentity<'_>,
+) -> Vec<Object> {
     let client = account.identity.map(|identity| (identity.client_id, identity.tenant_id));
     let mut objects = Vec::new();
     if spec.kubernetes.namespace.is_none() {
@@ -92,15 +109,14 @@ pub(crate) fn objects(spec: &RunnerSpec, context: &Context<'_>, account: Account
 pub fn object_names(fleet: &FleetName, spec: &RunnerSpec) -> Vec<ObjectName> {
     let namespace = names::job_namespace(fleet, spec);
     let account = names::job_account(spec);
-    let domain = names::domain_key(&spec.key, spec.isolation);
-    let object = render::domain_object(&domain);
+    let bounds = names::job_bounds(spec);
     vec![
         ObjectName::of_cluster(Kind::Namespace, &namespace),
         ObjectName::new(Kind::ServiceAccount, &namespace, "default"),
         ObjectName::new(Kind::ServiceAccount, &namespace, &account),
-        ObjectName::new(Kind::ResourceQuota, &namespace, &object),
-        ObjectName::new(Kind::LimitRange, &namespace, &object),
-        ObjectName::new(Kind::NetworkPolicy, &namespace, &object),
+        ObjectName::new(Kind::ResourceQuota, &namespace, &bounds),
+        ObjectName::new(Kind::LimitRange, &namespace, &bounds),
+        ObjectName::new(Kind::NetworkPolicy, &namespace, &bounds),
     ]
 }
 
@@ -110,7 +126,8 @@ pub(crate) fn draft_domain(
     context: &Context<'_>,
     observed: &DomainObserved,
 ) -> DomainDraft {
-    let mut domain = DomainDraft { has_identity: spec.identity != IdentitySpec::None, ..DomainDraft::default() };
+    let mut domain =
+        DomainDraft { has_identity: spec.identity != IdentitySpec::None, ..DomainDraft::default() };
     if !namespace_is_usable(draft, spec, context, observed) {
         return domain;
     }
@@ -124,7 +141,10 @@ pub(crate) fn draft_domain(
             let made = draft_managed(draft, &mut domain, spec, context, observed, tags, roles);
             (made, AccountIdentity { identity: identity.as_ref(), asks: None })
         }
-        (IdentitySpec::Existing { expect, .. }, IdentityObserved::Existing { issuer, candidates }) => {
+        (
+            IdentitySpec::Existing { expect, .. },
+            IdentityObserved::Existing { issuer, candidates },
+        ) => {
             let wanted = credential(spec, &context.fleet.name, issuer);
             let chosen = choose(candidates, &wanted, observed.object(&account));
             (None, draft_existing(draft, &mut domain, spec, &chosen, expect))
@@ -167,7 +187,10 @@ fn namespace_is_usable(
         return spec.kubernetes.namespace.is_none();
     };
     if live.is_terminating() {
-        draft.wait_patiently(SignedDuration::from_secs(30), format!("namespace `{name}` is going away"));
+        draft.wait_patiently(
+            SignedDuration::from_secs(30),
+            format!("namespace `{name}` is going away"),
+        );
         return false;
     }
     let installation = live.label(names::LABEL_INSTALLATION);
@@ -191,11 +214,14 @@ fn draft_managed(
     tags: &BTreeMap<String, String>,
     roles: &[Grant],
 ) -> Option<StepId> {
-    let IdentityObserved::Managed { issuer, id, identity, credentials, assignments } = &observed.identity else {
+    let IdentityObserved::Managed { issuer, id, identity, credentials, assignments } =
+        &observed.identity
+    else {
         return None;
     };
     let key = names::domain_key(&spec.key, spec.isolation);
-    let location = context.fleet.azure.as_ref().map(|azure| azure.location.clone()).unwrap_or_default();
+    let location =
+        context.fleet.azure.as_ref().map(|azure| azure.location.clone()).unwrap_or_default();
     let tags = with_marker_tags(tags, &context.fleet.name, context.installation, &key);
     let wanted = credential(spec, &context.fleet.name, issuer);
     let made = match identity {
@@ -226,7 +252,8 @@ fn draft_managed(
             (None, Some(step)) => Given::From(step),
             (None, None) => continue,
         };
-        let description = names::assignment_description(&context.fleet.name, context.installation, &key);
+        let description =
+            names::assignment_description(&context.fleet.name, context.installation, &key);
         draft.add(Step::AssignRole { grant: (*grant).clone(), principal, description }, made);
     }
     domain.seen = identity.is_some() && trusted && missing.is_empty();
@@ -247,7 +274,9 @@ fn draft_tags(
         credentials.iter().filter(|credential| credential.name != wanted.name).cloned().collect();
     after.push(wanted.clone());
     tags.insert(names::TAG_CREDENTIALS.to_owned(), credentials_digest(&after));
-    if identity.is_none_or(|identity| tags.iter().any(|(key, value)| identity.tags.get(key) != Some(value))) {
+    if identity.is_none_or(|identity| {
+        tags.iter().any(|(key, value)| identity.tags.get(key) != Some(value))
+    }) {
         // A person's extra tags stay.
         let mut all = identity.map(|identity| identity.tags.clone()).unwrap_or_default();
         all.extend(tags);
@@ -268,7 +297,12 @@ fn with_marker_tags(
     all
 }
 
-fn is_ours(identity: &Identity, fleet: &FleetName, installation: &InstallationId, key: &str) -> bool {
+fn is_ours(
+    identity: &Identity,
+    fleet: &FleetName,
+    installation: &InstallationId,
+    key: &str,
+) -> bool {
     let tag = |name: &str| identity.tags.get(name).map(String::as_str);
     tag(names::TAG_FLEET) == Some(fleet.as_str())
         && tag(names::TAG_INSTALLATION) == Some(&installation.0)
@@ -276,7 +310,11 @@ fn is_ours(identity: &Identity, fleet: &FleetName, installation: &InstallationId
 }
 
 /// The one credential of this domain.
-pub(crate) fn credential(spec: &RunnerSpec, fleet: &FleetName, issuer: &str) -> FederatedCredential {
+pub(crate) fn credential(
+    spec: &RunnerSpec,
+    fleet: &FleetName,
+    issuer: &str,
+) -> FederatedCredential {
     let subject = names::subject(&names::job_namespace(fleet, spec), &names::job_account(spec));
     let key = names::domain_key(&spec.key, spec.isolation);
     FederatedCredential {
@@ -298,9 +336,14 @@ pub fn credentials_digest(credentials: &[FederatedCredential]) -> String {
 }
 
 /// Which of the roles nobody has assigned yet; under which name does not matter.
-pub(crate) fn missing_grants<'a>(wanted: &'a [Grant], assignments: &[RoleAssignment]) -> Vec<&'a Grant> {
+pub(crate) fn missing_grants<'a>(
+    wanted: &'a [Grant],
+    assignments: &[RoleAssignment],
+) -> Vec<&'a Grant> {
     let is_there = |grant: &Grant| {
-        assignments.iter().any(|one| one.role == grant.role && one.scope == grant.scope && one.condition.is_none())
+        assignments.iter().any(|one| {
+            one.role == grant.role && one.scope == grant.scope && one.condition.is_none()
+        })
     };
     wanted.iter().filter(|grant| !is_there(grant)).collect()
 }
@@ -349,12 +392,18 @@ enum Choice<'a> {
 }
 
 /// The one holding the account's credential, else the first of the list with room that has not refused.
-fn choose<'a>(candidates: &'a [Candidate], wanted: &FederatedCredential, account: Option<&Object>) -> Choice<'a> {
-    if let Some(holder) = candidates.iter().find(|candidate| candidate.credentials.contains(wanted)) {
+fn choose<'a>(
+    candidates: &'a [Candidate],
+    wanted: &FederatedCredential,
+    account: Option<&Object>,
+) -> Choice<'a> {
+    if let Some(holder) = candidates.iter().find(|candidate| candidate.credentials.contains(wanted))
+    {
         return Choice::Holds(holder);
     }
     let answer = account.and_then(|account| account.annotation(names::ANNOTATION_IDENTITY_ANSWER));
-    let refused = answer.and_then(|answer| answer.strip_prefix("refused ")).and_then(ResourceId::new);
+    let refused =
+        answer.and_then(|answer| answer.strip_prefix("refused ")).and_then(ResourceId::new);
     let mut with_room = candidates.iter().filter(|candidate| {
         candidate.identity.is_some()
             && candidate.credentials.len() < CREDENTIALS_MAX
@@ -383,5 +432,9 @@ fn draft_expected(draft: &mut Draft, candidate: &Candidate, expect: &[Grant]) {
             )
         })
         .collect();
-    draft.find(Finding::holds(ConditionKind::NeedsAdministrator, "RightMissing", commands.join("; ")));
+    draft.find(Finding::holds(
+        ConditionKind::NeedsAdministrator,
+        "RightMissing",
+        commands.join("; "),
+    ));
 }

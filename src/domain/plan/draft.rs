@@ -114,19 +114,29 @@ impl Draft {
             self.wait(look_again, "what this round did to show");
         }
         let missing = self.findings.iter().find(|finding| {
-            !finding.status && !matches!(finding.kind, ConditionKind::NeedsAdministrator | ConditionKind::Parked)
+            !finding.status
+                && !matches!(
+                    finding.kind,
+                    ConditionKind::NeedsAdministrator | ConditionKind::Parked
+                )
         });
         let ready = match (self.blocks.first(), missing, &self.wait) {
             (Some(reason), _, _) => Finding::fails(ConditionKind::Ready, "Parked", reason.clone()),
-            (None, Some(_), _) | (None, None, Some(_)) => {
-                Finding::fails(ConditionKind::Ready, "Progressing", "on its way; the other conditions say what is left")
+            (None, Some(_), _) | (None, None, Some(_)) => Finding::fails(
+                ConditionKind::Ready,
+                "Progressing",
+                "on its way; the other conditions say what is left",
+            ),
+            (None, None, None) => {
+                Finding::holds(ConditionKind::Ready, "Settled", "as fleet.yaml says")
             }
-            (None, None, None) => Finding::holds(ConditionKind::Ready, "Settled", "as fleet.yaml says"),
         };
         self.findings.push(ready);
         let verdict = match (self.blocks.is_empty(), self.wait) {
             (false, _) => Verdict::Park { reason: self.blocks.join("; ") },
-            (true, Some(Wait { after, waits, patient })) => Verdict::FollowUp { after, waits, patient },
+            (true, Some(Wait { after, waits, patient })) => {
+                Verdict::FollowUp { after, waits, patient }
+            }
             (true, None) => Verdict::Settled,
         };
         Plan { steps: self.steps, findings: self.findings, verdict, wakes: self.wakes }

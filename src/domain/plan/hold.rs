@@ -44,7 +44,9 @@ impl Hold {
     pub fn message(&self) -> String {
         match self {
             Self::Archived => "the target or a group above it is archived".to_owned(),
-            Self::Scheduled => "the target or a group above it is scheduled for deletion".to_owned(),
+            Self::Scheduled => {
+                "the target or a group above it is scheduled for deletion".to_owned()
+            }
             Self::Withdrawn(reason) => format!("withdrawn: {reason}"),
             Self::OutsideGuardrails(problem) => format!("outside the guardrails: {problem}"),
             Self::ExceptionEnded(name) => format!("exception `{name}` has ended"),
@@ -78,11 +80,19 @@ pub fn plan(spec: &RunnerSpec, fleet: &FleetSettings, observed: &Observed, hold:
         draft.add(Step::UpdateRunner { runner: entity.id, settings, why: "pause" }, []);
     }
     if let Some(live) = &observed.deployment {
-        let context = Context { fleet, installation, api_server: &observed.domain.api_server, gitlab_ca: observed.domain.gitlab_ca.as_deref() };
+        let context = Context {
+            fleet,
+            installation,
+            api_server: &observed.domain.api_server,
+            gitlab_ca: observed.domain.gitlab_ca.as_deref(),
+        };
         let mut object = render::deployment(spec, &context, 0);
         render::stamp(&mut object);
         let ours = live.label(names::LABEL_FLEET) == Some(fleet.name.as_str());
-        if ours && live.name == runner::deployment_name(fleet, spec) && render::differs(&object, live).is_some() {
+        if ours
+            && live.name == runner::deployment_name(fleet, spec)
+            && render::differs(&object, live).is_some()
+        {
             draft.add(Step::Apply { object, client: None }, []);
         }
     }

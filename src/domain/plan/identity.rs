@@ -46,7 +46,8 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
         let granted = held || replaces || places > 0;
         if granted && !held {
             places = places.saturating_sub(usize::from(!replaces));
-            let step = Step::TrustServiceAccount { identity: observed.id.clone(), credential: wanted };
+            let step =
+                Step::TrustServiceAccount { identity: observed.id.clone(), credential: wanted };
             // One at a time: Entra refuses concurrent writes under one identity (azure.md §4.3).
             last = Some(draft.add(step, last));
         }
@@ -74,7 +75,13 @@ fn credential_of(fleet: &FleetName, account: &Object, issuer: &str) -> Option<Fe
 }
 
 /// Tells the account, and wakes the runner that waits for the answer.
-fn draft_answer(draft: &mut Draft, id: &ResourceId, account: &Object, granted: bool, after: Option<StepId>) {
+fn draft_answer(
+    draft: &mut Draft,
+    id: &ResourceId,
+    account: &Object,
+    granted: bool,
+    after: Option<StepId>,
+) {
     let answer = format!("{} {id}", if granted { "granted" } else { "refused" });
     if account.annotation(names::ANNOTATION_IDENTITY_ANSWER) == Some(&answer) {
         return;

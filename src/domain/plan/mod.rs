@@ -2,11 +2,15 @@
 //!
 //! The planner has no clock, no I/O and no memory: what it must know of earlier rounds stands in the world.
 
+pub mod domain;
 mod draft;
 pub mod hold;
-pub mod domain;
 pub mod identity;
+#[cfg(test)]
+mod properties;
 pub mod runner;
+#[cfg(test)]
+mod world;
 
-pub use draft::{Node, Plan, Verdict};
 pub(crate) use draft::Draft;
+pub use draft::{Node, Plan, Verdict};

@@ -62,7 +62,11 @@ pub fn plan(
     let ours = Ours::of(observed, spec, fleet);
     if let Some(reason) = ours.refusal() {
         draft.block(reason);
-        draft.find(Finding::fails(ConditionKind::Registered, "Blocked", "the runner's entity is not ours to touch"));
+        draft.find(Finding::fails(
+            ConditionKind::Registered,
+            "Blocked",
+            "the runner's entity is not ours to touch",
+        ));
         return draft.finish(SOON);
     }
     let kept = draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
@@ -74,7 +78,11 @@ pub fn plan(
 
 /// The name of the manager's Secret.
 pub fn secret_name(fleet: &FleetSettings, spec: &RunnerSpec) -> ObjectName {
-    ObjectName::new(Kind::Secret, &fleet.cluster.managers_namespace, &names::config_secret(&spec.key))
+    ObjectName::new(
+        Kind::Secret,
+        &fleet.cluster.managers_namespace,
+        &names::config_secret(&spec.key),
+    )
 }
 
 pub fn deployment_name(fleet: &FleetSettings, spec: &RunnerSpec) -> ObjectName {
@@ -107,15 +115,19 @@ impl<'a> Ours<'a> {
                 Some(Claim::OtherInstallation) => other_installation = true,
                 Some(Claim::LookAlike) => look_alikes += 1,
                 // Its marker was edited away, but our Secret's token is this very entity's.
-                None if proven == Some(entity.id) && claim::belongs_to(entity, spec.key.target) => ours.push(entity),
+                None if proven == Some(entity.id) && claim::belongs_to(entity, spec.key.target) => {
+                    ours.push(entity)
+                }
                 None => {}
             }
         }
         ours.sort_by_key(|entity| entity.id);
-        let keep = ours.iter().copied().find(|entity| proven == Some(entity.id)).or(ours.first().copied());
+        let keep =
+            ours.iter().copied().find(|entity| proven == Some(entity.id)).or(ours.first().copied());
         let verifier = names::verifier_system_id(installation, &spec.key);
         let others = ours.into_iter().filter(|entity| Some(entity.id) != keep.map(|keep| keep.id));
-        let (twins, used_twins) = others.partition(|entity| observed.is_unused(entity.id, &verifier));
+        let (twins, used_twins) =
+            others.partition(|entity| observed.is_unused(entity.id, &verifier));
         Self { keep, twins, used_twins, other_installation, look_alikes, installation }
     }
 
@@ -147,12 +159,19 @@ impl Observed {
 
     /// Whether GitLab lists no manager of the entity but our verifier.
     fn is_unused(&self, runner: RunnerId, verifier: &str) -> bool {
-        self.managers.get(&runner).is_some_and(|seen| seen.iter().all(|manager| manager.system_id == verifier))
+        self.managers
+            .get(&runner)
+            .is_some_and(|seen| seen.iter().all(|manager| manager.system_id == verifier))
     }
 }
 
 /// A shared domain is another unit's: this round only asks whether it stands.
-fn await_domain(draft: &mut Draft, spec: &RunnerSpec, context: &Context<'_>, observed: &Observed) -> DomainDraft {
+fn await_domain(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &Observed,
+) -> DomainDraft {
     let mut own = Draft::default();
     let domain = draft_domain(&mut own, spec, context, &observed.domain);
     if own.has_steps() || own.is_blocked() {
@@ -177,10 +196,13 @@ fn settle(
     let (true, Some(deployment)) = (domain.seen, &observed.deployment) else {
         return false;
     };
-    let since = deployment.annotation(names::ANNOTATION_SETTLING_SINCE).and_then(|at| at.parse::<Timestamp>().ok());
+    let since = deployment
+        .annotation(names::ANNOTATION_SETTLING_SINCE)
+        .and_then(|at| at.parse::<Timestamp>().ok());
     let Some(since) = since else {
         draft.add(Step::MarkSettling { deployment: deployment_name(fleet, spec), at: now }, []);
-        draft.wait(spec.identity_settle.max(SignedDuration::from_secs(1)), "the identity to settle");
+        draft
+            .wait(spec.identity_settle.max(SignedDuration::from_secs(1)), "the identity to settle");
         return false;
     };
     let left = spec.identity_settle - now.duration_since(since);
@@ -211,19 +233,33 @@ fn draft_token(
     let secret = secret_name(context.fleet, spec);
     if matches!(observed.secret, SecretObserved::Foreign) {
         draft.block(format!("{secret} exists and is not ours: remove or rename it"));
-        draft.find(Finding::fails(ConditionKind::Registered, "Blocked", "its Secret is somebody else's"));
+        draft.find(Finding::fails(
+            ConditionKind::Registered,
+            "Blocked",
+            "its Secret is somebody else's",
+        ));
         return nothing;
     }
     let live = ours.keep.and_then(|keep| {
         let entries = observed.entries().iter();
-        entries.filter(|entry| entry.check != TokenCheck::Refused).find(|entry| entry.runner == keep.id)
+        entries
+            .filter(|entry| entry.check != TokenCheck::Refused)
+            .find(|entry| entry.runner == keep.id)
     });
     if let (Some(keep), Some(entry)) = (ours.keep, live) {
-        draft.find(Finding::holds(ConditionKind::Registered, "Registered", format!("runner {}", keep.id)));
+        draft.find(Finding::holds(
+            ConditionKind::Registered,
+            "Registered",
+            format!("runner {}", keep.id),
+        ));
         let step = draft_rewrite(draft, spec, context, observed, entry);
         return Kept { step, holds: true };
     }
-    draft.find(Finding::fails(ConditionKind::Registered, "Progressing", "no entity with a token that we keep"));
+    draft.find(Finding::fails(
+        ConditionKind::Registered,
+        "Progressing",
+        "no entity with a token that we keep",
+    ));
     let rehearsed = Step::RehearseSecret { object: rehearsal(spec, context) };
     let from = match ours.keep {
         Some(keep) => {
@@ -241,9 +277,14 @@ fn draft_token(
         }
         None => {
             let unit = Unit::Runner(spec.key.clone());
-            let Some(booking) = draft_booking(draft, &unit, observed, ceilings, now) else { return nothing };
+            let Some(booking) = draft_booking(draft, &unit, observed, ceilings, now) else {
+                return nothing;
+            };
             let rehearsal = draft.add(rehearsed, []);
-            let step = Step::CreateRunner { target: spec.key.target, settings: settings(spec, &context.fleet.name, ours.installation, true) };
+            let step = Step::CreateRunner {
+                target: spec.key.target,
+                settings: settings(spec, &context.fleet.name, ours.installation, true),
+            };
             draft.add(step, booking.into_iter().chain([rehearsal]))
         }
     };
@@ -281,7 +322,8 @@ fn draft_booking(
         return None;
     }
     let (book, version) = (book.clone(), resource_version.clone());
-    let step = Step::BookCreation { unit: unit.clone(), generation: 1, at: now, per_hour, book, version };
+    let step =
+        Step::BookCreation { unit: unit.clone(), generation: 1, at: now, per_hour, book, version };
     Some(Some(draft.add(step, [])))
 }
 
@@ -309,7 +351,12 @@ fn draft_rewrite(
 }
 
 /// What GitLab should hold of the entity.
-fn settings(spec: &RunnerSpec, fleet: &FleetName, installation: &InstallationId, paused: bool) -> EntitySettings {
+fn settings(
+    spec: &RunnerSpec,
+    fleet: &FleetName,
+    installation: &InstallationId,
+    paused: bool,
+) -> EntitySettings {
     let marker = Marker {
         fleet: fleet.clone(),
         installation: installation.clone(),
@@ -403,8 +450,13 @@ fn draft_manager(
             Kind::NetworkPolicy => &observed.manager_policy,
             Kind::RoleBinding => &observed.binding,
             Kind::Deployment => &observed.deployment,
-            kind @ (Kind::Namespace | Kind::ClusterRole | Kind::ResourceQuota | Kind::LimitRange | Kind::Secret
-            | Kind::ConfigMap | Kind::Pod) => unreachable!("a manager has no {kind:?}"),
+            kind @ (Kind::Namespace
+            | Kind::ClusterRole
+            | Kind::ResourceQuota
+            | Kind::LimitRange
+            | Kind::Secret
+            | Kind::ConfigMap
+            | Kind::Pod) => unreachable!("a manager has no {kind:?}"),
         };
         if let Some(live) = live {
             if live.label(names::LABEL_FLEET) != Some(context.fleet.name.as_str()) {
@@ -454,18 +506,31 @@ fn judge_manager(
     if !running {
         draft.wait(SOON, "the manager to run");
     }
-    let online = ours.keep.filter(|_| running).map(|keep| contact(observed, keep, ours.installation, spec, now));
+    let online = ours
+        .keep
+        .filter(|_| running)
+        .map(|keep| contact(observed, keep, ours.installation, spec, now));
     let finding = match (ours.keep, online) {
-        (Some(keep), Some(true)) if keep.paused && !is_pause_ours(keep) => {
-            Finding::fails(ConditionKind::Online, "PausedByPerson", "a person paused the runner; forerunner leaves it so")
+        (Some(keep), Some(true)) if keep.paused && !is_pause_ours(keep) => Finding::fails(
+            ConditionKind::Online,
+            "PausedByPerson",
+            "a person paused the runner; forerunner leaves it so",
+        ),
+        (Some(keep), Some(true)) if keep.paused => Finding::fails(
+            ConditionKind::Online,
+            "NotOpen",
+            "the runner opens when a job can sign in",
+        ),
+        (Some(_), Some(true)) => {
+            Finding::holds(ConditionKind::Online, "Polling", "the manager polls GitLab")
         }
-        (Some(keep), Some(true)) if keep.paused => {
-            Finding::fails(ConditionKind::Online, "NotOpen", "the runner opens when a job can sign in")
-        }
-        (Some(_), Some(true)) => Finding::holds(ConditionKind::Online, "Polling", "the manager polls GitLab"),
-        (_, Some(false)) | (_, None) => {
+        (None, _) | (Some(_), Some(false) | None) => {
             draft.wait(SOON, "the manager to poll GitLab");
-            Finding::fails(ConditionKind::Online, "NeverContacted", "no poll by our manager has been seen")
+            Finding::fails(
+                ConditionKind::Online,
+                "NeverContacted",
+                "no poll by our manager has been seen",
+            )
         }
     };
     draft.find(finding);
@@ -501,7 +566,8 @@ fn is_available(deployment: &Object) -> bool {
     let (status, wanted) = (&deployment.body["status"], &deployment.body["metadata"]["generation"]);
     let condition = |kind: &str| {
         let all = status["conditions"].as_array().into_iter().flatten();
-        all.filter(|condition| condition["type"] == kind).any(|condition| condition["status"] == "True")
+        all.filter(|condition| condition["type"] == kind)
+            .any(|condition| condition["status"] == "True")
     };
     status["observedGeneration"] == *wanted
         && status["updatedReplicas"] == 1
