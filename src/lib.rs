@@ -7,7 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod functions;
-// pub mod reconcile;
+pub mod reconcile;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 //! It follows no redirect, repeats at most once and only what is safe to repeat, and connects to nothing before its
 //! first use. A host that the loopback table names is reached as plain HTTP on 127.0.0.1, below everything else.
 
+mod addresses;
 mod error;
 mod loopback;
 mod message;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod connection;
+mod discovery;
 mod error;
 mod kubeconfig;
 
@@ -197,9 +198,7 @@ impl Kubernetes {
     async fn call(&self, what: &str, kind: Kind, request: Built) -> Result<Bytes, Error> {
         let request = request
             .map_err(|error| Error::NotSent { what: what.to_owned(), reason: error.to_string() })?;
-        let connect = || Connection::open(&self.0.http, &self.0.access, what);
-        let connection = self.0.connection.get_or_try_init(connect).await?;
-        let response = connection.send(what, request).await?;
+        let response = self.connection(what).await?.send(what, request).await?;
         error::check(what, kind, response)
     }
 }

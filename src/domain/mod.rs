@@ -4,11 +4,13 @@ pub mod azure;
 pub mod class;
 
 pub mod claim;
+pub mod fleet;
 pub mod gitlab;
 pub mod ids;
 pub mod kubernetes;
 pub mod ledger;
 pub mod marker;
+pub mod message;
 pub mod names;
 pub mod observed;
 pub mod plan;

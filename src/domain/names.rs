@@ -63,13 +63,26 @@ pub fn managers_namespace(fleet: &FleetName) -> String {
 
 /// The namespace of the job pods.
 pub fn job_namespace(fleet: &FleetName, spec: &RunnerSpec) -> String {
-    let own = || fit(&format!("ci-{fleet}-{}", domain_key(&spec.key, spec.isolation)), 63);
-    spec.kubernetes.namespace.clone().unwrap_or_else(own)
+    namespace_of(fleet, &spec.key, spec.isolation, spec.kubernetes.namespace.as_deref())
 }
+
+/// The same from its parts; `given` is an administrator's namespace.
+pub fn namespace_of(
+    fleet: &FleetName,
+    key: &RunnerKey,
+    isolation: Isolation,
+    given: Option<&str>,
+) -> String {
+    let own = || fit(&format!("ci-{fleet}-{}", domain_key(key, isolation)), 63);
+    given.map_or_else(own, str::to_owned)
+}
+
+/// The job pods' service account unless an administrator's is named.
+pub const JOB_ACCOUNT: &str = "job";
 
 /// The job pods' service account.
 pub fn job_account(spec: &RunnerSpec) -> String {
-    spec.kubernetes.service_account.clone().unwrap_or_else(|| "job".to_owned())
+    spec.kubernetes.service_account.clone().unwrap_or_else(|| JOB_ACCOUNT.to_owned())
 }
 
 /// Deployment, service account, NetworkPolicy of the manager, and the binding in the job namespace.

@@ -2,7 +2,7 @@
 
 use super::{
     azure::{FederatedCredential, Identity, ResourceId},
-    gitlab::EntitySettings,
+    gitlab::{EntityChange, EntitySettings},
     ids::{RunnerId, TargetId, Unit},
     kubernetes::{Object, ObjectName},
     ledger::Book,
@@ -68,7 +68,7 @@ pub enum Step {
     /// Change an entity's settings, marker included; opening and pausing are among them.
     UpdateRunner {
         runner: RunnerId,
-        settings: EntitySettings,
+        change: EntityChange,
         why: &'static str,
     },
     /// Remove an entity that another one of ours stands for and that nobody has polled with.
@@ -101,6 +101,10 @@ pub enum Step {
     Apply {
         object: Object,
         client: Option<StepId>,
+    },
+    /// Let the manager finish its jobs and go; the next apply of a runner that may serve brings it back.
+    ScaleToZero {
+        deployment: ObjectName,
     },
     /// Write down on the Deployment when a round first saw the credential and all roles.
     MarkSettling {
@@ -146,6 +150,7 @@ impl Step {
             | Self::KeepToken { .. }
             | Self::RewriteSecret { .. }
             | Self::Apply { .. }
+            | Self::ScaleToZero { .. }
             | Self::MarkSettling { .. }
             | Self::AnswerAccount { .. } => Service::Kubernetes,
         }
@@ -180,6 +185,7 @@ impl fmt::Display for Step {
                 write!(f, "assign {} on {}", grant.role_name, grant.scope)
             }
             Self::Apply { object, .. } => write!(f, "apply {}", object.name),
+            Self::ScaleToZero { deployment } => write!(f, "scale {deployment} to zero"),
             Self::MarkSettling { deployment, .. } => {
                 write!(f, "note on {deployment} since when the identity settles")
             }

@@ -2,9 +2,9 @@
 
 use super::{Clients, Failure, keep_token};
 use crate::{
-    adapters::kubernetes::Force,
+    adapters::kubernetes::{DryRun, Force},
     domain::{
-        azure::Identity,
+        azure::{Identity, RoleAssignment},
         ids::{InstallationId, Unit},
         kubernetes::{Kind, Object, ObjectName},
         ledger::Book,
@@ -35,7 +35,12 @@ pub(super) struct Scene<'a> {
 
 impl Scene<'_> {
     pub(super) fn context(&self) -> Context<'_> {
-        Context { fleet: self.fleet, installation: self.installation, api_server: self.api_server, gitlab_ca: self.gitlab_ca }
+        Context {
+            fleet: self.fleet,
+            installation: self.installation,
+            api_server: self.api_server,
+            gitlab_ca: self.gitlab_ca,
+        }
     }
 }
 
@@ -69,7 +74,8 @@ pub(super) async fn act(clients: &Clients, plan: &Plan, scene: &Scene<'_>) -> Ac
                 states[at] = State::Failed;
             } else if needs.iter().all(|need| states[need.0] == State::Done) {
                 states[at] = State::Running;
-                let given = Givens(needs.iter().map(|need| (*need, products[need.0].clone())).collect());
+                let given =
+                    Givens(needs.iter().map(|need| (*need, products[need.0].clone())).collect());
                 running.push(async move { (at, perform(clients, scene, step, &given).await) });
             }
         }
@@ -99,7 +105,12 @@ impl Givens {
     }
 }
 
-async fn perform(clients: &Clients, scene: &Scene<'_>, step: &Step, given: &Givens) -> Result<Product, Failure> {
+async fn perform(
+    clients: &Clients,
+    scene: &Scene<'_>,
+    step: &Step,
+    given: &Givens,
+) -> Result<Product, Failure> {
     match step {
         Step::BookCreation { unit, generation, at, per_hour, book, version } => {
             let booking = Booking { unit, generation: *generation, at: *at, per_hour: *per_hour };
@@ -107,11 +118,11 @@ async fn perform(clients: &Clients, scene: &Scene<'_>, step: &Step, given: &Give
         }
         Step::RehearseSecret { object } => rehearse(clients, object).await?,
         Step::CreateRunner { target, settings } => {
-            let made = clients.gitlab().await?.create_runner(*target, settings).await?;
+            let made = clients.gitlab().create_runner(*target, settings).await?;
             return Ok(Product::Token { runner: made.id, token: made.token });
         }
         Step::ReplaceToken { runner } => {
-            let made = clients.gitlab().await?.reset_token(*runner).await?;
+            let made = clients.gitlab().reset_token(*runner).await?;
             return Ok(Product::Token { runner: *runner, token: made.token });
         }
         Step::KeepToken { from, secret, beside, version, verifier } => {
@@ -119,25 +130,26 @@ async fn perform(clients: &Clients, scene: &Scene<'_>, step: &Step, given: &Give
                 return Err(Failure::retry("the token to keep was not made"));
             };
             let new = keep_token::NewToken { runner: *runner, token: token.clone() };
-            keep_token::keep(clients, scene, secret, beside, new, version.clone(), verifier).await?;
+            keep_token::keep(clients, scene, secret, beside, new, version.clone(), verifier)
+                .await?;
         }
         Step::RewriteSecret { secret: _, entries, version } => {
             let object = keep_token::render(scene, entries)?;
-            clients.kubernetes().await?.replace(&at_version(object, version)).await?;
+            clients.kubernetes().replace(&at_version(object, version), DryRun::No).await?;
         }
-        Step::UpdateRunner { runner, settings, .. } => {
-            clients.gitlab().await?.update_runner(*runner, settings).await?;
+        Step::UpdateRunner { runner, change, .. } => {
+            clients.gitlab().update_runner(*runner, change).await?
         }
-        Step::DeleteTwin { runner } => clients.gitlab().await?.delete_runner(*runner).await?,
+        Step::DeleteTwin { runner } => clients.gitlab().delete_runner(*runner).await?,
         Step::CreateIdentity { id, location, tags } => {
-            let identity = clients.azure()?.put_identity(id, location, tags).await?;
+            let identity = clients.arm().put_identity(id, location, tags).await?;
             return Ok(Product::Identity(identity));
         }
         Step::TagIdentity { id, tags } => {
-            clients.azure()?.patch_identity_tags(id, tags).await?;
+            clients.arm().patch_identity_tags(id, tags).await?;
         }
         Step::TrustServiceAccount { identity, credential } => {
-            clients.azure()?.put_credential(identity, credential).await?;
+            clients.arm().put_credential(identity, credential).await?;
         }
         Step::AssignRole { grant, principal, description } => {
             let principal = match (principal, principal_of(principal, given)) {
@@ -145,23 +157,37 @@ async fn perform(clients: &Clients, scene: &Scene<'_>, step: &Step, given: &Give
                 (Given::From(_), Some(principal)) => principal,
                 (Given::From(_), None) => return Err(Failure::retry("the identity was not made")),
             };
-            let name = names::role_assignment(&grant.scope, principal, grant.role);
-            clients.azure()?.put_role_assignment(name, grant, principal, description).await?;
+            let assignment = RoleAssignment {
+                name: names::role_assignment(&grant.scope, principal, grant.role),
+                scope: grant.scope.clone(),
+                role: grant.role,
+                principal_id: principal,
+                description: Some(description.clone()),
+                condition: None,
+            };
+            clients.arm().put_assignment(&assignment).await?;
         }
         Step::Apply { object, client } => {
             let object = match client.map(|step| given.of(step)) {
                 Some(Product::Identity(identity)) => job_account(scene, identity)?,
                 Some(Product::Nothing | Product::Token { .. }) | None => object.clone(),
             };
-            clients.kubernetes().await?.apply(&object, names::FIELD_MANAGER, Force::Yes, false).await?;
+            clients
+                .kubernetes()
+                .apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No)
+                .await?;
+        }
+        Step::ScaleToZero { deployment } => {
+            let patch = json!({ "spec": { "replicas": 0 } });
+            clients.kubernetes().patch_merge(deployment, &patch).await?;
         }
         Step::MarkSettling { deployment, at } => {
             let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_SETTLING_SINCE: at.to_string() } } });
-            clients.kubernetes().await?.patch_merge(deployment, &patch, names::FIELD_MANAGER_IDENTITY).await?;
+            clients.kubernetes().patch_merge(deployment, &patch).await?;
         }
         Step::AnswerAccount { account, answer } => {
             let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_IDENTITY_ANSWER: answer } } });
-            clients.kubernetes().await?.patch_merge(account, &patch, names::FIELD_MANAGER_IDENTITY).await?;
+            clients.kubernetes().patch_merge(account, &patch).await?;
         }
     }
     Ok(Product::Nothing)
@@ -178,7 +204,8 @@ fn principal_of(principal: &Given<uuid::Uuid>, given: &Givens) -> Option<uuid::U
 /// The job account, naming the identity that was made a moment ago.
 fn job_account(scene: &Scene<'_>, identity: &Identity) -> Result<Object, Failure> {
     let spec = scene.spec.ok_or_else(|| Failure::permanent("this unit has no job account"))?;
-    let mut object = render::job_account(spec, &scene.context(), Some((identity.client_id, identity.tenant_id)));
+    let mut object =
+        render::job_account(spec, &scene.context(), Some((identity.client_id, identity.tenant_id)));
     render::stamp(&mut object);
     Ok(object)
 }
@@ -190,12 +217,12 @@ fn at_version(mut object: Object, version: &str) -> Object {
 
 /// Proves that the Secret can be written before a token exists that would have no home.
 async fn rehearse(clients: &Clients, object: &Object) -> Result<(), Failure> {
-    let kubernetes = clients.kubernetes().await?;
+    let kubernetes = clients.kubernetes();
     match kubernetes.get(&object.name).await? {
-        None => kubernetes.create(object, true).await?,
+        None => kubernetes.create(object, DryRun::Yes).await?,
         Some(live) => {
             let version = live.resource_version().unwrap_or_default().to_owned();
-            kubernetes.replace_dry_run(&at_version(object.clone(), &version)).await?
+            kubernetes.replace(&at_version(object.clone(), &version), DryRun::Yes).await?
         }
     };
     Ok(())
@@ -219,19 +246,25 @@ async fn book_creation(
     mut book: Book,
     mut version: Option<String>,
 ) -> Result<(), Failure> {
-    let name = ObjectName::new(Kind::ConfigMap, &scene.fleet.cluster.managers_namespace, names::LEDGER);
-    let kubernetes = clients.kubernetes().await?;
+    let name =
+        ObjectName::new(Kind::ConfigMap, &scene.fleet.cluster.managers_namespace, names::LEDGER);
+    let kubernetes = clients.kubernetes();
     for _ in 0..BOOKINGS_MAX {
         if book.has(booking.unit, booking.generation, booking.at) {
             return Ok(());
         }
         if !book.has_room(booking.per_hour, booking.at) {
-            return Err(Failure::conflict("other rounds took the last of guardrails.creations.perHour"));
+            return Err(Failure::conflict(
+                "other rounds took the last of guardrails.creations.perHour",
+            ));
         }
-        let object = records::ledger(&scene.context(), &book.with(booking.unit, booking.generation, booking.at));
+        let object = records::ledger(
+            &scene.context(),
+            &book.with(booking.unit, booking.generation, booking.at),
+        );
         let written = match &version {
-            None => kubernetes.create(&object, false).await,
-            Some(version) => kubernetes.replace(&at_version(object, version)).await,
+            None => kubernetes.create(&object, DryRun::No).await,
+            Some(version) => kubernetes.replace(&at_version(object, version), DryRun::No).await,
         };
         match written {
             Ok(_) => return Ok(()),

@@ -2,7 +2,7 @@
 
 use super::{Clients, Failure, act::Scene};
 use crate::{
-    adapters::gitlab::Verified,
+    adapters::{gitlab::Verified, kubernetes::DryRun},
     domain::{
         class::Class,
         ids::RunnerId,
@@ -33,17 +33,17 @@ pub(super) async fn keep(
     mut version: Option<String>,
     verifier: &str,
 ) -> Result<(), Failure> {
-    let (kubernetes, gitlab) = (clients.kubernetes().await?, clients.gitlab().await?);
+    let (kubernetes, gitlab) = (clients.kubernetes(), clients.gitlab());
     let mut entries = beside.to_vec();
     entries.push((new.runner, new.token.clone()));
     let object = render(scene, &entries)?;
     for _ in 0..TRIES {
         let written = match &version {
-            None => kubernetes.create(&object, false).await,
+            None => kubernetes.create(&object, DryRun::No).await,
             Some(version) => {
                 let mut object = object.clone();
                 object.body["metadata"]["resourceVersion"] = version.as_str().into();
-                kubernetes.replace(&object).await
+                kubernetes.replace(&object, DryRun::No).await
             }
         };
         match written {
@@ -78,8 +78,12 @@ pub(super) async fn keep(
 }
 
 /// Whether any token in the Secret is one that GitLab knows.
-async fn holds_good_token(clients: &Clients, live: &Object, verifier: &str) -> Result<bool, Failure> {
-    let gitlab = clients.gitlab().await?;
+async fn holds_good_token(
+    clients: &Clients,
+    live: &Object,
+    verifier: &str,
+) -> Result<bool, Failure> {
+    let gitlab = clients.gitlab();
     for (_, token) in render::read_entries(live).unwrap_or_default() {
         if gitlab.verify(&token, verifier).await? != Verified::Refused {
             return Ok(true);
@@ -89,8 +93,13 @@ async fn holds_good_token(clients: &Clients, live: &Object, verifier: &str) -> R
 }
 
 /// The Secret with these entries.
-pub(super) fn render(scene: &Scene<'_>, entries: &[(RunnerId, SecretString)]) -> Result<Object, Failure> {
-    let spec = scene.spec.ok_or_else(|| Failure::permanent("this unit has no manager, so it has no Secret"))?;
+pub(super) fn render(
+    scene: &Scene<'_>,
+    entries: &[(RunnerId, SecretString)],
+) -> Result<Object, Failure> {
+    let spec = scene
+        .spec
+        .ok_or_else(|| Failure::permanent("this unit has no manager, so it has no Secret"))?;
     let entries: Vec<Entry<'_>> =
         entries.iter().map(|(runner, token)| Entry { runner: *runner, token }).collect();
     let mut object = render::config_secret(spec, &scene.context(), &entries);

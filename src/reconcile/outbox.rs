@@ -4,7 +4,7 @@ use super::{Clients, Failure};
 use crate::{adapters::service_bus::Letter, domain::message::Outgoing};
 
 /// The one queue of units.
-pub const ROUNDS: &str = "rounds";
+pub(super) const ROUNDS: &str = "rounds";
 
 /// Sends all of them, or says why not; a repeat is safe, because the ids are the same.
 pub(super) async fn send(clients: &Clients, outgoing: &[Outgoing]) -> Result<(), Failure> {

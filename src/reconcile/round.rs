@@ -12,8 +12,7 @@ use crate::{
         fleet::{Fleet, WantedState},
         ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
         kubernetes::Object,
-        message::{Intent, Message, Outgoing, Reason},
-        names,
+        message::{Intent, Message, Outgoing},
         plan::{self, Plan, Verdict, hold::Hold, runner::Ceilings},
         render::Context,
         spec::{Mode, RunnerSpec},
@@ -52,7 +51,7 @@ pub struct Rounds {
 }
 
 /// What one round found and did.
-struct Report {
+pub(super) struct Report {
     installation: InstallationId,
     path: Option<String>,
     plan: Plan,
@@ -61,7 +60,12 @@ struct Report {
 }
 
 impl Rounds {
-    pub fn new(clients: Clients, fleet: Result<Arc<Fleet>, String>, clock: Clock, mode: Mode) -> Self {
+    pub fn new(
+        clients: Clients,
+        fleet: Result<Arc<Fleet>, String>,
+        clock: Clock,
+        mode: Mode,
+    ) -> Self {
         Self { clients, fleet, clock, mode }
     }
 
@@ -109,69 +113,78 @@ impl Rounds {
 
     /// An intent that no version of this program acts on yet is kept and shown, never dropped.
     async fn park_intent(&self, fleet: &Fleet, message: &Message, intent: Intent) -> Outcome {
-        let failure = Failure::permanent(format!("this version does not act on `{}` yet", intent.as_str()));
+        let failure =
+            Failure::permanent(format!("this version does not act on `{}` yet", intent.as_str()));
         self.again_or_park(fleet, message, &[failure], None).await
     }
 
     async fn runner_round(&self, fleet: &Fleet, key: &RunnerKey) -> Result<Report, Failure> {
         let settings = fleet.settings();
-        let (installation, read) =
-            try_join!(observe::installation(&self.clients, settings), target::read(&self.clients, key.target))?;
+        let (installation, read) = try_join!(
+            observe::installation(&self.clients, settings),
+            target::read(&self.clients, key.target)
+        )?;
         let unit = Unit::Runner(key.clone());
         let Some(read) = read else {
             let finding = Finding::fails(
                 ConditionKind::Ready,
                 "LostSightOf",
-                format!("GitLab shows no {} to our token: gone, or hidden from us; nothing is changed", key.target),
+                format!(
+                    "GitLab shows no {} to our token: gone, or hidden from us; nothing is changed",
+                    key.target
+                ),
             );
             return self.only_say(fleet, installation, None, &unit, finding).await;
         };
         let path = Some(read.facts.path.clone()).filter(|path| !path.is_empty());
-        let wanted = fleet.wanted(&read.facts).into_iter().find(|wanted| wanted.profile == key.profile);
+        let now = self.clock.now();
+        let wanted = fleet
+            .wanted_at(&read.facts, now)
+            .into_iter()
+            .find(|wanted| wanted.profile == key.profile);
+        let say =
+            |finding| self.only_say(fleet, installation.clone(), path.clone(), &unit, finding);
+        let not_ready =
+            |reason, message: String| Finding::fails(ConditionKind::Ready, reason, message);
         let (spec, hold) = match wanted.map(|wanted| wanted.state) {
-            Some(WantedState::Runner(spec)) => (Some(*spec), read.hold),
+            Some(WantedState::Runner(spec)) => match read.hold {
+                None => (spec, None),
+                Some(hold) => (spec, Some(hold)),
+            },
             Some(WantedState::NeedsValue { placeholder }) => {
-                let finding = Finding::fails(
-                    ConditionKind::Ready,
-                    "NeedsValue",
-                    format!("needs {placeholder}: give it under `groups:` or `projects:` of fleet.yaml"),
+                let message = format!(
+                    "needs {placeholder}: give it under `groups:` or `projects:` of fleet.yaml"
                 );
-                return self.only_say(fleet, installation, path, &unit, finding).await;
+                return say(not_ready("NeedsValue", message)).await;
             }
-            Some(WantedState::AnchorMoved { anchor, .. }) => {
-                let finding = Finding::fails(
-                    ConditionKind::Ready,
-                    "AnchorMoved",
-                    format!("anchor `{anchor}` has another path than fleet.yaml says: nothing new is given, nothing taken"),
+            Some(WantedState::AnchorMoved { anchor, expected, found }) => {
+                let message = format!(
+                    "anchor group {anchor} is at `{found}`, and fleet.yaml says `{expected}`: nothing new is given, nothing taken"
                 );
-                return self.only_say(fleet, installation, path, &unit, finding).await;
+                return say(not_ready("AnchorMoved", message)).await;
             }
-            Some(WantedState::Withdrawn { reason, spec }) => (spec.map(|spec| *spec), Some(Hold::Withdrawn(reason))),
-            Some(WantedState::OutsideGuardrails { problem, spec }) => {
-                (spec.map(|spec| *spec), Some(Hold::OutsideGuardrails(problem)))
+            Some(WantedState::Withdrawn { reason }) => {
+                return self.hold(fleet, key, installation, path, &Hold::Withdrawn(reason)).await;
             }
-            Some(WantedState::ExceptionEnded { exception, spec }) => {
-                (spec.map(|spec| *spec), Some(Hold::ExceptionEnded(exception)))
+            Some(WantedState::OutsideGuardrails { problems }) => {
+                let hold = Hold::OutsideGuardrails(problems.join("; "));
+                return self.hold(fleet, key, installation, path, &hold).await;
+            }
+            Some(WantedState::ExceptionEnded { exception, until }) => {
+                let hold = Hold::ExceptionEnded(format!("{exception} (until {until})"));
+                return self.hold(fleet, key, installation, path, &hold).await;
             }
             None => {
-                let finding = Finding::fails(
-                    ConditionKind::Ready,
-                    "NotWanted",
-                    "no rule gives this target the profile; what is there is kept until removal is asked for",
-                );
-                return self.only_say(fleet, installation, path, &unit, finding).await;
+                let message = "no rule gives this target the profile; what is there is kept until removal is asked for";
+                return say(not_ready("NotWanted", message.to_owned())).await;
             }
         };
-        let Some(spec) = spec else {
-            let hold = hold.unwrap_or(Hold::Archived);
-            let finding = Finding::fails(ConditionKind::Ready, hold.reason(), hold.message());
-            return self.only_say(fleet, installation, path, &unit, finding).await;
-        };
-        let observed = observe::runner(&self.clients, settings, &spec, installation.clone()).await?;
-        let plan = match &hold {
-            None => plan::runner::plan(&spec, settings, &observed, ceilings(fleet), self.clock.now()),
-            Some(hold) => plan::hold::plan(&spec, settings, &observed, hold),
-        };
+        if let Some(hold) = hold {
+            return self.hold(fleet, key, installation, path, &hold).await;
+        }
+        let observed =
+            observe::runner(&self.clients, settings, &spec, installation.clone()).await?;
+        let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
         let scene = Scene {
             fleet: settings,
             installation: &installation,
@@ -180,6 +193,29 @@ impl Rounds {
             spec: Some(&spec),
         };
         let acted = self.act(fleet, Some(&spec), &plan, &scene).await;
+        Ok(Report { installation, path, plan, acted, before: observed.status })
+    }
+
+    /// Pauses and scales to zero what must not serve for now.
+    async fn hold(
+        &self,
+        fleet: &Fleet,
+        key: &RunnerKey,
+        installation: InstallationId,
+        path: Option<String>,
+        hold: &Hold,
+    ) -> Result<Report, Failure> {
+        let settings = fleet.settings();
+        let observed = observe::held(&self.clients, settings, key, installation.clone()).await?;
+        let plan = plan::hold::plan(key, settings, &observed, hold);
+        let scene = Scene {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+            spec: None,
+        };
+        let acted = self.act(fleet, None, &plan, &scene).await;
         Ok(Report { installation, path, plan, acted, before: observed.status })
     }
 
@@ -201,11 +237,13 @@ impl Rounds {
         let settings = fleet.settings();
         let installation = observe::installation(&self.clients, settings).await?;
         let unit = Unit::Domain(profile.clone());
-        let Some(spec) = fleet.shared_domain(profile) else {
+        let Some(spec) = fleet.shared_domain(profile).map(|domain| domain.runner) else {
             let finding = Finding::fails(
                 ConditionKind::Ready,
                 "NotWanted",
-                format!("no profile `{profile}` shares a domain; what is there is kept until removal is asked for"),
+                format!(
+                    "no profile `{profile}` shares a domain; what is there is kept until removal is asked for"
+                ),
             );
             return self.only_say(fleet, installation, None, &unit, finding).await;
         };
@@ -229,7 +267,7 @@ impl Rounds {
         let settings = fleet.settings();
         let installation = observe::installation(&self.clients, settings).await?;
         let unit = Unit::Identity(name.clone());
-        let Some(id) = fleet.existing_identity(name) else {
+        let Some((id, _)) = fleet.existing_identities().remove(name) else {
             let finding = Finding::fails(
                 ConditionKind::Ready,
                 "NotWanted",
@@ -243,14 +281,25 @@ impl Rounds {
             observe::status(&self.clients, settings, &unit),
         )?;
         let plan = plan::identity::plan(&settings.name, &observed);
-        let scene =
-            Scene { fleet: settings, installation: &installation, api_server: &[], gitlab_ca: None, spec: None };
+        let scene = Scene {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+            spec: None,
+        };
         let acted = self.act(fleet, None, &plan, &scene).await;
         Ok(Report { installation, path: None, plan, acted, before })
     }
 
     /// Carries the plan out, or only shows it where the mode says so.
-    async fn act(&self, fleet: &Fleet, spec: Option<&RunnerSpec>, plan: &Plan, scene: &Scene<'_>) -> Acted {
+    async fn act(
+        &self,
+        fleet: &Fleet,
+        spec: Option<&RunnerSpec>,
+        plan: &Plan,
+        scene: &Scene<'_>,
+    ) -> Acted {
         if self.mode_of(fleet, spec) == Mode::Enforce {
             return act::act(&self.clients, plan, scene).await;
         }
@@ -286,13 +335,16 @@ impl Rounds {
             Verdict::Settled => {}
             Verdict::FollowUp { .. } if observing => {}
             Verdict::FollowUp { after, waits, patient } => {
-                let deadline = message.deadline.filter(|_| !patient).unwrap_or_else(|| later(now, WAIT_MAX));
+                let deadline =
+                    message.deadline.filter(|_| !patient).unwrap_or_else(|| later(now, WAIT_MAX));
                 if now > deadline {
-                    let failure = Failure::permanent(format!("waited until {deadline} for {waits}"));
+                    let failure =
+                        Failure::permanent(format!("waited until {deadline} for {waits}"));
                     return self.again_or_park(fleet, message, &[failure], Some(report)).await;
                 }
                 info!("`{}` waits for {waits}", message.unit);
-                let next = Message { deadline: Some(deadline).filter(|_| !patient), ..message.clone() };
+                let next =
+                    Message { deadline: Some(deadline).filter(|_| !patient), ..message.clone() };
                 outgoing.push(next.follow_up(*after, now));
             }
             Verdict::Park { reason } => {
@@ -335,7 +387,11 @@ impl Rounds {
                     // Nowhere to write it down: the same again later, so that it is not forgotten.
                     Err(unwritten) => {
                         error!("`{unit}` could not be parked: {}", unwritten.text);
-                        let again = message.clone().retry(Some(SignedDuration::from_mins(10)), jitter(), now);
+                        let again = message.clone().retry(
+                            Some(SignedDuration::from_mins(10)),
+                            jitter(),
+                            now,
+                        );
                         self.send(vec![again], vec![failure.text]).await
                     }
                 };
@@ -356,7 +412,7 @@ impl Rounds {
         fleet: &Fleet,
         message: &Message,
         reason: &str,
-        report: Option<ReportedStatus>,
+        report: Option<Report>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let settings = fleet.settings();
@@ -368,13 +424,23 @@ impl Rounds {
                 (installation, before, None, vec![])
             }
         };
-        let context = Context { fleet: settings, installation: &installation, api_server: &[], gitlab_ca: None };
+        let context = Context {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
         let mut status = before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
         status.path = path.or(status.path);
         if !findings.is_empty() {
             status = status.with(&findings, now);
         }
-        let record = RoundRecord { at: now, cause: message.cause.clone(), did: vec![], failure: Some(reason.to_owned()) };
+        let record = RoundRecord {
+            at: now,
+            cause: message.cause.clone(),
+            did: vec![],
+            failure: Some(reason.to_owned()),
+        };
         let status = status.park(reason, &settings.digest, now).with_round(record);
         status_store::save(&self.clients, &context, before.as_ref(), &status).await?;
         Ok(())
@@ -389,8 +455,12 @@ impl Rounds {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let settings = fleet.settings();
-        let context =
-            Context { fleet: settings, installation: &report.installation, api_server: &[], gitlab_ca: None };
+        let context = Context {
+            fleet: settings,
+            installation: &report.installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
         let old = report.before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
         let mut next = old.clone().released().with(&report.plan.findings, now);
         next.path = report.path.clone().or(next.path);
@@ -420,8 +490,6 @@ impl Rounds {
         }
     }
 }
-
-type ReportedStatus = Report;
 
 /// The conditions changed; but steps of one way from *progressing* to *progressing* are not each worth a write.
 fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {

@@ -2,12 +2,8 @@
 
 use super::{Clients, Failure};
 use crate::{
-    adapters::kubernetes::Force,
-    domain::{
-        names, records,
-        render::Context,
-        status::Status,
-    },
+    adapters::kubernetes::{DryRun, Force},
+    domain::{names, records, render::Context, status::Status},
 };
 
 /// Writes `next` unless it says what `before` said.
@@ -21,6 +17,6 @@ pub(super) async fn save(
         return Ok(false);
     }
     let object = records::status(context, next);
-    clients.kubernetes().await?.apply(&object, names::FIELD_MANAGER, Force::Yes, false).await?;
+    clients.kubernetes().apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No).await?;
     Ok(true)
 }

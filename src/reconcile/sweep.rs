@@ -1,13 +1,12 @@
 //! Rounds that look at many: a target's fan-out, the sweep over the whole fleet, dead letters, and the fleet's status.
 
 use super::{
-    Clients, Failure,
-    observe, outbox,
+    Clients, Failure, observe, outbox,
     round::{Outcome, Rounds, wake},
     target,
 };
 use crate::domain::{
-    fleet::{Fleet, TargetFacts},
+    fleet::{Fleet, TargetFacts, TargetKind},
     gitlab::{Group, Project},
     ids::{GroupId, RunnerKey, TargetId, Unit},
     kubernetes::Kind,
@@ -32,24 +31,29 @@ impl Rounds {
         target: TargetId,
         message: &Message,
     ) -> Result<Vec<Outgoing>, Failure> {
-        let gitlab = self.clients.gitlab().await?;
+        let gitlab = self.clients.gitlab();
         let (read, made) =
             try_join!(target::read(&self.clients, target), made_runners(&self.clients, fleet))?;
-        let mut keys: BTreeSet<RunnerKey> = made.iter().filter(|key| key.target == target).cloned().collect();
+        let mut keys: BTreeSet<RunnerKey> =
+            made.iter().filter(|key| key.target == target).cloned().collect();
         if let Some(read) = &read {
             keys.extend(wanted_keys(fleet, &read.facts));
             let listed = gitlab.runners_of(target).await?;
             let marked = listed.iter().filter_map(|one| Marker::find(&one.description));
             keys.extend(
                 marked
-                    .filter(|marker| marker.fleet == fleet.settings().name && marker.key.target == target)
+                    .filter(|marker| {
+                        marker.fleet == fleet.settings().name && marker.key.target == target
+                    })
                     .map(|marker| marker.key),
             );
         }
         let moved = message.event.as_deref().is_some_and(|event| MOVES.contains(&event));
         if let (true, TargetId::Group(id), Some(_)) = (moved, target, &read) {
             let below = descendants(&self.clients, id).await?;
-            keys.extend(made.iter().filter(|key| below.iter().any(|facts| facts.id == key.target)).cloned());
+            keys.extend(
+                made.iter().filter(|key| below.iter().any(|facts| facts.id == key.target)).cloned(),
+            );
             keys.extend(below.iter().flat_map(|facts| wanted_keys(fleet, facts)));
         }
         let now = self.clock.now();
@@ -73,7 +77,9 @@ impl Rounds {
                 let cause = format!("sweep-{}", now.as_second());
                 info!(units = units.len(), "the sweep wakes {} unit(s)", units.len());
                 let lines = vec![format!("woke {} unit(s)", units.len())];
-                let wakes = units.into_iter().map(|unit| Message::wake(unit, Reason::Sweep, cause.clone()).send(now));
+                let wakes = units
+                    .into_iter()
+                    .map(|unit| Message::wake(unit, Reason::Sweep, cause.clone()).send(now));
                 self.send(wakes.collect(), lines).await
             }
             Err(failure) => {
@@ -86,14 +92,19 @@ impl Rounds {
 
     async fn find_unsettled(&self, fleet: &Fleet) -> Result<BTreeSet<Unit>, Failure> {
         observe::installation(&self.clients, fleet.settings()).await?;
-        let (statuses, targets) = try_join!(statuses(&self.clients, fleet), targets(&self.clients, fleet))?;
-        let known: BTreeMap<&Unit, &Status> = statuses.iter().map(|status| (&status.unit, status)).collect();
+        let (statuses, targets) =
+            try_join!(statuses(&self.clients, fleet), targets(&self.clients, fleet))?;
+        let known: BTreeMap<&Unit, &Status> =
+            statuses.iter().map(|status| (&status.unit, status)).collect();
         let (now, digest) = (self.clock.now(), &fleet.settings().digest);
         let wanted = targets.iter().flat_map(|facts| wanted_keys(fleet, facts)).map(Unit::Runner);
         let unsettled = wanted.filter(|unit| {
             known.get(unit).is_none_or(|status| !status.is_ready() && status.parked.is_none())
         });
-        let due = statuses.iter().filter(|status| status.is_due(digest, now)).map(|status| status.unit.clone());
+        let due = statuses
+            .iter()
+            .filter(|status| status.is_due(digest, now))
+            .map(|status| status.unit.clone());
         Ok(unsettled.chain(due).collect())
     }
 
@@ -104,7 +115,10 @@ impl Rounds {
         let Ok(fleet) = &self.fleet else { return Outcome::Done(vec![reason.to_owned()]) };
         let text = format!("its message went to the dead letters: {reason}");
         if let Err(failure) = self.park(fleet, message, &text, None, self.clock.now()).await {
-            warn!("`{}` could not be parked; the sweep finds it again: {}", message.unit, failure.text);
+            warn!(
+                "`{}` could not be parked; the sweep finds it again: {}",
+                message.unit, failure.text
+            );
         }
         Outcome::Done(vec![text])
     }
@@ -130,14 +144,18 @@ impl Rounds {
 
 fn wanted_keys(fleet: &Fleet, facts: &TargetFacts) -> Vec<RunnerKey> {
     let target = facts.id;
-    fleet.wanted(facts).into_iter().map(|wanted| RunnerKey { target, profile: wanted.profile }).collect()
+    fleet
+        .wanted(facts)
+        .into_iter()
+        .map(|wanted| RunnerKey { target, profile: wanted.profile })
+        .collect()
 }
 
 /// The keys of all runners that have a manager.
 async fn made_runners(clients: &Clients, fleet: &Fleet) -> Result<Vec<RunnerKey>, Failure> {
     let settings = fleet.settings();
     let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
-    let kubernetes = clients.kubernetes().await?;
+    let kubernetes = clients.kubernetes();
     let namespace = Some(settings.cluster.managers_namespace.as_str());
     let found = kubernetes.list(Kind::Deployment, namespace, Some(&selector)).await?;
     Ok(found.iter().filter_map(|one| one.label(names::LABEL_KEY)?.parse().ok()).collect())
@@ -145,8 +163,9 @@ async fn made_runners(clients: &Clients, fleet: &Fleet) -> Result<Vec<RunnerKey>
 
 async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
     let settings = fleet.settings();
-    let selector = format!("{}={},{}=status", names::LABEL_FLEET, settings.name, records::LABEL_RECORD);
-    let kubernetes = clients.kubernetes().await?;
+    let selector =
+        format!("{}={},{}=status", names::LABEL_FLEET, settings.name, records::LABEL_RECORD);
+    let kubernetes = clients.kubernetes();
     let namespace = Some(settings.cluster.managers_namespace.as_str());
     let found = kubernetes.list(Kind::ConfigMap, namespace, Some(&selector)).await?;
     Ok(found.iter().filter_map(records::read_status).collect())
@@ -154,25 +173,34 @@ async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failu
 
 /// Every target that a rule could match.
 async fn targets(clients: &Clients, fleet: &Fleet) -> Result<Vec<TargetFacts>, Failure> {
-    let gitlab = clients.gitlab().await?;
-    let groups = gitlab.groups().map_err(Failure::from);
-    let (groups, projects) = if fleet.matches_projects() {
-        try_join!(groups, gitlab.projects().map_err(Failure::from))?
+    let gitlab = clients.gitlab();
+    let groups = gitlab.groups().all().map_err(Failure::from);
+    let (groups, projects) = if matches_projects(fleet) {
+        try_join!(groups, gitlab.projects().all().map_err(Failure::from))?
     } else {
         (groups.await?, vec![])
     };
-    let mut all = vec![TargetFacts { id: TargetId::Instance, path: String::new(), ancestors: vec![], personal: false }];
+    let mut all = vec![TargetFacts {
+        id: TargetId::Instance,
+        path: String::new(),
+        ancestors: vec![],
+        personal: false,
+    }];
     let tree = Tree::of(&groups);
     all.extend(groups.iter().map(|group| tree.group(group)));
     all.extend(projects.iter().map(|project| tree.project(project)));
     Ok(all)
 }
 
+fn matches_projects(fleet: &Fleet) -> bool {
+    fleet.group_patterns().iter().any(|pattern| pattern.kind == TargetKind::Project)
+}
+
 async fn descendants(clients: &Clients, group: GroupId) -> Result<Vec<TargetFacts>, Failure> {
-    let gitlab = clients.gitlab().await?;
+    let gitlab = clients.gitlab();
     let (groups, projects, above) = try_join!(
-        gitlab.descendant_groups(group).map_err(Failure::from),
-        gitlab.group_projects(group).map_err(Failure::from),
+        gitlab.descendant_groups(group).all().map_err(Failure::from),
+        gitlab.group_projects(group).all().map_err(Failure::from),
         target::read(clients, TargetId::Group(group)),
     )?;
     let Some(above) = above else { return Ok(vec![]) };

@@ -20,8 +20,11 @@ pub(super) struct TargetRead {
 const LEVELS_MAX: usize = 32;
 
 /// Reads the target and its ancestors. `None`: 404, which may mean *gone* or *hidden*.
-pub(super) async fn read(clients: &Clients, target: TargetId) -> Result<Option<TargetRead>, Failure> {
-    let gitlab = clients.gitlab().await?;
+pub(super) async fn read(
+    clients: &Clients,
+    target: TargetId,
+) -> Result<Option<TargetRead>, Failure> {
+    let gitlab = clients.gitlab();
     match target {
         TargetId::Instance => {
             let facts =
@@ -32,7 +35,12 @@ pub(super) async fn read(clients: &Clients, target: TargetId) -> Result<Option<T
             let Some(group) = gitlab.group(id).await? else { return Ok(None) };
             let above = ancestors(clients, group.parent).await?;
             let hold = hold(group.archived, group.marked_for_deletion_on.is_some(), &above);
-            let facts = TargetFacts { id: target, path: group.full_path, ancestors: facts(&above), personal: false };
+            let facts = TargetFacts {
+                id: target,
+                path: group.full_path,
+                ancestors: facts(&above),
+                personal: false,
+            };
             Ok(Some(TargetRead { facts, hold }))
         }
         TargetId::Project(id) => {
@@ -52,14 +60,18 @@ pub(super) async fn read(clients: &Clients, target: TargetId) -> Result<Option<T
 
 /// The groups above, nearest first.
 async fn ancestors(clients: &Clients, mut parent: Option<GroupId>) -> Result<Vec<Group>, Failure> {
-    let gitlab = clients.gitlab().await?;
+    let gitlab = clients.gitlab();
     let mut above: Vec<Group> = Vec::new();
     while let Some(id) = parent {
         if above.len() >= LEVELS_MAX {
-            return Err(Failure::retry(format!("more than {LEVELS_MAX} groups lie above group {id}")));
+            return Err(Failure::retry(format!(
+                "more than {LEVELS_MAX} groups lie above group {id}"
+            )));
         }
         let group = gitlab.group(id).await?.ok_or_else(|| {
-            Failure::permanent(format!("group {id} lies above the target and our token may not see it: make it a member"))
+            Failure::permanent(format!(
+                "group {id} lies above the target and our token may not see it: make it a member"
+            ))
         })?;
         parent = group.parent;
         above.push(group);

@@ -44,6 +44,13 @@ impl Gitlab {
         Pages::new::<wire::Group>(self, call)
     }
 
+    /// All projects that we may see, by keyset: a deletion meanwhile makes no page skip one.
+    pub fn projects(&self) -> Pages<Project> {
+        let call = Call::get("/projects", "all projects");
+        let query = "pagination=keyset&order_by=id&sort=asc&per_page=100";
+        Pages::new::<wire::Project>(self, call.query(query))
+    }
+
     /// The groups below a group, at any depth; the group itself is not among them.
     pub fn descendant_groups(&self, id: GroupId) -> Pages<Group> {
         let call = Call::get(

@@ -21,6 +21,7 @@ use url::Url;
 /// A cluster that is known, and a client for it.
 pub(super) struct Connection {
     client: kube::Client,
+    server: Url,
 }
 
 /// What stands below kube's client. The token is looked up for each call.
@@ -51,8 +52,13 @@ impl Connection {
         tracing::debug!("looking up how to reach the cluster for {what}");
         let Cluster { server, authority, identity } = access.find().await?;
         let http = authority.map_or_else(|| http.clone(), |pem| http.trusting_only(pem));
-        let wire = Wire(Arc::new(Inner { http, server, identity: RwLock::new(identity) }));
-        Ok(Self { client: kube::Client::new(wire, "default") })
+        let wire =
+            Wire(Arc::new(Inner { http, server: server.clone(), identity: RwLock::new(identity) }));
+        Ok(Self { client: kube::Client::new(wire, "default"), server })
+    }
+
+    pub(super) fn server(&self) -> &Url {
+        &self.server
     }
 
     /// Sends a request that kube built, and gives the whole answer whatever its status.

@@ -1,24 +1,23 @@
 //! A runner that must not serve for now: paused in GitLab, scaled to zero, kept whole, and undone when the reason goes.
 
-use super::{Draft, Plan, runner};
+use super::{Draft, Plan, domain::SOON};
 use crate::domain::{
     claim::{self, Claim},
-    gitlab::EntitySettings,
+    gitlab::{Entity, EntityChange},
+    ids::{InstallationId, RunnerKey},
+    kubernetes::Object,
     names,
-    observed::Observed,
-    render::{self, Context},
-    spec::{FleetSettings, RunnerSpec},
-    status::{ConditionKind, Finding},
+    spec::FleetSettings,
+    status::{ConditionKind, Finding, Status},
     step::Step,
 };
-use jiff::SignedDuration;
 
 /// Why a runner is held. Each is a state to wait in, never a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The target or an ancestor of it is archived.
+    /// The target or a group above it is archived.
     Archived,
-    /// The target or an ancestor of it is scheduled for deletion.
+    /// The target or a group above it is scheduled for deletion.
     Scheduled,
     /// `fleet.yaml` withdraws it, with this reason.
     Withdrawn(String),
@@ -49,54 +48,44 @@ impl Hold {
             }
             Self::Withdrawn(reason) => format!("withdrawn: {reason}"),
             Self::OutsideGuardrails(problem) => format!("outside the guardrails: {problem}"),
-            Self::ExceptionEnded(name) => format!("exception `{name}` has ended"),
+            Self::ExceptionEnded(exception) => format!("its exception has ended: {exception}"),
         }
     }
 }
 
+/// What holding a runner looks at; no specification, because the file may no longer give one.
+#[derive(Clone, Debug)]
+pub struct HeldObserved {
+    pub installation: InstallationId,
+    pub entities: Vec<Entity>,
+    pub deployment: Option<Object>,
+    pub status: Option<Status>,
+}
+
 /// Pauses every entity of ours and scales the manager to zero; creates nothing, deletes nothing.
-pub fn plan(spec: &RunnerSpec, fleet: &FleetSettings, observed: &Observed, hold: &Hold) -> Plan {
+pub fn plan(key: &RunnerKey, fleet: &FleetSettings, observed: &HeldObserved, hold: &Hold) -> Plan {
     let mut draft = Draft::default();
-    let installation = &observed.domain.installation;
     for entity in &observed.entities {
-        let ours = matches!(
-            claim::judge(entity, &fleet.name, &spec.key, installation),
-            Some(Claim::Ours { .. })
-        );
-        // Nothing can be written under an archived target but what an administrator writes: the scaling stands for it.
+        let claim = claim::judge(entity, &fleet.name, key, &observed.installation);
+        let ours = matches!(claim, Some(Claim::Ours { .. }));
+        // Under an archived target GitLab may refuse the pause; scaling to zero stands for it.
         if !ours || entity.paused || *hold == Hold::Archived {
             continue;
         }
-        let settings = EntitySettings {
-            description: entity.description.clone(),
-            tags: entity.tags.clone(),
-            run_untagged: entity.run_untagged,
-            locked: entity.locked,
-            protected: entity.protected,
-            maximum_timeout: entity.maximum_timeout,
+        let change = EntityChange {
+            paused: Some(true),
             maintenance_note: Some(format!("forerunner: paused, {}", hold.message())),
-            paused: true,
+            ..EntityChange::default()
         };
-        draft.add(Step::UpdateRunner { runner: entity.id, settings, why: "pause" }, []);
+        draft.add(Step::UpdateRunner { runner: entity.id, change, why: "pause" }, []);
     }
-    if let Some(live) = &observed.deployment {
-        let context = Context {
-            fleet,
-            installation,
-            api_server: &observed.domain.api_server,
-            gitlab_ca: observed.domain.gitlab_ca.as_deref(),
-        };
-        let mut object = render::deployment(spec, &context, 0);
-        render::stamp(&mut object);
-        let ours = live.label(names::LABEL_FLEET) == Some(fleet.name.as_str());
-        if ours
-            && live.name == runner::deployment_name(fleet, spec)
-            && render::differs(&object, live).is_some()
-        {
-            draft.add(Step::Apply { object, client: None }, []);
-        }
+    if let Some(live) = &observed.deployment
+        && live.label(names::LABEL_FLEET) == Some(fleet.name.as_str())
+        && live.body["spec"]["replicas"] != 0
+    {
+        draft.add(Step::ScaleToZero { deployment: live.name.clone() }, []);
     }
-    let mut plan = draft.finish(SignedDuration::from_secs(30));
+    let mut plan = draft.finish(SOON);
     plan.findings.retain(|finding| finding.kind != ConditionKind::Ready);
     plan.findings.push(Finding::fails(ConditionKind::Ready, hold.reason(), hold.message()));
     plan

@@ -6,9 +6,11 @@ use super::{
 };
 use crate::domain::{
     azure::{FederatedCredential, ResourceId},
-    ids::{FleetName, ProfileName, Unit},
+    fleet::Fleet,
+    ids::{FleetName, ProfileName, RunnerKey, TargetId, Unit},
     kubernetes::{Object, ObjectName},
     names,
+    spec::Isolation,
     status::{ConditionKind, Finding},
     step::{Step, StepId},
 };
@@ -22,6 +24,38 @@ pub struct IdentityRound {
     pub credentials: Option<Vec<FederatedCredential>>,
     /// Every job account of the fleet that names this identity.
     pub accounts: Vec<Object>,
+}
+
+/// Whether a job account may ask for the identity: its key, namespace and name must be those of a runner whose profile
+/// lists it. Labels and annotations alone prove nothing: who may edit an account could write them.
+pub fn is_entitled(fleet: &Fleet, id: &ResourceId, account: &Object) -> bool {
+    let lists = |profile: &ProfileName| {
+        fleet
+            .existing_identities()
+            .get(&names::identity_unit(id))
+            .is_some_and(|(_, by)| by.contains(profile))
+    };
+    let Some(key) = account.label(names::LABEL_KEY) else { return false };
+    let (profile, isolation, target) = match key.parse::<RunnerKey>() {
+        Ok(key) => (key.profile, Isolation::Target, key.target),
+        Err(_) => match key.strip_prefix("domain-").map(ProfileName::new) {
+            Some(Ok(profile)) => (profile, Isolation::Profile, TargetId::Instance),
+            Some(Err(_)) | None => return false,
+        },
+    };
+    let Some(found) = fleet.profile(&profile) else { return false };
+    let key = RunnerKey { target, profile: profile.clone() };
+    let namespace = names::namespace_of(
+        &fleet.settings().name,
+        &key,
+        isolation,
+        found.kubernetes.namespace.as_deref(),
+    );
+    let name = found.kubernetes.service_account.as_deref().unwrap_or(names::JOB_ACCOUNT);
+    found.isolation == isolation
+        && lists(&profile)
+        && account.name.namespace.as_deref() == Some(&namespace)
+        && account.name.name == name
 }
 
 /// Grants the oldest accounts first and marks those for which there is no room.

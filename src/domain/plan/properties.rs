@@ -147,7 +147,7 @@ proptest! {
         for cut in cuts {
             let plan = world.plan();
             let opens = plan.steps.iter().any(|node| {
-                matches!(&node.step, Step::UpdateRunner { settings, .. } if !settings.paused)
+                matches!(&node.step, Step::UpdateRunner { change, .. } if change.paused == Some(false))
             });
             let complete = world.identity.is_some() && !world.credentials.is_empty() && world.assignments.len() == 2;
             prop_assert!(!opens || complete);

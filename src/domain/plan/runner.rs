@@ -6,8 +6,8 @@ use super::{
 };
 use crate::domain::{
     claim::{self, Claim},
-    gitlab::{Entity, EntitySettings},
-    ids::{FleetName, InstallationId, RunnerId, Unit},
+    gitlab::{Entity, EntityChange, EntitySettings},
+    ids::{FleetName, InstallationId, RunnerId, RunnerKey, Unit},
     kubernetes::{Kind, Object, ObjectName},
     ledger::Ledger,
     marker::Marker,
@@ -77,12 +77,8 @@ pub fn plan(
 }
 
 /// The name of the manager's Secret.
-pub fn secret_name(fleet: &FleetSettings, spec: &RunnerSpec) -> ObjectName {
-    ObjectName::new(
-        Kind::Secret,
-        &fleet.cluster.managers_namespace,
-        &names::config_secret(&spec.key),
-    )
+pub fn secret_name(fleet: &FleetSettings, key: &RunnerKey) -> ObjectName {
+    ObjectName::new(Kind::Secret, &fleet.cluster.managers_namespace, &names::config_secret(key))
 }
 
 pub fn deployment_name(fleet: &FleetSettings, spec: &RunnerSpec) -> ObjectName {
@@ -230,7 +226,7 @@ fn draft_token(
     now: Timestamp,
 ) -> Kept {
     let nothing = Kept { step: None, holds: false };
-    let secret = secret_name(context.fleet, spec);
+    let secret = secret_name(context.fleet, &spec.key);
     if matches!(observed.secret, SecretObserved::Foreign) {
         draft.block(format!("{secret} exists and is not ours: remove or rename it"));
         draft.find(Finding::fails(
@@ -346,7 +342,7 @@ fn draft_rewrite(
     }
     let version = object.resource_version()?.to_owned();
     let entries = vec![(entry.runner, entry.token.clone())];
-    let secret = secret_name(context.fleet, spec);
+    let secret = secret_name(context.fleet, &spec.key);
     Some(draft.add(Step::RewriteSecret { secret, entries, version }, []))
 }
 
@@ -396,16 +392,19 @@ fn draft_entity(
     let note = keep.maintenance_note.as_deref().unwrap_or_default();
     let paused_by_us = keep.paused && note.starts_with(NOTE);
     let stays_paused = keep.paused && !(paused_by_us && may_open);
-    let mut wanted = settings(spec, &fleet.name, ours.installation, stays_paused);
-    if stays_paused || !paused_by_us {
-        // Only what we wrote is ours to clear: a person's note stays, and so does a person's pause.
-        wanted.maintenance_note = None;
-    }
+    let wanted = settings(spec, &fleet.name, ours.installation, stays_paused);
     let opens = keep.paused && !stays_paused;
-    if opens || differs(keep, &wanted) {
-        let why = if opens { "open" } else { "mend the settings of" };
-        draft.add(Step::UpdateRunner { runner: keep.id, settings: wanted, why }, []);
+    if !opens && !differs(keep, &wanted) {
+        return;
     }
+    // Only what we wrote is ours to clear: a person's note stays, and so does a person's pause.
+    let change = EntityChange {
+        paused: opens.then_some(false),
+        maintenance_note: opens.then(String::new),
+        ..EntityChange::from(&wanted)
+    };
+    let why = if opens { "open" } else { "mend the settings of" };
+    draft.add(Step::UpdateRunner { runner: keep.id, change, why }, []);
 }
 
 fn differs(entity: &Entity, wanted: &EntitySettings) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
-    gitlab::{Entity, EntityKind, EntitySettings, Manager},
+    gitlab::{Entity, EntityChange, EntityKind, EntitySettings, Manager},
     ids::{FleetName, InstallationId, RunnerId, RunnerKey, TargetId},
     kubernetes::{Kind, Object, ObjectName},
     ledger::{Book, Ledger},
@@ -211,7 +211,7 @@ impl World {
             created_at: Some(self.now),
             busy: Some(false),
         };
-        set(&mut entity, settings);
+        set(&mut entity, &EntityChange::from(settings));
         self.entities.push(entity);
         self.managers.insert(id, vec![]);
         self.tokens.insert(id, format!("token-{}", self.counter));
@@ -325,9 +325,9 @@ impl World {
                     .map(|(runner, token)| (*runner, token.expose_secret().to_owned()));
                 self.secret = Some(plain.collect());
             }
-            Step::UpdateRunner { runner, settings, .. } => {
+            Step::UpdateRunner { runner, change, .. } => {
                 let entity = self.entities.iter_mut().find(|entity| entity.id == *runner);
-                set(entity.expect("only what was observed is updated"), settings);
+                set(entity.expect("only what was observed is updated"), change);
             }
             Step::DeleteTwin { runner } => self.entities.retain(|entity| entity.id != *runner),
             Step::CreateIdentity { id, location, tags } => {
@@ -399,7 +399,9 @@ impl World {
                     self.objects.get_mut(deployment).expect("only what was observed is marked");
                 render::annotate(object, names::ANNOTATION_SETTLING_SINCE, &at.to_string());
             }
-            Step::AnswerAccount { .. } => panic!("a runner's round answers no account"),
+            Step::AnswerAccount { .. } | Step::ScaleToZero { .. } => {
+                panic!("no step of a runner that may serve")
+            }
         }
         Product::Nothing
     }
@@ -495,15 +497,18 @@ impl World {
     }
 }
 
-fn set(entity: &mut Entity, settings: &EntitySettings) {
-    entity.description.clone_from(&settings.description);
-    entity.tags.clone_from(&settings.tags);
-    entity.run_untagged = settings.run_untagged;
-    entity.locked = settings.locked;
-    entity.protected = settings.protected;
-    entity.maximum_timeout = settings.maximum_timeout;
-    entity.paused = settings.paused;
-    if let Some(note) = &settings.maintenance_note {
-        entity.maintenance_note = Some(note.clone());
+fn set(entity: &mut Entity, change: &EntityChange) {
+    fn put<T: Clone>(place: &mut T, value: Option<&T>) {
+        if let Some(value) = value {
+            place.clone_from(value);
+        }
     }
+    put(&mut entity.description, change.description.as_ref());
+    put(&mut entity.tags, change.tags.as_ref());
+    put(&mut entity.run_untagged, change.run_untagged.as_ref());
+    put(&mut entity.locked, change.locked.as_ref());
+    put(&mut entity.protected, change.protected.as_ref());
+    put(&mut entity.paused, change.paused.as_ref());
+    put(&mut entity.maximum_timeout, change.maximum_timeout.map(Some).as_ref());
+    put(&mut entity.maintenance_note, change.maintenance_note.clone().map(Some).as_ref());
 }
