@@ -30,11 +30,12 @@ pub fn differs(desired: &Object, live: &Object) -> Option<String> {
 
 fn digest(object: &Object) -> String {
     let mut body = object.body.clone();
-    if let Some(annotations) = body["metadata"]["annotations"].as_object_mut() {
+    let metadata = body.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(metadata) = metadata
+        && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+    {
         annotations.remove(names::ANNOTATION_APPLIED);
-        if annotations.is_empty()
-            && let Some(metadata) = body["metadata"].as_object_mut()
-        {
+        if annotations.is_empty() {
             metadata.remove("annotations");
         }
     }
