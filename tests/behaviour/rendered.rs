@@ -102,6 +102,8 @@ fn what_runners_of_a_profile_share_is_the_same_for_each() {
     let world = company();
     let mut other = image_build();
     other.key = "p8-images".parse().unwrap();
+    other.runner.concurrent = 30; // what `set` may change
+    other.kubernetes.cpu.limit = Some("8".to_owned());
     let [one, other] = [image_build(), other].map(|spec| objects(&spec, &world.context()));
     for (one, other) in one.iter().zip(&other) {
         let shared = match one.name.kind {
@@ -129,6 +131,25 @@ fn a_namespace_enforces_what_its_pods_need_and_no_less() {
     check(Pods::Standard, "baseline", "restricted");
     check(Pods::ImageBuild, "baseline", "restricted");
     check(Pods::Privileged, "privileged", "baseline");
+}
+
+#[test]
+fn a_container_without_limits_gets_some_where_the_quota_would_refuse_it() {
+    let check = |quota: &[(&str, &str)], limit: Option<&str>, default: Value, request: &str| {
+        let mut spec = default_profile();
+        spec.kubernetes.cpu.limit = limit.map(str::to_owned);
+        spec.kubernetes.quota =
+            quota.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let range = render::limit_range(&spec, &plain().context());
+        let item = &range.body["spec"]["limits"][0];
+        assert_eq!(item["default"]["cpu"], default, "{quota:?} {limit:?}");
+        assert_eq!(item["defaultRequest"]["cpu"], request, "{quota:?} {limit:?}");
+    };
+    check(&[], None, Value::Null, "100m");
+    check(&[("limits.cpu", "80")], None, "1".into(), "100m");
+    check(&[("limits.memory", "80Gi")], None, Value::Null, "100m");
+    check(&[], Some("2"), "2".into(), "100m");
+    check(&[], Some("50m"), "50m".into(), "50m"); // never a request above the limit
 }
 
 #[test]

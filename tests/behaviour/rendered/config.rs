@@ -217,7 +217,8 @@ fn raw_keys_come_last_and_are_merged_table_by_table() {
     let mut spec = hardened();
     spec.kubernetes.extra = "builds_dir = '/b'\n[kubernetes]\npoll_interval = 9\n\
                              [kubernetes.node_selector]\npool = 'ci'\n\
-                             [[kubernetes.pod_spec]]\nname = 'a'\npatch = 'hostUsers: false'"
+                             [[kubernetes.pod_spec]]\nname = 'a'\npatch = 'hostUsers: false'\n\
+                             [[kubernetes.volumes.empty_dir]]\nname = 'cache'\nmount_path = '/c'"
         .parse()
         .unwrap();
     let runner = runner(&spec, &company());
@@ -227,6 +228,9 @@ fn raw_keys_come_last_and_are_merged_table_by_table() {
     assert_eq!(kubernetes["poll_timeout"].as_integer(), Some(600));
     assert_eq!(kubernetes["node_selector"]["pool"].as_str(), Some("ci"));
     assert_eq!(kubernetes["node_selector"]["kubernetes.io/os"].as_str(), Some("linux"));
+    let volumes = kubernetes["volumes"]["empty_dir"].as_array().unwrap();
+    let volumes: Vec<_> = volumes.iter().filter_map(|volume| volume["name"].as_str()).collect();
+    assert_eq!(volumes, ["job-home", "cache"]);
     let patches = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
     assert_eq!(runner["feature_flags"][patches].as_bool(), Some(true));
 }

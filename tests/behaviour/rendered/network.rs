@@ -116,6 +116,26 @@ fn nobody_can_allow_the_metadata_endpoint_by_a_wider_range() {
 }
 
 #[test]
+fn a_proxy_named_by_its_address_is_reached() {
+    let mut world = company();
+    let proxy = world.fleet.cluster.proxy.as_mut().unwrap();
+    proxy.https = "http://10.1.2.3:8080".to_owned();
+    for policy in [jobs(&world), manager(&world)] {
+        assert!(reaches(&policy, "10.1.2.3", 8080), "{}", policy.name);
+        assert!(!reaches(&policy, "10.1.2.4", 8080), "{}", policy.name);
+    }
+}
+
+#[test]
+fn a_cluster_range_that_is_everything_leaves_dns_and_what_is_allowed() {
+    let mut world = company();
+    world.fleet.cluster.network.cluster_ranges = vec!["0.0.0.0/1".into(), "128.0.0.0/1".into()];
+    let policy = jobs(&world);
+    assert!(!reaches(&policy, "140.82.121.3", 443));
+    assert!(reaches(&policy, "10.50.0.10", 443) && reaches(&policy, "169.254.10.10", 53));
+}
+
+#[test]
 fn nobody_connects_to_a_job_and_only_monitoring_to_a_manager() {
     let (jobs, manager) = (jobs(&company()), manager(&company()));
     for policy in [&jobs, &manager] {
