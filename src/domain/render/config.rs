@@ -158,11 +158,14 @@ fn cache(spec: &RunnerSpec) -> Option<Cache<'_>> {
     })
 }
 
-/// Tables are merged, anything else is replaced.
+/// Tables are merged, lists of tables (volumes, services, patches) grow, anything else is replaced.
 fn merge(own: &mut Table, extra: &Table) {
     for (key, value) in extra {
         match (own.get_mut(key), value) {
             (Some(Value::Table(own)), Value::Table(extra)) => merge(own, extra),
+            (Some(Value::Array(own)), Value::Array(extra)) if own.iter().all(Value::is_table) => {
+                own.extend(extra.iter().cloned());
+            }
             (_, value) => {
                 own.insert(key.clone(), value.clone());
             }

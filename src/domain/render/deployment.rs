@@ -259,13 +259,18 @@ fn room(spec: &RunnerSpec) -> u64 {
     u64::from(spec.runner.concurrent).next_power_of_two().max(16)
 }
 
+/// Written as the server would write it.
+fn mebibytes(size: u64) -> String {
+    if size.is_multiple_of(1024) { format!("{}Gi", size / 1024) } else { format!("{size}Mi") }
+}
+
 fn log_buffer_mebibytes(spec: &RunnerSpec) -> u64 {
     room(spec) * u64::from(super::config::OUTPUT_LIMIT_KIBIBYTES) / 1024 + 256
 }
 
 fn resources(spec: &RunnerSpec) -> ResourceRequirements {
-    let memory = format!("{}Mi", 256 + room(spec) * 16);
-    let storage = format!("{}Mi", log_buffer_mebibytes(spec) + 512);
+    let memory = mebibytes(256 + room(spec) * 16);
+    let storage = mebibytes(log_buffer_mebibytes(spec) + 512);
     ResourceRequirements {
         requests: Some(quantities([
             ("cpu", "100m"),
@@ -291,7 +296,7 @@ fn volumes(spec: &RunnerSpec) -> Vec<Volume> {
     let scratch = |name: &str, size: u64| Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
-            size_limit: Some(Quantity(format!("{size}Mi"))),
+            size_limit: Some(Quantity(mebibytes(size))),
             ..EmptyDirVolumeSource::default()
         }),
         ..Volume::default()

@@ -30,7 +30,8 @@ pub fn differs(desired: &Object, live: &Object) -> Option<String> {
 
 fn digest(object: &Object) -> String {
     let mut body = object.body.clone();
-    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut)
+    let metadata = body.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(metadata) = metadata
         && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
     {
         annotations.remove(names::ANNOTATION_APPLIED);

@@ -28,19 +28,17 @@ pub(super) fn dns() -> NetworkPolicyEgressRule {
     }
 }
 
-/// Every IPv4 address but these, by TCP.
-pub(super) fn world(except: &[Cidr], ports: &BTreeSet<u16>) -> NetworkPolicyEgressRule {
-    to("0.0.0.0/0", except, ports)
-}
-
 /// One range, less what lies in it and is forbidden. None where the whole range is forbidden: nobody may allow the
-/// metadata endpoint by mistake. An IPv6 range holds none of ours.
+/// metadata endpoint by mistake. An IPv6 range holds none of it.
 pub(super) fn range(
     cidr: &str,
     forbidden: &[Cidr],
     ports: &BTreeSet<u16>,
 ) -> Option<NetworkPolicyEgressRule> {
-    let Some(own) = Cidr::parse(cidr) else { return Some(to(cidr, &[], ports)) };
+    let Some(own) = Cidr::parse(cidr) else {
+        let length = if cidr.contains('/') { "" } else { "/128" };
+        return Some(to(&format!("{cidr}{length}"), &[], ports));
+    };
     if forbidden.iter().any(|other| other.contains(own)) {
         return None;
     }

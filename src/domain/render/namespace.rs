@@ -73,7 +73,8 @@ pub fn quota(spec: &RunnerSpec, ctx: &Context<'_>) -> Object {
 }
 
 /// What a container without requests or limits gets: with a quota on them the server refuses one that has none.
-/// A limit is put in only where the profile has one, or the quota counts it.
+/// A limit is put in only where the profile has one, or the quota counts it. Runners that share a namespace may differ
+/// in theirs, so there only the quota counts.
 pub fn limit_range(spec: &RunnerSpec, ctx: &Context<'_>) -> Object {
     let name = bounds(Kind::LimitRange, spec, ctx);
     let kubernetes = &spec.kubernetes;
@@ -85,7 +86,8 @@ pub fn limit_range(spec: &RunnerSpec, ctx: &Context<'_>) -> Object {
     let mut item = LimitRangeItem { type_: "Container".to_owned(), ..LimitRangeItem::default() };
     for (resource, amount, request, fallback) in resources {
         let counted = kubernetes.quota.contains_key(&format!("limits.{resource}"));
-        let limit = amount.limit.as_deref().or(counted.then_some(fallback));
+        let own = amount.limit.as_deref().filter(|_| spec.isolation == Isolation::Target);
+        let limit = own.or(counted.then_some(fallback));
         let request = limit.filter(|limit| quantity::less(limit, request)).unwrap_or(request);
         let set = |map: &mut Option<std::collections::BTreeMap<String, Quantity>>, value: &str| {
             let map = map.get_or_insert_default();

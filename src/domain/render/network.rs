@@ -5,7 +5,7 @@ use super::{
     Context,
     cidr::{Cidr, collapse},
     deployment::METRICS_PORT,
-    egress::{PLATFORM, dns, port, range, to, world},
+    egress::{PLATFORM, dns, port, range, to},
     metadata::{domain_labels, matching, metadata, object, runner_labels},
 };
 use crate::domain::{
@@ -21,7 +21,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use std::{collections::BTreeSet, net::IpAddr};
+use url::{Host, Url};
 
+/// IPv6 is shut unless `allow` has some.
+const WORLD: &str = "0.0.0.0/0";
 /// What stands for the cluster's ranges where the file names none.
 const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 
@@ -40,7 +43,9 @@ pub fn job_network_policy(spec: &RunnerSpec, ctx: &Context<'_>) -> Object {
     };
     let ranges = ranges.into_iter().filter_map(Cidr::parse);
     let except = collapse(platform().chain(ranges).chain(withheld.iter().copied()));
-    let mut egress = vec![dns(), world(&except, &web_ports(ctx))];
+    let mut egress = vec![dns()];
+    egress.extend(range(WORLD, &except, &web_ports(ctx)));
+    egress.extend(proxy(ctx));
     egress.extend(allowed(ctx, withheld));
     if spec.kubernetes.kubernetes_api {
         let ports = api_ports(ctx);
@@ -56,7 +61,9 @@ pub fn manager_network_policy(spec: &RunnerSpec, ctx: &Context<'_>) -> Object {
     let namespace = &ctx.fleet.cluster.managers_namespace;
     let name = ObjectName::new(Kind::NetworkPolicy, namespace, &names::manager(&spec.key));
     let ports = web_ports(ctx).union(&api_ports(ctx)).copied().collect();
-    let mut egress = vec![dns(), world(&collapse(platform()), &ports)];
+    let mut egress = vec![dns()];
+    egress.extend(range(WORLD, &collapse(platform()), &ports));
+    egress.extend(proxy(ctx));
     egress.extend(allowed(ctx, &[]));
     let metrics = NetworkPolicyIngressRule {
         from: Some(vec![NetworkPolicyPeer {
@@ -103,6 +110,14 @@ fn allowed(ctx: &Context<'_>, withheld: &[Cidr]) -> Vec<NetworkPolicyEgressRule>
         range(&entry.cidr, &forbidden, &ports)
     };
     entries.filter_map(rule).collect()
+}
+
+/// A proxy that is named by its address; one named by a host needs an entry in `allow`: a policy knows no names.
+fn proxy(ctx: &Context<'_>) -> Option<NetworkPolicyEgressRule> {
+    let proxy = Url::parse(&ctx.fleet.cluster.proxy.as_ref()?.https).ok()?;
+    let Host::Ipv4(address) = proxy.host()? else { return None };
+    let forbidden: Vec<_> = platform().collect();
+    range(&address.to_string(), &forbidden, &BTreeSet::from([proxy.port_or_known_default()?]))
 }
 
 fn platform() -> impl Iterator<Item = Cidr> {

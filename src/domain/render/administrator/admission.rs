@@ -145,6 +145,12 @@ fn validations(input: &AdministratorInput<'_>) -> Vec<Validation> {
             "forerunner keeps Secrets, ConfigMaps and Deployments in the managers' namespace alone",
         ),
         validation(
+            "variables.kind != '/secrets' || request.operation == 'DELETE' || \
+             (has(object.type) && object.type == 'Opaque')"
+                .to_owned(),
+            "forerunner writes only Opaque Secrets: another type would be filled with a manager's token",
+        ),
+        validation(
             "variables.kind != '/pods'".to_owned(),
             "forerunner makes, changes and enters no pods",
         ),
