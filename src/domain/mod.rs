@@ -4,5 +4,7 @@ pub mod azure;
 pub mod class;
 
 pub mod gitlab;
+pub mod hook;
 pub mod ids;
 pub mod kubernetes;
+pub mod message;
