@@ -1,4 +1,7 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
 
-mod ci_template;
-mod rendered;
+mod envelopes;
+mod fakes;
+mod gitlab_hook;
+mod settings;
+mod telemetry;
