@@ -7,12 +7,14 @@ use super::{
     render::Context,
     status::Status,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 
 /// Tells the kinds of record apart.
 pub const LABEL_RECORD: &str = "forerunner.dev/record";
 pub const RECORD_STATUS: &str = "status";
 const RECORD_LEDGER: &str = "ledger";
+const RECORD_FOREIGN: &str = "foreign";
 /// The one key of each record's `data`.
 const DATA: &str = "record.json";
 
@@ -38,6 +40,29 @@ pub fn status(context: &Context<'_>, status: &Status) -> Object {
 /// Reads a status back; what cannot be read is lost history.
 pub fn read_status(object: &Object) -> Option<Status> {
     serde_json::from_str(object.body["data"][DATA].as_str()?).ok()
+}
+
+/// A body from our queue that is no message of ours, in a Secret, because it may hold anything.
+pub fn foreign(
+    context: &Context<'_>,
+    function: &str,
+    message_id: Option<&str>,
+    reason: &str,
+    body: &[u8],
+) -> Object {
+    /// Far above what the queue takes, far below what a Secret holds.
+    const KEPT_MAX: usize = 512 * 1024;
+    let digest = names::hash(&String::from_utf8_lossy(body));
+    let mut object = record(context, &format!("foreign-{}", &digest[..16]), RECORD_FOREIGN, "");
+    object.name.kind = Kind::Secret;
+    object.body["kind"] = json!("Secret");
+    object.body["data"] = json!({
+        "body": BASE64_STANDARD.encode(&body[..body.len().min(KEPT_MAX)]),
+        "reason": BASE64_STANDARD.encode(reason),
+        "function": BASE64_STANDARD.encode(function),
+        "messageId": BASE64_STANDARD.encode(message_id.unwrap_or_default()),
+    });
+    object
 }
 
 fn record(context: &Context<'_>, name: &str, record: &str, text: &str) -> Object {

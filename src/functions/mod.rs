@@ -3,6 +3,7 @@
 mod answer;
 pub mod app;
 mod dead_letter;
+pub mod engine;
 mod envelope;
 mod fleet;
 mod gitlab_hook;

@@ -7,7 +7,6 @@ use crate::{
         gitlab::{Gitlab, TokenSource},
         http::Http,
         kubernetes::{Access, Kubernetes},
-        service_bus::ServiceBus,
         tokens::Tokens,
     },
     clock::Clock,
@@ -29,7 +28,6 @@ pub struct Clients {
     gitlab: Gitlab,
     kubernetes: Kubernetes,
     arm: Arm,
-    service_bus: Option<ServiceBus>,
     access: ClusterAccess,
     http: Http,
     clock: Clock,
@@ -39,15 +37,13 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// `folder` is where `fleet.yaml` lies: paths in it are relative to that. Without a `service_bus` host nothing
-    /// can be queued.
+    /// `folder` is where `fleet.yaml` lies: paths in it are relative to that.
     pub fn new(
         http: Http,
         tokens: Tokens,
         clock: Clock,
         fleet: &FleetSettings,
         folder: &Path,
-        service_bus: Option<&str>,
         gitlab_ca: Option<String>,
     ) -> Self {
         let arm = Arm::new(http.clone(), tokens.clone());
@@ -62,8 +58,6 @@ impl Clients {
         Self {
             gitlab: Gitlab::new(http.clone(), fleet.gitlab.url.clone(), source),
             kubernetes: Kubernetes::new(http.clone(), access),
-            service_bus: service_bus
-                .map(|host| ServiceBus::new(http.clone(), tokens.clone(), host)),
             arm,
             access: fleet.cluster.access.clone(),
             http,
@@ -87,12 +81,6 @@ impl Clients {
 
     pub(super) fn gitlab_ca(&self) -> Option<&str> {
         self.gitlab_ca.as_deref()
-    }
-
-    pub(super) fn service_bus(&self) -> Result<&ServiceBus, Failure> {
-        self.service_bus.as_ref().ok_or_else(|| {
-            Failure::permanent("no queue is configured: set ServiceBus__fullyQualifiedNamespace")
-        })
     }
 
     /// The cluster's OIDC issuer, byte for byte, trailing slash included.

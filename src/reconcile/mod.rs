@@ -3,6 +3,7 @@
 mod act;
 mod clients;
 mod failure;
+mod foreign;
 mod keep_token;
 mod observe;
 mod outbox;
@@ -13,4 +14,6 @@ mod target;
 
 pub use clients::Clients;
 pub use failure::Failure;
+pub use foreign::Foreign;
+pub use outbox::letter;
 pub use round::{Outcome, Rounds};

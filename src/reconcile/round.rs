@@ -6,6 +6,7 @@ use super::{
     observe, outbox, status_store, target,
 };
 use crate::{
+    adapters::service_bus::ServiceBus,
     clock::Clock,
     domain::{
         class::Class,
@@ -42,12 +43,12 @@ const PROGRESS_WRITTEN: SignedDuration = SignedDuration::from_mins(5);
 
 /// Runs rounds. Keeps nothing between them that the world does not hold too.
 pub struct Rounds {
-    pub(super) clients: Clients,
-    /// The reason why `fleet.yaml` means nothing, in its own words.
-    pub(super) fleet: Result<Arc<Fleet>, String>,
+    /// The fleet with its services, or the reason why `fleet.yaml` means nothing.
+    bound: Result<(Arc<Fleet>, Clients), String>,
+    pub(super) service_bus: ServiceBus,
     pub(super) clock: Clock,
     /// Lowers `fleet.yaml`'s own mode, never raises it.
-    pub(super) mode: Mode,
+    mode: Mode,
 }
 
 /// What one round found and did.
@@ -61,26 +62,28 @@ pub(super) struct Report {
 
 impl Rounds {
     pub fn new(
-        clients: Clients,
-        fleet: Result<Arc<Fleet>, String>,
+        bound: Result<(Arc<Fleet>, Clients), String>,
+        service_bus: ServiceBus,
         clock: Clock,
         mode: Mode,
     ) -> Self {
-        Self { clients, fleet, clock, mode }
-    }
-
-    pub fn clients(&self) -> &Clients {
-        &self.clients
+        Self { bound, service_bus, clock, mode }
     }
 
     /// The fleet, or why there is none.
     pub fn fleet(&self) -> Result<&Arc<Fleet>, &str> {
-        self.fleet.as_ref().map_err(String::as_str)
+        self.bound.as_ref().map(|(fleet, _)| fleet).map_err(String::as_str)
+    }
+
+    pub(super) fn clients(&self) -> &Clients {
+        let (_, clients) =
+            self.bound.as_ref().expect("only asked for once the fleet is known to be valid");
+        clients
     }
 
     /// One round for the message's unit. Fails only where the queue cannot take what comes next.
     pub async fn round(&self, message: &Message) -> Outcome {
-        let fleet = match &self.fleet {
+        let fleet = match self.fleet() {
             Ok(fleet) => fleet.clone(),
             Err(reason) => return self.wait_for_fleet(message, reason).await,
         };
@@ -121,8 +124,8 @@ impl Rounds {
     async fn runner_round(&self, fleet: &Fleet, key: &RunnerKey) -> Result<Report, Failure> {
         let settings = fleet.settings();
         let (installation, read) = try_join!(
-            observe::installation(&self.clients, settings),
-            target::read(&self.clients, key.target)
+            observe::installation(self.clients(), settings),
+            target::read(self.clients(), key.target)
         )?;
         let unit = Unit::Runner(key.clone());
         let Some(read) = read else {
@@ -183,13 +186,13 @@ impl Rounds {
             return self.hold(fleet, key, installation, path, &hold).await;
         }
         let observed =
-            observe::runner(&self.clients, settings, &spec, installation.clone()).await?;
+            observe::runner(self.clients(), settings, &spec, installation.clone()).await?;
         let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
         let scene = Scene {
             fleet: settings,
             installation: &installation,
             api_server: &observed.domain.api_server,
-            gitlab_ca: self.clients.gitlab_ca(),
+            gitlab_ca: self.clients().gitlab_ca(),
             spec: Some(&spec),
         };
         let acted = self.act(fleet, Some(&spec), &plan, &scene).await;
@@ -206,7 +209,7 @@ impl Rounds {
         hold: &Hold,
     ) -> Result<Report, Failure> {
         let settings = fleet.settings();
-        let observed = observe::held(&self.clients, settings, key, installation.clone()).await?;
+        let observed = observe::held(self.clients(), settings, key, installation.clone()).await?;
         let plan = plan::hold::plan(key, settings, &observed, hold);
         let scene = Scene {
             fleet: settings,
@@ -228,14 +231,14 @@ impl Rounds {
         unit: &Unit,
         finding: Finding,
     ) -> Result<Report, Failure> {
-        let before = observe::status(&self.clients, fleet.settings(), unit).await?;
+        let before = observe::status(self.clients(), fleet.settings(), unit).await?;
         let plan = Plan { findings: vec![finding], ..Plan::default() };
         Ok(Report { installation, path, plan, acted: Acted::default(), before })
     }
 
     async fn domain_round(&self, fleet: &Fleet, profile: &ProfileName) -> Result<Report, Failure> {
         let settings = fleet.settings();
-        let installation = observe::installation(&self.clients, settings).await?;
+        let installation = observe::installation(self.clients(), settings).await?;
         let unit = Unit::Domain(profile.clone());
         let Some(spec) = fleet.shared_domain(profile).map(|domain| domain.runner) else {
             let finding = Finding::fails(
@@ -248,15 +251,15 @@ impl Rounds {
             return self.only_say(fleet, installation, None, &unit, finding).await;
         };
         let (observed, before) = try_join!(
-            observe::domain(&self.clients, settings, &spec, installation.clone()),
-            observe::status(&self.clients, settings, &unit),
+            observe::domain(self.clients(), settings, &spec, installation.clone()),
+            observe::status(self.clients(), settings, &unit),
         )?;
         let plan = plan::domain::plan(&spec, settings, &observed);
         let scene = Scene {
             fleet: settings,
             installation: &installation,
             api_server: &observed.api_server,
-            gitlab_ca: self.clients.gitlab_ca(),
+            gitlab_ca: self.clients().gitlab_ca(),
             spec: Some(&spec),
         };
         let acted = self.act(fleet, Some(&spec), &plan, &scene).await;
@@ -265,7 +268,7 @@ impl Rounds {
 
     async fn identity_round(&self, fleet: &Fleet, name: &IdentityName) -> Result<Report, Failure> {
         let settings = fleet.settings();
-        let installation = observe::installation(&self.clients, settings).await?;
+        let installation = observe::installation(self.clients(), settings).await?;
         let unit = Unit::Identity(name.clone());
         let Some((id, _)) = fleet.existing_identities().remove(name) else {
             let finding = Finding::fails(
@@ -277,8 +280,8 @@ impl Rounds {
         };
         let entitled = |account: &Object| plan::identity::is_entitled(fleet, &id, account);
         let (observed, before) = try_join!(
-            observe::existing_identity(&self.clients, settings, id.clone(), entitled),
-            observe::status(&self.clients, settings, &unit),
+            observe::existing_identity(self.clients(), settings, id.clone(), entitled),
+            observe::status(self.clients(), settings, &unit),
         )?;
         let plan = plan::identity::plan(&settings.name, &observed);
         let scene = Scene {
@@ -301,7 +304,7 @@ impl Rounds {
         scene: &Scene<'_>,
     ) -> Acted {
         if self.mode_of(fleet, spec) == Mode::Enforce {
-            return act::act(&self.clients, plan, scene).await;
+            return act::act(self.clients(), plan, scene).await;
         }
         for node in &plan.steps {
             info!(step = %node.step, "would: {}", node.step);
@@ -325,7 +328,7 @@ impl Rounds {
         }
         if !report.acted.failures.is_empty() {
             let failures = report.acted.failures.clone();
-            let sent = outbox::send(&self.clients, &outgoing).await;
+            let sent = outbox::send(&self.service_bus, &outgoing).await;
             if let Err(failure) = sent {
                 return Outcome::Failed(failure.text);
             }
@@ -349,7 +352,7 @@ impl Rounds {
             }
             Verdict::Park { reason } => {
                 let failure = Failure::permanent(reason.clone());
-                let sent = outbox::send(&self.clients, &outgoing).await;
+                let sent = outbox::send(&self.service_bus, &outgoing).await;
                 if let Err(failure) = sent {
                     return Outcome::Failed(failure.text);
                 }
@@ -419,8 +422,8 @@ impl Rounds {
         let (installation, before, path, findings) = match report {
             Some(report) => (report.installation, report.before, report.path, report.plan.findings),
             None => {
-                let installation = observe::installation(&self.clients, settings).await?;
-                let before = observe::status(&self.clients, settings, &message.unit).await?;
+                let installation = observe::installation(self.clients(), settings).await?;
+                let before = observe::status(self.clients(), settings, &message.unit).await?;
                 (installation, before, None, vec![])
             }
         };
@@ -442,7 +445,7 @@ impl Rounds {
             failure: Some(reason.to_owned()),
         };
         let status = status.park(reason, &settings.digest, now).with_round(record);
-        status_store::save(&self.clients, &context, before.as_ref(), &status).await?;
+        status_store::save(self.clients(), &context, before.as_ref(), &status).await?;
         Ok(())
     }
 
@@ -476,12 +479,12 @@ impl Rounds {
         if !record.did.is_empty() || record.failure.is_some() {
             next = next.with_round(record);
         }
-        status_store::save(&self.clients, &context, report.before.as_ref(), &next).await?;
+        status_store::save(self.clients(), &context, report.before.as_ref(), &next).await?;
         Ok(())
     }
 
     pub(super) async fn send(&self, outgoing: Vec<Outgoing>, lines: Vec<String>) -> Outcome {
-        match outbox::send(&self.clients, &outgoing).await {
+        match outbox::send(&self.service_bus, &outgoing).await {
             Ok(()) => Outcome::Done(lines),
             Err(failure) => {
                 error!("what comes next could not be queued: {}", failure.text);

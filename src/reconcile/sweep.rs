@@ -31,9 +31,9 @@ impl Rounds {
         target: TargetId,
         message: &Message,
     ) -> Result<Vec<Outgoing>, Failure> {
-        let gitlab = self.clients.gitlab();
+        let gitlab = self.clients().gitlab();
         let (read, made) =
-            try_join!(target::read(&self.clients, target), made_runners(&self.clients, fleet))?;
+            try_join!(target::read(self.clients(), target), made_runners(self.clients(), fleet))?;
         let mut keys: BTreeSet<RunnerKey> =
             made.iter().filter(|key| key.target == target).cloned().collect();
         if let Some(read) = &read {
@@ -50,7 +50,7 @@ impl Rounds {
         }
         let moved = message.event.as_deref().is_some_and(|event| MOVES.contains(&event));
         if let (true, TargetId::Group(id), Some(_)) = (moved, target, &read) {
-            let below = descendants(&self.clients, id).await?;
+            let below = descendants(self.clients(), id).await?;
             keys.extend(
                 made.iter().filter(|key| below.iter().any(|facts| facts.id == key.target)).cloned(),
             );
@@ -64,7 +64,7 @@ impl Rounds {
     ///
     /// A list that fails ends the sweep: what it did not see is neither absent nor settled.
     pub async fn sweep(&self) -> Outcome {
-        let fleet = match &self.fleet {
+        let fleet = match self.fleet() {
             Ok(fleet) => fleet.clone(),
             Err(reason) => {
                 error!("nothing was swept, because fleet.yaml is not valid: {reason}");
@@ -91,9 +91,9 @@ impl Rounds {
     }
 
     async fn find_unsettled(&self, fleet: &Fleet) -> Result<BTreeSet<Unit>, Failure> {
-        observe::installation(&self.clients, fleet.settings()).await?;
+        observe::installation(self.clients(), fleet.settings()).await?;
         let (statuses, targets) =
-            try_join!(statuses(&self.clients, fleet), targets(&self.clients, fleet))?;
+            try_join!(statuses(self.clients(), fleet), targets(self.clients(), fleet))?;
         let known: BTreeMap<&Unit, &Status> =
             statuses.iter().map(|status| (&status.unit, status)).collect();
         let (now, digest) = (self.clock.now(), &fleet.settings().digest);
@@ -112,7 +112,7 @@ impl Rounds {
     /// is logged and forgotten here: the sweep finds the unit again.
     pub async fn dead_letter(&self, message: &Message, reason: &str) -> Outcome {
         error!("`{}` went to the dead letters: {reason}", message.unit);
-        let Ok(fleet) = &self.fleet else { return Outcome::Done(vec![reason.to_owned()]) };
+        let Ok(fleet) = self.fleet() else { return Outcome::Done(vec![reason.to_owned()]) };
         let text = format!("its message went to the dead letters: {reason}");
         if let Err(failure) = self.park(fleet, message, &text, None, self.clock.now()).await {
             warn!(
@@ -125,8 +125,8 @@ impl Rounds {
 
     /// What is told of every unit.
     pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
-        match &self.fleet {
-            Ok(fleet) => statuses(&self.clients, fleet).await,
+        match self.fleet() {
+            Ok(fleet) => statuses(self.clients(), fleet).await,
             Err(_) => Ok(vec![]),
         }
     }
@@ -138,7 +138,7 @@ impl Rounds {
             .into_iter()
             .map(|unit| Message::wake(unit, Reason::Command, cause.to_owned()).send(now))
             .collect();
-        outbox::send(&self.clients, &wakes).await
+        outbox::send(&self.service_bus, &wakes).await
     }
 }
 
