@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use crate::fakes::{Answered, NOW, TOKEN, World, app, app_with, call, settings, vectors};
+use crate::fakes::{Answered, Ending, NOW, TOKEN, World, app, app_with, call, settings, vectors};
 use axum::{
     body::Body,
     http::{Request, StatusCode},
@@ -137,9 +137,12 @@ async fn a_delivery_that_comes_twice_has_one_message_id() {
 
 #[tokio::test]
 async fn a_queue_that_does_not_take_the_message_makes_the_delivery_fail() {
-    let world = Arc::new(World { queue_refuses: true, ..World::default() });
-    let answered = answer(&world, &proven(), CREATE).await;
-    assert_eq!(answered.status, StatusCode::SERVICE_UNAVAILABLE);
+    for queue in [Ending::Failed, Ending::Never] {
+        let world = Arc::new(World { queue, ..World::default() });
+        let answered = answer(&world, &proven(), CREATE).await;
+        assert_eq!(answered.status, StatusCode::SERVICE_UNAVAILABLE, "{queue:?}");
+        assert!(answered.json()["error"].is_string());
+    }
 }
 
 #[tokio::test]
