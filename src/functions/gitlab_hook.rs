@@ -55,9 +55,7 @@ async fn wake(app: &App, delivery: &str, target: TargetId, event: Event) -> Repl
         ..Message::wake(unit.clone(), Reason::Hook, delivery.to_owned())
     };
     let event = event.as_str();
-    let outgoing = [message.send(app.clock.now())];
-    let sending = app.queue.send(ROUNDS, &outgoing);
-    let refusal = match tokio::time::timeout(app.queue_deadline, sending).await {
+    let refusal = match tokio::time::timeout(app.queue_deadline, send(app, message)).await {
         Ok(Ok(())) => {
             info!(hook.delivery = delivery, unit = %unit, event, "`{event}` wakes `{unit}`");
             return Reply::ok(json!({ "queued": unit }));
@@ -78,6 +76,18 @@ async fn wake(app: &App, delivery: &str, target: TargetId, event: Event) -> Repl
         }
     }
     Reply::error(StatusCode::SERVICE_UNAVAILABLE, "the queue does not take messages now")
+}
+
+/// Sends again what the broker had only after the time it was scheduled for: it may have been dropped as the twin of a
+/// message whose round had begun, and did not see what this one tells.
+async fn send(app: &App, message: Message) -> Result<(), QueueError> {
+    loop {
+        let outgoing = message.clone().send(app.clock.now());
+        app.queue.send(ROUNDS, std::slice::from_ref(&outgoing)).await?;
+        if outgoing.scheduled_for.is_none_or(|then| app.clock.now() < then) {
+            return Ok(());
+        }
+    }
 }
 
 fn headers_of_proof(headers: &HeaderMap) -> Proof<'_> {

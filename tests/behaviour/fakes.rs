@@ -23,6 +23,7 @@ use forerunner::{
     },
     telemetry::Telemetry,
 };
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -48,6 +49,8 @@ pub(crate) enum Ending {
 pub(crate) struct World {
     pub(crate) ending: Ending,
     pub(crate) queue: Ending,
+    /// Taken by the first send, which lasts three seconds of this clock.
+    pub(crate) slow_once: Mutex<Option<Clock>>,
     pub(crate) rounds: Mutex<Vec<Message>>,
     pub(crate) letters: Mutex<Vec<DeadLetter>>,
     pub(crate) parked: Mutex<Vec<NotAMessage>>,
@@ -111,6 +114,9 @@ impl Queue for World {
                 return Err(QueueError { class, text: "the namespace is throttled".to_owned() });
             }
             Ending::Never => std::future::pending().await,
+        }
+        if let Some(clock) = self.slow_once.lock().unwrap().take() {
+            clock.turn_to(clock.now() + SignedDuration::from_secs(3));
         }
         let sent = messages.iter().map(|message| (queue.to_owned(), message.clone()));
         self.sent.lock().unwrap().extend(sent);
