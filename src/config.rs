@@ -1,9 +1,12 @@
 //! The only reader of the environment. Every setting is an app setting: typed, with its default and unit. The
 //! libraries below us read some standard variables of their own (`HTTPS_PROXY`, `OTEL_EXPORTER_OTLP_HEADERS`).
 
-use crate::{clock::Clock, domain::hook};
+pub mod loopback;
+
+use crate::{clock::Clock, domain::hook::proof};
+use loopback::HostPattern;
 use secrecy::SecretString;
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 use url::Url;
 use uuid::Uuid;
 
@@ -15,7 +18,7 @@ pub struct Settings {
     /// `FORERUNNER_MODE`: overrides the file's `mode`.
     pub mode: Option<Mode>,
     /// `GITLAB_HOOK_TOKENS` and `GITLAB_HOOK_SIGNING_SECRETS`: one or two each, comma-separated.
-    pub hook_secrets: hook::Secrets,
+    pub hook_secrets: proof::Secrets,
     /// `SweepSchedule`: NCRONTAB with six fields. Default: every 10 minutes.
     pub sweep_schedule: String,
     /// `RotateSchedule`: the same. Default: every hour.
@@ -52,26 +55,6 @@ pub struct ManagedIdentity {
     pub header: SecretString,
 }
 
-/// A host's name in lower case; `*.` at its start stands for one or more labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPattern(String);
-
-impl HostPattern {
-    pub fn matches(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        match self.0.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => host == self.0,
-        }
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// A setting that is missing or cannot be meant: one line that names it and the remedy, never its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the setting `{name}` {problem}: {remedy}")]
@@ -106,7 +89,7 @@ impl Settings {
         let root = set("FUNCTIONS_APP_ROOT_PATH").map(PathBuf::from).unwrap_or_default();
         let loopback = match set("FORERUNNER_LOOPBACK") {
             None => Vec::new(),
-            Some(list) => read_loopback(&list).ok_or(Error {
+            Some(list) => loopback::read(&list).ok_or(Error {
                 name: "FORERUNNER_LOOPBACK",
                 problem: "is not a list of `host=port`".to_owned(),
                 remedy: "take it from the file that `forerunner sandbox --env-file` writes, or leave it out",
@@ -218,15 +201,15 @@ fn read_mode(text: &str) -> Result<Mode, Error> {
     }
 }
 
-fn read_hook_secrets(get: impl Fn(&str) -> Option<String>) -> Result<hook::Secrets, Error> {
+fn read_hook_secrets(get: impl Fn(&str) -> Option<String>) -> Result<proof::Secrets, Error> {
     const TOKENS: &str = "GITLAB_HOOK_TOKENS";
     const SIGNING: &str = "GITLAB_HOOK_SIGNING_SECRETS";
     let bad = |name, remedy| {
-        move |error: hook::BadSecret| Error { name, problem: error.to_string(), remedy }
+        move |error: proof::BadSecret| Error { name, problem: error.to_string(), remedy }
     };
-    let tokens = hook::Secrets::parse_tokens(get(TOKENS).as_deref());
-    let signing = hook::Secrets::parse_signing(get(SIGNING).as_deref());
-    Ok(hook::Secrets::new(
+    let tokens = proof::Secrets::parse_tokens(get(TOKENS).as_deref());
+    let signing = proof::Secrets::parse_signing(get(SIGNING).as_deref());
+    Ok(proof::Secrets::new(
         tokens.map_err(bad(TOKENS, TOKENS_REMEDY))?,
         signing.map_err(bad(SIGNING, SIGNING_REMEDY))?,
     ))
@@ -253,7 +236,7 @@ fn read_identity(set: impl Fn(&str) -> Option<String>) -> Result<Option<ManagedI
 
 fn read_bus(host: &str) -> Result<String, Error> {
     let host = host.trim().to_ascii_lowercase();
-    if is_host(&host) && host.contains('.') {
+    if loopback::is_host(&host) && host.contains('.') {
         return Ok(host);
     }
     Err(Error { name: BUS, problem: "is not a host's name".to_owned(), remedy: BUS_REMEDY })
@@ -268,37 +251,4 @@ fn schedule(name: &'static str, given: Option<String>, default: &str) -> Result<
         return Ok(fields.join(" "));
     }
     Err(Error { name, problem: "is not an NCRONTAB schedule".to_owned(), remedy: SCHEDULE_REMEDY })
-}
-
-fn read_loopback(list: &str) -> Option<Vec<(HostPattern, u16)>> {
-    let entry = |text: &str| {
-        let (host, port) = text.trim().split_once('=')?;
-        let host = host.to_ascii_lowercase();
-        let plain = host.strip_prefix("*.").unwrap_or(&host);
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        is_host(plain).then(|| (HostPattern(host.clone()), port))
-    };
-    list.split(',').filter(|text| !text.trim().is_empty()).map(entry).collect()
-}
-
-fn is_host(text: &str) -> bool {
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    !text.is_empty() && text.chars().all(known) && !text.starts_with('.') && !text.ends_with('.')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_pattern_matches_whole_labels_in_any_case() {
-        let loopback = read_loopback("gitlab.example.com=8080, *.vault.azure.net=8081,").unwrap();
-        let port =
-            |host: &str| loopback.iter().find(|(p, _)| p.matches(host)).map(|(_, port)| *port);
-        assert_eq!(port("GitLab.Example.com"), Some(8080));
-        assert_eq!(port("a.gitlab.example.com"), None);
-        assert_eq!(port("kv-x.vault.azure.net"), Some(8081));
-        assert_eq!(port("vault.azure.net"), None);
-        assert_eq!(port("evilvault.azure.net"), None);
-    }
 }

@@ -30,8 +30,10 @@ use url::Url;
 
 /// How long an answer may wait for its telemetry to leave.
 pub const FLUSH_MAX: Duration = Duration::from_secs(2);
+/// How long it waits while the collector is known not to answer.
+const FLUSH_IN_VAIN: Duration = Duration::from_millis(100);
 /// Libraries speak only when something is wrong; OpenTelemetry's own notes would feed on themselves.
-const FILTER: &str = "info,forerunner=debug,opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,\
+const FILTER: &str = "info,opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,\
                       opentelemetry_http=off,hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn";
 
 /// Why telemetry could not start.
@@ -57,7 +59,7 @@ struct Inner {
     /// Whether the last flush failed: said once, not per invocation.
     silent: AtomicBool,
     flushes_asked: AtomicU64,
-    flushes_done: tokio::sync::Mutex<u64>,
+    flushes_done: tokio::sync::Mutex<Flushed>,
 }
 
 /// Sets up this process: JSON lines on stdout and stderr, OTLP if the settings have a collector. Needs to run inside
@@ -121,7 +123,7 @@ impl Telemetry {
             exports,
             silent: AtomicBool::new(false),
             flushes_asked: AtomicU64::new(0),
-            flushes_done: tokio::sync::Mutex::new(0),
+            flushes_done: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -142,28 +144,39 @@ impl Telemetry {
             return;
         }
         let mine = self.0.flushes_asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let left = tokio::time::timeout(FLUSH_MAX, self.flush_up_to(mine)).await.unwrap_or(false);
-        let was_silent = self.0.silent.swap(!left, Ordering::SeqCst);
+        let was_silent = self.0.silent.load(Ordering::SeqCst);
+        let bound = if was_silent { FLUSH_IN_VAIN } else { FLUSH_MAX };
+        // On its own, so that one that takes too long goes on, alone, and later ones do not pile up on threads.
+        let flush = tokio::spawn(self.clone().flush_up_to(mine));
+        let left = matches!(tokio::time::timeout(bound, flush).await, Ok(Ok(true)));
+        self.0.silent.store(!left, Ordering::SeqCst);
         if !left && !was_silent {
             tracing::warn!("telemetry does not reach its collector; the work goes on without it");
         }
     }
 
-    async fn flush_up_to(&self, mine: u64) -> bool {
+    async fn flush_up_to(self, mine: u64) -> bool {
         let mut done = self.0.flushes_done.lock().await;
-        if *done >= mine {
-            return true;
+        if done.upto >= mine {
+            return done.left;
         }
-        let asked = self.0.flushes_asked.load(Ordering::SeqCst);
+        let upto = self.0.flushes_asked.load(Ordering::SeqCst);
         let inner = self.0.clone();
         let flush = move || {
             let (traces, metrics) = (inner.traces.force_flush(), inner.metrics.force_flush());
             traces.is_ok() && metrics.is_ok()
         };
         let left = tokio::task::spawn_blocking(flush).await.unwrap_or(false);
-        *done = asked;
+        *done = Flushed { upto, left };
         left
     }
+}
+
+/// The last flush that ended: whom it served, and whether everything left.
+#[derive(Default)]
+struct Flushed {
+    upto: u64,
+    left: bool,
 }
 
 /// The current span as a `traceparent`, for a message or a call that carries the trace on.

@@ -21,7 +21,7 @@ use tracing::{error, info};
 enum Fatal {
     #[error(transparent)]
     Setting(#[from] crate::config::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Telemetry(#[from] telemetry::StartError),
     #[error("port {port} of 127.0.0.1 cannot be had")]
     Port { port: u16, source: std::io::Error },
@@ -39,7 +39,13 @@ pub async fn run(
 ) -> ExitCode {
     let Err(fatal) = serve(settings, work, queue, clock).await;
     // Also where logging could not be set up; the host keeps the last lines of stderr with its own error.
-    let _ = writeln!(std::io::stderr(), "error: {fatal}");
+    let mut lines = format!("error: {fatal}\n");
+    let mut cause = std::error::Error::source(&fatal);
+    while let Some(error) = cause {
+        lines += &format!("  caused by: {error}\n");
+        cause = error.source();
+    }
+    let _ = std::io::stderr().write_all(lines.as_bytes());
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,9 @@ use std::{sync::Arc, time::Duration};
 /// every other invocation with it (functions-host.md §1.8).
 pub const DEADLINE: Duration = Duration::from_secs(25 * 60);
 
+/// Answers a hook before GitLab gives up on it, which it does after 10 s (gitlab.md §1.1).
+pub const QUEUE_DEADLINE: Duration = Duration::from_secs(8);
+
 /// The handler's state, one for the process.
 pub struct App {
     pub settings: Settings,
@@ -17,6 +20,8 @@ pub struct App {
     pub telemetry: Telemetry,
     /// How long one invocation may take.
     pub deadline: Duration,
+    /// How long a hook waits for the queue.
+    pub queue_deadline: Duration,
 }
 
 impl App {
@@ -27,6 +32,14 @@ impl App {
         work: Arc<dyn Work>,
         telemetry: Telemetry,
     ) -> Self {
-        Self { settings, clock, queue, work, telemetry, deadline: DEADLINE }
+        Self {
+            settings,
+            clock,
+            queue,
+            work,
+            telemetry,
+            deadline: DEADLINE,
+            queue_deadline: QUEUE_DEADLINE,
+        }
     }
 }

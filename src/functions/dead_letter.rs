@@ -5,27 +5,38 @@ use super::{
     answer::Answer,
     app::App,
     envelope::{Delivery, Envelope, Undecodable},
+    invocation::settle,
     round,
     work::{DeadLetter, Outcome},
 };
 use crate::domain::message::Message;
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde_json::Value;
 use tracing::{Instrument, error};
 
 pub(super) const NAME: &str = "dead_letter";
 
 pub(super) async fn answer(app: &App, envelope: Envelope) -> Result<Answer, Undecodable> {
-    let mut lines = Vec::new();
+    let mut outcomes = Vec::new();
     for delivery in envelope.deliveries()? {
-        match deal(app, delivery).await {
-            Outcome::Done { logs } => lines.extend(logs),
-            Outcome::Failed { text } => {
-                error!("a dead letter could not be recorded, and is dropped: {text}");
-                lines.push("a dead letter could not be recorded".to_owned());
-            }
-        }
+        outcomes.push(deal(app, delivery).await);
     }
-    Ok(Answer::done(&lines))
+    Ok(settle(outcomes))
+}
+
+/// Ends the message whatever became of it: failed, panicked, too late or too large. Only what the host would never send
+/// stays refused.
+pub(super) fn end(response: Response) -> Response {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::BAD_REQUEST {
+        return response;
+    }
+    let what = "a dead letter could not be recorded, and is dropped";
+    error!(http.response.status_code = status.as_u16(), "{what}");
+    Answer::done(&[what.to_owned()]).into_response()
 }
 
 async fn deal(app: &App, delivery: Delivery) -> Outcome {

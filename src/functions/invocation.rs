@@ -15,7 +15,7 @@ use axum::{
 };
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, time::Instant};
-use tracing::{Instrument, Span, error, field::Empty, info_span};
+use tracing::{Instrument, Span, error, field::Empty, info_span, warn};
 
 /// The host's name of this attempt; a redelivery has another one.
 pub(super) const INVOCATION_ID: &str = "x-azure-functions-invocationid";
@@ -96,7 +96,7 @@ pub(super) fn settle(outcomes: Vec<Outcome>) -> Answer {
 /// Reads a body of at most `max` bytes, chunked or not.
 pub(super) async fn read(body: Body, max: usize) -> Result<Bytes, Answer> {
     to_bytes(body, max).await.map_err(|_| {
-        error!("the request's body is longer than {max} bytes, or broke off");
+        warn!("refused a body that is longer than {max} bytes, or broke off");
         Answer::refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
     })
 }

@@ -60,6 +60,6 @@ async fn timed_sweep(State(app): AppState, request: Request) -> Response {
 }
 
 async fn queued_dead_letter(State(app): AppState, request: Request) -> Response {
-    run_wrapped(&app, dead_letter::NAME, request, |envelope| dead_letter::answer(&app, envelope))
-        .await
+    let answer = |envelope| dead_letter::answer(&app, envelope);
+    dead_letter::end(run_wrapped(&app, dead_letter::NAME, request, answer).await)
 }

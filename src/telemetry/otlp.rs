@@ -1,13 +1,18 @@
 //! OTLP over HTTP with protobuf bodies, sent by an HTTP client of ours: the exporter's own would bring a second TLS
 //! provider.
 
-use super::{FLUSH_MAX, StartError};
+use super::StartError;
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
-    MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+    MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
 };
+use std::time::Duration;
 use url::{Host, Url};
+
+/// Traces and metrics leave one after the other, both within [`super::FLUSH_MAX`]; what does not leave is dropped, as a
+/// repeat would make the next answer wait.
+const EXPORT_MAX: Duration = Duration::from_millis(900);
 
 pub(super) struct Exporters {
     pub(super) traces: SpanExporter,
@@ -23,14 +28,16 @@ pub(super) fn exporters(endpoint: &Url) -> Result<Exporters, StartError> {
         .with_http_client(client.clone())
         .with_endpoint(format!("{base}/v1/traces"))
         .with_protocol(Protocol::HttpBinary)
-        .with_timeout(FLUSH_MAX)
+        .with_timeout(EXPORT_MAX)
+        .with_retry_policy(RetryPolicy::disabled())
         .build();
     let metrics = MetricExporter::builder()
         .with_http()
         .with_http_client(client)
         .with_endpoint(format!("{base}/v1/metrics"))
         .with_protocol(Protocol::HttpBinary)
-        .with_timeout(FLUSH_MAX)
+        .with_timeout(EXPORT_MAX)
+        .with_retry_policy(RetryPolicy::disabled())
         .build();
     Ok(Exporters {
         traces: traces.map_err(|error| StartError::Exporter { source: error.into() })?,
@@ -49,7 +56,7 @@ impl Client {
     fn new(endpoint: &Url) -> Result<Self, StartError> {
         // Refused when the process already has its provider, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().timeout(FLUSH_MAX);
+        let builder = reqwest::Client::builder().timeout(EXPORT_MAX);
         let local = match endpoint.host() {
             Some(Host::Domain(name)) => name == "localhost",
             Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -175,7 +175,7 @@ async fn a_failure_a_panic_and_a_passed_deadline_are_never_a_success() {
 
 #[tokio::test]
 async fn a_dead_letter_is_recorded_and_ends_even_if_it_cannot_be() {
-    for how in [Ending::Done, Ending::Failed] {
+    for how in [Ending::Done, Ending::Failed, Ending::Panic, Ending::Never] {
         let world = ending(how);
         let answered = post(app(&world), "/dead_letter", ours("target/g42")).await;
         assert!(answered.succeeds(), "{how:?}: {answered:?}");
@@ -206,6 +206,8 @@ async fn a_queue_body_may_be_three_times_the_largest_message() {
     let endless = vec![b'x'; 3_300_000];
     let answered = post(app(&ending(Ending::Done)), "/round", endless).await;
     assert_eq!(answered.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let dropped = post(app(&ending(Ending::Done)), "/dead_letter", vec![b'x'; 3_300_000]).await;
+    assert!(dropped.succeeds(), "{dropped:?}");
 }
 
 fn request(method: &str, headers: &Value, body: &str) -> String {

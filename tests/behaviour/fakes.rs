@@ -23,6 +23,7 @@ use forerunner::{
     },
     telemetry::Telemetry,
 };
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -47,7 +48,9 @@ pub(crate) enum Ending {
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) ending: Ending,
-    pub(crate) queue_refuses: bool,
+    pub(crate) queue: Ending,
+    /// Taken by the first send, which lasts three seconds of this clock.
+    pub(crate) slow_once: Mutex<Option<Clock>>,
     pub(crate) rounds: Mutex<Vec<Message>>,
     pub(crate) letters: Mutex<Vec<DeadLetter>>,
     pub(crate) parked: Mutex<Vec<NotAMessage>>,
@@ -104,9 +107,16 @@ impl Work for World {
 #[async_trait]
 impl Queue for World {
     async fn send(&self, queue: &str, messages: &[Outgoing]) -> Result<(), QueueError> {
-        if self.queue_refuses {
-            let class = Class::Retry { after: None };
-            return Err(QueueError { class, text: "the namespace is throttled".to_owned() });
+        match self.queue {
+            Ending::Done => {}
+            Ending::Failed | Ending::Panic => {
+                let class = Class::Retry { after: None };
+                return Err(QueueError { class, text: "the namespace is throttled".to_owned() });
+            }
+            Ending::Never => std::future::pending().await,
+        }
+        if let Some(clock) = self.slow_once.lock().unwrap().take() {
+            clock.turn_to(clock.now() + SignedDuration::from_secs(3));
         }
         let sent = messages.iter().map(|message| (queue.to_owned(), message.clone()));
         self.sent.lock().unwrap().extend(sent);
@@ -126,7 +136,13 @@ pub(crate) fn app_with(world: &Arc<World>, settings: Settings, telemetry: Teleme
         Ending::Never => Duration::from_millis(1),
         Ending::Done | Ending::Failed | Ending::Panic => Duration::from_secs(60),
     };
-    App { deadline, ..App::new(settings, clock, world.clone(), world.clone(), telemetry) }
+    let queue_deadline =
+        Duration::from_millis(if world.queue == Ending::Never { 1 } else { 60_000 });
+    App {
+        deadline,
+        queue_deadline,
+        ..App::new(settings, clock, world.clone(), world.clone(), telemetry)
+    }
 }
 
 pub(crate) fn app(world: &Arc<World>) -> App {

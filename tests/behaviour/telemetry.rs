@@ -30,7 +30,8 @@ const CREATE: &str = r#"{"event_name":"group_create","group_id":42}"#;
 
 type Received = Arc<Mutex<Vec<(String, Bytes)>>>;
 
-/// An OTLP collector that keeps what it gets.
+/// An OTLP collector that keeps what it gets. Tests with one have a second thread: what is left when a test ends is
+/// sent from a thread that waits for it.
 async fn collector() -> (Url, Received) {
     let received = Received::default();
     let keep = async |State(received): State<Received>, uri: Uri, body: Bytes| {
@@ -82,7 +83,7 @@ fn bodies(received: &Received, path: &str) -> Vec<u8> {
     received.iter().filter(|(at, _)| at == path).flat_map(|(_, body)| body.to_vec()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn traces_and_metrics_have_left_by_otlp_when_the_answer_comes() {
     let (endpoint, received) = collector().await;
     let (telemetry, dispatch, _) = build(Some(&endpoint));
@@ -107,7 +108,7 @@ async fn traces_and_metrics_have_left_by_otlp_when_the_answer_comes() {
     assert!(!contains(&traces, TOKEN.as_bytes()) && !contains(&metrics, TOKEN.as_bytes()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_message_carries_the_trace_into_its_round() {
     let (endpoint, received) = collector().await;
     let (telemetry, dispatch, console) = build(Some(&endpoint));
@@ -171,7 +172,7 @@ async fn lines_are_flat_json_with_the_invocation_on_the_stream_that_grades_them(
     assert_eq!(lines.last().unwrap()["cause"], "a Warning");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_collector_that_is_down_or_silent_holds_no_answer_up_and_is_named_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
