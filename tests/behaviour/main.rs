@@ -1,7 +1,2 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
-
-mod envelopes;
-mod fakes;
-mod gitlab_hook;
-mod settings;
-mod telemetry;
+mod sandbox_kubernetes;
