@@ -2,6 +2,7 @@
 
 mod parse;
 mod runners;
+mod schema;
 
 use super::{
     call::{Access, Call, Caller},
@@ -33,8 +34,12 @@ pub(super) async fn answer(call: Call) -> Result<Response, Refusal> {
     let (state, caller) = call.enter(Access::Read)?;
     let query = match parse::parse(&call.parameters.text("query").unwrap_or_default()) {
         Ok(query) => query,
-        Err(text) => return Ok(Json(json!({ "errors": [{ "message": text }] })).into_response()),
+        Err(text) => return Ok(refuse(&[text])),
     };
+    let problems = schema::problems(&query.selection);
+    if !problems.is_empty() {
+        return Ok(refuse(&problems));
+    }
     let mut variables = query.defaults;
     if let Some(Value::Object(given)) = call.parameters.value("variables") {
         variables.extend(given.clone());
@@ -54,6 +59,12 @@ pub(super) async fn answer(call: Call) -> Result<Response, Refusal> {
         body["errors"] = json!(errors);
     }
     Ok(Json(body).into_response())
+}
+
+/// Errors come with 200, too.
+fn refuse(texts: &[String]) -> Response {
+    let errors: Vec<Value> = texts.iter().map(|text| json!({ "message": text })).collect();
+    Json(json!({ "errors": errors })).into_response()
 }
 
 impl Context<'_> {
