@@ -2,8 +2,8 @@
 
 use super::{
     Gitlab, Version,
+    changes::allowed,
     errors::Refusal,
-    moves::allowed,
     runners::Owner,
     state::{Chore, State, Task, date},
     tree::Doom,

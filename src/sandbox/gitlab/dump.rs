@@ -1,6 +1,6 @@
 //! The whole state as JSON. Tokens are digests already; secrets of hooks are only said to be there.
 
-use super::{Gitlab, Version, hooks, runners, state::State};
+use super::{Gitlab, Version, hooks, runner_view, state::State};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ impl Gitlab {
             "users": users(&state),
             "groups": groups(&state),
             "projects": projects(&state),
-            "runners": state.runners.values().map(runners::view).collect::<Vec<_>>(),
+            "runners": state.runners.values().map(runner_view::view).collect::<Vec<_>>(),
             "jobs": jobs(&state),
             "access_tokens": access_tokens(&state),
             "hooks": state.hooks.values().map(|hook| hooks::show(hook, Version::V19)).collect::<Vec<_>>(),

@@ -5,12 +5,14 @@
 
 mod access;
 mod call;
+mod changes;
 mod deletion;
 mod deliveries;
 mod dump;
 mod errors;
 mod events;
 mod graphql;
+mod group_list;
 mod groups;
 mod hooks;
 mod job_protocol;
@@ -26,6 +28,7 @@ mod runner_creation;
 mod runner_lists;
 mod runner_protocol;
 mod runner_status;
+mod runner_view;
 mod runners;
 mod signature;
 mod state;
@@ -36,7 +39,8 @@ mod users;
 pub use deliveries::{Delivery, Mischief, Outcome};
 pub use jobs::{JobStatus, JobView, NewJob};
 pub use limits::{Limit, Limits};
-pub use runners::{Owner, RunnerEdit, RunnerView};
+pub use runner_view::RunnerView;
+pub use runners::{Owner, RunnerEdit};
 
 use crate::clock::Clock;
 use jiff::SignedDuration;

@@ -1,9 +1,8 @@
 //! Runners as GitLab keeps them, and what can be done to them.
 
 use super::{
-    Gitlab, Version,
+    Version,
     errors::Refusal,
-    moves::allowed,
     runner_status::Status,
     state::{Kind, State, digest},
 };
@@ -88,29 +87,6 @@ pub(super) struct Info {
     pub(super) architecture: Option<String>,
 }
 
-/// A runner as tests look at it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RunnerView {
-    pub id: u64,
-    pub owner: Owner,
-    pub description: String,
-    pub maintenance_note: String,
-    pub paused: bool,
-    pub locked: bool,
-    /// Takes jobs of protected refs only.
-    pub ref_protected: bool,
-    pub run_untagged: bool,
-    pub tags: Vec<String>,
-    pub maximum_timeout_seconds: Option<i64>,
-    pub created_at: Timestamp,
-    pub contacted_at: Option<Timestamp>,
-    pub token_expires_at: Option<Timestamp>,
-    /// The SHA-256 of its token in hexadecimal.
-    pub token_sha256: String,
-    /// The system ids that used it.
-    pub managers: Vec<String>,
-}
-
 /// What to change of a runner; `None` leaves it.
 #[derive(Clone, Debug, Default)]
 pub struct RunnerEdit {
@@ -128,46 +104,6 @@ pub struct RunnerEdit {
 const TEXT_CHARS_MAX: usize = 1024;
 const TAGS_MAX: usize = 50;
 const TIMEOUT_SECONDS_MIN: i64 = 600;
-
-impl Gitlab {
-    /// Every runner, by id.
-    pub fn runners(&self) -> Vec<RunnerView> {
-        self.lock().runners.values().map(view).collect()
-    }
-
-    pub fn runner(&self, id: u64) -> Option<RunnerView> {
-        self.lock().runners.get(&id).map(view)
-    }
-
-    /// Whether a runner would be let in with this token now.
-    pub fn token_is_valid(&self, token: &str) -> bool {
-        self.lock().runner_of(token).is_some()
-    }
-
-    /// Changes a runner behind forerunner's back.
-    ///
-    /// # Panics
-    /// Where GitLab would not take the values.
-    pub fn edit_runner(&self, id: u64, edit: RunnerEdit) {
-        allowed(self.lock().edit_runner(id, edit));
-    }
-
-    pub fn delete_runner(&self, id: u64) {
-        self.lock().delete_runner(id);
-    }
-
-    /// A new token; the old one is dead.
-    pub fn reset_runner_token(&self, id: u64) -> Option<String> {
-        self.lock().reset_runner_token(id)
-    }
-
-    /// Makes the runner's token end at `at`.
-    pub fn expire_runner_token(&self, id: u64, at: Timestamp) {
-        if let Some(runner) = self.lock().runners.get_mut(&id) {
-            runner.token_expires_at = Some(at);
-        }
-    }
-}
 
 impl Runner {
     pub(super) fn status(&self, now: Timestamp) -> Status {
@@ -314,25 +250,5 @@ impl State {
             return Refusal::not_found("Runner");
         }
         Refusal::message(axum::http::StatusCode::NOT_FOUND, "404 Not found")
-    }
-}
-
-pub(super) fn view(runner: &Runner) -> RunnerView {
-    RunnerView {
-        id: runner.id,
-        owner: runner.owner,
-        description: runner.description.clone(),
-        maintenance_note: runner.maintenance_note.clone(),
-        paused: runner.paused,
-        locked: runner.locked,
-        ref_protected: runner.ref_protected,
-        run_untagged: runner.run_untagged,
-        tags: runner.tags.clone(),
-        maximum_timeout_seconds: runner.maximum_timeout,
-        created_at: runner.created_at,
-        contacted_at: runner.contacted_at,
-        token_expires_at: runner.token_expires_at,
-        token_sha256: runner.digest.clone(),
-        managers: runner.managers.iter().map(|manager| manager.system_id.clone()).collect(),
     }
 }

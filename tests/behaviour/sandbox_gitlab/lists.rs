@@ -224,3 +224,45 @@ async fn filters_read_a_contact_that_is_up_to_an_hour_old() {
     let offline = world.get("runners/all?status=offline").await.expect(200);
     assert_eq!(ids(&offline), [runner]);
 }
+
+#[tokio::test]
+async fn graphql_narrows_runners_by_owner_token_status_and_membership() {
+    let world = World::new().await;
+    let admin = world.gitlab.admin_token();
+    let top = world.gitlab.create_group(None, "acme");
+    let team = world.gitlab.create_group(Some(top), "team");
+    let project = world.gitlab.create_project(team, "app");
+    let (above, _) = world.create_group_runner(top).await;
+    let (own, token) = world.create_group_runner(team).await;
+    let body = json!({ "runner_type": "project_type", "project_id": project, "paused": true });
+    let below = world.send("POST", "user/runners", body).await.expect(201)["id"].as_u64().unwrap();
+    world.poll(&token, "r_1").await;
+    let check = async |arguments: &str, expected: &[u64]| {
+        let text = format!("{{ runners(sort: CREATED_ASC, {arguments}) {{ nodes {{ id }} }} }}");
+        let answer = query(&world, &admin, &text, json!({})).await;
+        let nodes = answer["data"]["runners"]["nodes"].as_array().unwrap().clone();
+        let expected: Vec<Value> = expected
+            .iter()
+            .map(|id| json!({ "id": format!("gid://gitlab/Ci::Runner/{id}") }))
+            .collect();
+        assert_eq!(nodes, expected, "{arguments}");
+    };
+    check("ownerFullPath: \"acme\"", &[above]).await;
+    check("ownerFullPath: \"acme/team/app\"", &[below]).await;
+    check("ownerFullPath: \"nowhere\"", &[]).await;
+    check(&format!("search: \"{token}\""), &[own]).await;
+    check("status: ONLINE", &[own]).await;
+    check("paused: true", &[below]).await;
+    check("type: GROUP_TYPE", &[above, own]).await;
+    check("creatorId: \"gid://gitlab/User/2\"", &[above, own, below]).await;
+
+    let of_group = async |membership: &str| {
+        let text = format!(
+            "{{ group(fullPath: \"acme/team\") {{ runners(membership: {membership}) {{ count }} }} }}"
+        );
+        query(&world, &admin, &text, json!({})).await["data"]["group"]["runners"]["count"].clone()
+    };
+    assert_eq!(of_group("DIRECT").await, 1);
+    assert_eq!(of_group("DESCENDANTS").await, 2);
+    assert_eq!(of_group("ALL_AVAILABLE").await, 3);
+}

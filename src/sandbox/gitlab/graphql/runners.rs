@@ -30,10 +30,12 @@ pub(super) struct Wanted {
     status: Option<String>,
     paused: Option<bool>,
     tags: Vec<String>,
-    search: Option<String>,
+    /// In lower case, and the digest of the text as it was given.
+    search: Option<(String, String)>,
     creator: Option<String>,
     version_prefix: Option<String>,
-    owner: Option<String>,
+    /// The group or project of a full path; a path of nothing fits no runner.
+    owner: Option<Owner>,
     ascending: bool,
     first: usize,
     after: Option<u64>,
@@ -67,10 +69,10 @@ impl Wanted {
             status: enumerated("status", &["ONLINE", "OFFLINE", "STALE", "NEVER_CONTACTED"])?,
             paused: context.argument(field, "paused").and_then(|paused| paused.as_bool()),
             tags: tags.unwrap_or_default(),
-            search: context.text(field, "search"),
+            search: context.text(field, "search").map(|text| (text.to_lowercase(), digest(&text))),
             creator: context.text(field, "creatorId"),
             version_prefix: context.text(field, "versionPrefix"),
-            owner: context.text(field, "ownerFullPath"),
+            owner: context.text(field, "ownerFullPath").map(|path| context.owner_at(&path)),
             ascending: enumerated("sort", &["CREATED_ASC", "CREATED_DESC"])?.as_deref()
                 == Some("created_asc"),
             first: first
@@ -81,38 +83,45 @@ impl Wanted {
     }
 
     fn fits(&self, context: &Context<'_>, runner: &Runner) -> bool {
-        let (state, now) = (context.state, context.state.now);
-        let status = runner.stored_status(now).word();
-        let creator = runner.creator.map(|id| format!("gid://gitlab/User/{id}"));
+        let status = runner.stored_status(context.state.now).word();
         let mut versions =
             runner.managers.iter().filter_map(|manager| manager.info.version.as_ref());
         self.kind.as_ref().is_none_or(|kind| runner.kind.word() == kind)
             && self.status.as_ref().is_none_or(|wanted| status == wanted)
             && self.paused.is_none_or(|paused| runner.paused == paused)
             && self.tags.iter().all(|tag| runner.tags.contains(tag))
-            && self.search.as_ref().is_none_or(|text| matches_search(runner, text))
-            && (self.creator.is_none() || creator == self.creator)
+            && self
+                .search
+                .as_ref()
+                .is_none_or(|(text, digest)| matches_search(runner, text, digest))
+            && self.creator.as_ref().is_none_or(|wanted| {
+                let creator = runner.creator.map(user_id);
+                creator.as_ref() == Some(wanted)
+            })
             && self
                 .version_prefix
                 .as_ref()
                 .is_none_or(|prefix| versions.any(|version| version.starts_with(prefix)))
-            && self.owner.as_ref().is_none_or(|path| match runner.owner {
-                Owner::Group(id) => state.find_group(path).is_some_and(|group| group.id == id),
-                Owner::Project(id) => {
-                    state.find_project(path).is_some_and(|project| project.id == id)
-                }
-                Owner::Instance | Owner::Nobody => false,
-            })
+            && self.owner.is_none_or(|owner| owner != Owner::Nobody && runner.owner == owner)
     }
 }
 
 /// A part of the description in any case, or the whole token.
-fn matches_search(runner: &Runner, text: &str) -> bool {
-    let description = runner.description.to_lowercase();
-    description.contains(&text.to_lowercase()) || runner.digest == digest(text)
+fn matches_search(runner: &Runner, text: &str, digest: &str) -> bool {
+    runner.digest == digest || runner.description.to_lowercase().contains(text)
+}
+
+fn user_id(id: u64) -> String {
+    format!("gid://gitlab/User/{id}")
 }
 
 impl Context<'_> {
+    fn owner_at(&self, path: &str) -> Owner {
+        let group = self.state.find_group(path).map(|group| Owner::Group(group.id));
+        let project = || self.state.find_project(path).map(|project| Owner::Project(project.id));
+        group.or_else(project).unwrap_or(Owner::Nobody)
+    }
+
     /// One page, newest first unless asked otherwise.
     pub(super) fn connection(
         &self,
