@@ -1,2 +1,3 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
-mod sandbox_kubernetes;
+
+mod sandbox_gitlab;
