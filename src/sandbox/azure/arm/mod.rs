@@ -161,7 +161,7 @@ fn in_group(work: &mut Work<'_>, group: &str, tail: &[&str]) -> Answered {
         {
             clusters::act(work, group, tail[2], action)
         }
-        _ if tail.len() % 2 == 0 => resources::list_type(work, group, tail),
+        _ if tail.len().is_multiple_of(2) => resources::list_type(work, group, tail),
         _ => resources::answer(work, group, tail),
     }
 }
