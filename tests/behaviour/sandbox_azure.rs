@@ -1,5 +1,7 @@
 //! The sandbox's Azure refuses what the real one refuses, and lets in only whom role assignments let in.
 
+#![expect(clippy::unwrap_used, reason = "in a test whatever is not there ends it")]
+
 use axum::{Json, Router, routing::get};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use forerunner::{
@@ -561,6 +563,11 @@ async fn a_right_reaches_down_from_its_scope_and_no_further() {
     assert!(refused.message().contains(&world.principal.to_string()));
     let grant = role_body(ACR_PULL, world.principal, Some("ServicePrincipal"));
     world.assign(Uuid::from_u128(1), &group, grant).await.is(403, "AuthorizationFailed");
+    let nothing = format!(
+        "{group}/providers/Microsoft.Authorization/roleAssignments/{}?{V_AUTH}",
+        Uuid::from_u128(1)
+    );
+    world.arm("DELETE", &nothing, Value::Null).await.is(403, "AuthorizationFailed");
     let path = at("/resourceGroups/rg-app?api-version=2024-07-01");
     assert_eq!(world.arm("GET", &path, Value::Null).await.status, 200);
     let subscriptions =
@@ -597,7 +604,7 @@ async fn a_condition_lets_its_holder_give_and_take_only_what_it_lists() {
     give(3, ACR_PULL, user, Some("User")).await.is(403, "AuthorizationFailed");
     give(4, READER, job.principal_id, None).await.is(403, "AuthorizationFailed");
     let owner = world.azure.assign_role(&registry(), OWNER.parse().unwrap(), user, None);
-    for (name, status) in [(Uuid::from_u128(1), 200), (owner, 403)] {
+    for (name, status) in [(Uuid::from_u128(1), 200), (Uuid::from_u128(1), 204), (owner, 403)] {
         let path = format!(
             "{}/providers/Microsoft.Authorization/roleAssignments/{name}?{V_AUTH}",
             registry()

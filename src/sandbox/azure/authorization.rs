@@ -18,7 +18,17 @@ pub(super) fn may(state: &State, principal: Uuid, action: &str, at: &str, judged
     })
 }
 
-/// The same for data actions. A condition on such an assignment is never understood here, so it refuses.
+/// Whether an assignment gives `action` at all, whatever its condition says: for what is not there to be judged.
+pub(super) fn may_in_principle(state: &State, caller: &Caller, action: &str, at: &str) -> bool {
+    state.assignments.values().any(|record| {
+        let assignment = &record.assignment;
+        assignment.principal_id == caller.principal_id
+            && scope::contains(&assignment.scope, at)
+            && state.role(assignment.role).is_some_and(|role| role.allows(action))
+    })
+}
+
+/// [`may`] for data actions. A condition on such an assignment is never understood here, so it refuses.
 pub(super) fn may_with_data(state: &State, principal: Uuid, action: &str, at: &str) -> bool {
     state.assignments.values().any(|record| {
         let assignment = &record.assignment;
