@@ -1,3 +1,5 @@
 //! One file per subcommand.
 
+#[cfg(feature = "sandbox")]
+pub mod az;
 pub mod handler;
