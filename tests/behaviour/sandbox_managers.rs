@@ -129,6 +129,10 @@ impl World {
                 {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
             ],
         }));
+    }
+
+    /// Its pod starts once the Secret is there.
+    fn deploy(&self) {
         let labels = json!({"app": "manager"});
         self.admin(json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
@@ -181,6 +185,9 @@ impl World {
             "metadata": {"name": "config", "namespace": "managers"},
             "data": {"config.toml": encode(config), ".runner_system_id": encode(SYSTEM_ID)},
         }));
+        if self.kubernetes.get("deployments", "managers", "manager").is_none() {
+            self.deploy();
+        }
     }
 
     fn actors(&self) -> Vec<Box<dyn Actor>> {
