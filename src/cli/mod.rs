@@ -1,3 +1,4 @@
-//! One file per subcommand.
+//! The command line: one file a subcommand.
 
 pub mod handler;
+pub mod load;
