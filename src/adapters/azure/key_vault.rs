@@ -97,7 +97,7 @@ impl KeyVault {
     ) -> Result<Response, Error> {
         let token = self.tokens.bearer(audience).await;
         let token = token.map_err(|source| Error::Token { what: what.to_owned(), source })?;
-        let url = self.url(secret, what)?;
+        let url = self.url(method, secret, what)?;
         let mut request = Request::new(method.clone(), url).bearer(&token).repeat(Repeat::Safe);
         if let Some(body) = body {
             request = request.json(body);
@@ -105,9 +105,13 @@ impl KeyVault {
         self.http.send(request).await.map_err(|error| Error::transport(what.to_owned(), &error))
     }
 
-    fn url(&self, secret: &str, what: &str) -> Result<Url, Error> {
-        let text =
-            format!("https://{}.{DOMAIN}/secrets/{secret}?api-version={API_VERSION}", self.name);
+    /// A read names an empty version, which means the newest.
+    fn url(&self, method: &Method, secret: &str, what: &str) -> Result<Url, Error> {
+        let version = if method == Method::GET { "/" } else { "" };
+        let text = format!(
+            "https://{}.{DOMAIN}/secrets/{secret}{version}?api-version={API_VERSION}",
+            self.name
+        );
         let named = |name: &str| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         };

@@ -68,7 +68,7 @@ impl Gitlab {
     pub async fn managers(&self, id: RunnerId) -> Result<Vec<Manager>, Error> {
         let call =
             Call::get(format!("/runners/{id}/managers"), format!("the managers of runner {id}"));
-        Ok(Pages::new::<wire::Manager>(self, call.query("per_page=100")).all().await?)
+        Pages::new::<wire::Manager>(self, call.query("per_page=100")).all().await
     }
 
     /// Makes a runner entity; `POST /user/runners` → 201 with its id and token.
