@@ -274,3 +274,24 @@ async fn an_aks_cluster_is_asked_with_our_own_token_at_the_address_arm_gives() {
     assert_eq!(last.header("authorization"), Some("Bearer for-6dae42f8"));
     assert_eq!(last.header("host"), Some("api.example.com"));
 }
+
+#[tokio::test]
+async fn a_clusters_issuer_and_address_are_told_as_they_are() {
+    let issuer = "https://issuer.example.com/with/slash/";
+    let (stub, kubernetes, _file) =
+        cluster(move |_, _| reply(200, json!({"issuer": issuer, "jwks_uri": "x"}))).await;
+    assert_eq!(kubernetes.oidc_issuer().await.unwrap(), issuer);
+    assert_eq!(kubernetes.server().await.unwrap().host_str(), Some("api.example.com"));
+    assert_eq!(stub.lines(), ["GET /.well-known/openid-configuration"]);
+}
+
+#[tokio::test]
+async fn the_address_is_looked_up_again_after_the_cluster_was_not_reached() {
+    let (stub, kubernetes, file) = cluster(|_, _| reply(200, "{}")).await;
+    let moved = kubeconfig("made-up").replace("api.example.com:443", "127.0.0.1:1");
+    std::fs::write(&file.0, moved).unwrap();
+    assert!(kubernetes.get(&secret()).await.is_err());
+    file.write("made-up");
+    assert!(kubernetes.get(&secret()).await.is_ok());
+    assert_eq!(stub.seen().len(), 1);
+}

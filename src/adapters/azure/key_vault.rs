@@ -79,7 +79,12 @@ impl KeyVault {
             self.tokens.forget(&audience);
             response = self.try_once(&method, secret, body.as_ref(), what, &audience).await?;
         }
-        let answer = Answer::of(&response);
+        let mut answer = Answer::of(&response);
+        if method == Method::PUT && response.status == StatusCode::BAD_REQUEST {
+            // Words about a bad value may quote it.
+            answer.message =
+                Some("its reason is withheld, because it may echo the secret".to_owned());
+        }
         match classify(&method, &answer) {
             Verdict::Use => Ok(Some(response)),
             Verdict::Absent => Ok(None),
