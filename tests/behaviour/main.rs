@@ -1,3 +1,2 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
-
-mod sandbox_gitlab;
+mod sandbox_azure;
