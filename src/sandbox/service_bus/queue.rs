@@ -238,8 +238,10 @@ impl Queue {
             return self.dead.next_unlock();
         }
         let scheduled = self.scheduled.iter().map(|message| message.enqueued_at).min();
-        let locks = self.main.next_unlock().filter(|end| *end < Timestamp::MAX);
-        scheduled.into_iter().chain(locks).chain(self.next_session_end()).min()
+        let ends = self.main.next_unlock().into_iter().chain(self.next_session_end());
+        // A lock that is renewed without limit never ends.
+        let ends = ends.filter(|end| *end < Timestamp::MAX);
+        scheduled.into_iter().chain(ends).min()
     }
 
     pub(super) fn messages(&self) -> Vec<Message> {
