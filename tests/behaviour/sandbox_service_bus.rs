@@ -1,5 +1,7 @@
 //! The sandbox's Service Bus keeps the rules that the real one has, over the wire and in process.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode, header},
@@ -89,6 +91,9 @@ impl Bus {
     }
 }
 
+/// Queue, headers, body, status.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+
 #[tokio::test]
 async fn a_send_is_refused_for_what_the_real_queue_refuses() {
     let session = ("BrokerProperties", r#"{"SessionId":"s"}"#);
@@ -96,7 +101,7 @@ async fn a_send_is_refused_for_what_the_real_queue_refuses() {
     let batch = ("Content-Type", BATCH);
     let charset = ("Content-Type", "application/vnd.microsoft.servicebus.json; charset=utf-8");
     let large = "x".repeat(1_001);
-    let cases: &[(&str, &[(&str, &str)], &str, u16)] = &[
+    let cases: &[Case] = &[
         ("rounds", &[session], "{}", 201),
         ("ROUNDS", &[session], "{}", 201),
         ("plain", &[], "{}", 201),

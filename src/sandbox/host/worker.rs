@@ -1,20 +1,12 @@
 //! The handler's process: how it is started, watched, killed and started again (functions-host.md §1).
 
-use super::{
-    Error, Inner,
-    call::{self, CallError},
-    child, in_process,
-    logs::Level,
-};
-use axum::{Router, body::Body};
+use super::{Error, Inner, child, in_process, logs::Level, probe::probe};
+use axum::Router;
 use futures::future::BoxFuture;
-use hyper::Request;
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -30,10 +22,6 @@ pub enum Worker {
     InProcess(Build),
 }
 
-/// Time between two probes.
-const PROBE_EVERY: Duration = Duration::from_millis(25);
-/// A handler that takes longer for `GET /` is refused: the real host would wait for it, and so hide it.
-const PROBE_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// So many failures stop the host, unless the last was long ago.
 const FAILURES_MAX: usize = 3;
 const FAILURES_FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
@@ -218,38 +206,6 @@ fn environment(inner: &Inner, group: &Group, port: u16) -> BTreeMap<String, Stri
     let target = group.name.iter().map(|name| ("FUNCTIONS_TARGET_GROUP".to_owned(), name.clone()));
     environment.extend(target);
     environment
-}
-
-/// `GET /` every 25 ms until there is any answer, however it looks. Only the waits count towards `limit`.
-async fn probe(port: u16, limit: SignedDuration) -> Result<(), Error> {
-    let limit = Duration::try_from(limit).unwrap_or_default();
-    let mut waited = Duration::ZERO;
-    loop {
-        let begun = Instant::now();
-        match tokio::time::timeout(PROBE_ANSWER_MAX, ping(port)).await {
-            Ok(Err(CallError::Refused(_))) => {}
-            // A broken connection is a sign of life as well.
-            Ok(Ok(()) | Err(CallError::Broken(_))) => return Ok(()),
-            Err(_) => {
-                return Err(Error::HandlerSlow { milliseconds: begun.elapsed().as_millis() });
-            }
-        }
-        if waited >= limit {
-            return Err(Error::HandlerNotReady { seconds: limit.as_secs_f64() });
-        }
-        #[expect(clippy::disallowed_methods, reason = "the real host probes every 25 ms")]
-        tokio::time::sleep(PROBE_EVERY).await;
-        waited += PROBE_EVERY;
-    }
-}
-
-async fn ping(port: u16) -> Result<(), CallError> {
-    let mut request = Request::new(Body::empty());
-    if let Ok(host) = format!("{}:{port}", Ipv4Addr::LOCALHOST).parse() {
-        request.headers_mut().insert(http::header::HOST, host);
-    }
-    let response = call::connect(port).await?.send(request).await?;
-    call::read(response).await.map(drop)
 }
 
 /// What the host does when its child ends by itself (§1.6).

@@ -4,9 +4,11 @@
 //! messages in process, as the real one does over AMQP.
 
 mod broker_properties;
+mod inspect;
 mod message;
 mod queue;
 mod receive;
+mod receiver;
 mod router;
 mod send;
 mod session;
@@ -20,10 +22,9 @@ pub use shelf::{Delivery, Lock};
 
 use crate::clock::Clock;
 use axum::http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use queue::Queue;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::{Value, json};
 use shelf::Shelf;
 use std::{
     collections::BTreeMap,
@@ -177,159 +178,9 @@ impl ServiceBus {
         Ok(sent)
     }
 
-    /// Locks the next message of a queue without sessions, or of `NAME/$deadletterqueue` of any queue.
-    /// `renewed_for` is how long the receiver keeps renewing the lock.
-    pub fn receive(
-        &self,
-        source: &str,
-        renewed_for: SignedDuration,
-    ) -> Result<Option<Delivery>, Error> {
-        let token = self.token();
-        self.on_shelf(source, |queue, dead, now| {
-            if queue.settings.requires_session && !dead {
-                return Err(Error::NeedsSession { queue: queue.name.clone() });
-            }
-            let lock_for = queue.settings.lock_duration;
-            Ok(queue.shelf(dead).lock_next(None, token, now, lock_for, renewed_for))
-        })?
-    }
-
-    /// Locks the session that has waited longest, if one has messages and nobody holds it.
-    pub fn accept_session(
-        &self,
-        queue: &str,
-        renewed_for: SignedDuration,
-    ) -> Result<Option<Session>, Error> {
-        let token = self.token();
-        self.on_shelf(queue, |queue, dead, now| {
-            if dead || !queue.settings.requires_session {
-                return Err(Error::HasNoSessions { queue: queue.name.clone() });
-            }
-            Ok(queue.accept_session(token, now, renewed_for))
-        })?
-    }
-
-    /// Locks the next message of a held session, in the order of sequence numbers.
-    pub fn receive_in(&self, session: &Session) -> Result<Option<Delivery>, Error> {
-        let token = self.token();
-        self.on_shelf(&session.queue, |queue, _, now| queue.receive_in(session, token, now))?
-    }
-
-    /// Lets go of a session; its locked messages are delivered again.
-    pub fn release_session(&self, session: &Session) -> Result<(), Error> {
-        self.on_shelf(&session.queue, |queue, _, now| queue.release_session(session, now))
-    }
-
-    /// Whether the session's lock still stands.
-    pub fn holds_session(&self, session: &Session) -> bool {
-        self.on_shelf(&session.queue, |queue, _, _| queue.holds(session)).unwrap_or(false)
-    }
-
-    /// Removes a message that was worked on.
-    pub fn complete(&self, lock: &Lock) -> Result<(), Error> {
-        let lost = {
-            let mut world = self.world();
-            let lost = world.lost_completions > 0;
-            world.lost_completions = world.lost_completions.saturating_sub(1);
-            lost
-        };
-        self.on_shelf(&lock.source, |queue, dead, now| {
-            if lost {
-                queue.abandon(dead, lock, now)?;
-                return Err(Error::LockLost);
-            }
-            queue.shelf(dead).remove(lock).map(drop)
-        })?
-    }
-
-    /// Gives a message back: it can be received again at once, its delivery count one higher; after the
-    /// queue's last delivery it becomes a dead letter.
-    pub fn abandon(&self, lock: &Lock) -> Result<(), Error> {
-        self.on_shelf(&lock.source, |queue, dead, now| queue.abandon(dead, lock, now))?
-    }
-
-    /// Puts a message among the dead letters by the receiver's own wish.
-    pub fn dead_letter(&self, lock: &Lock, reason: &str, description: &str) -> Result<(), Error> {
-        self.on_shelf(&lock.source, |queue, dead, now| {
-            let message = queue.shelf(dead).remove(lock)?;
-            queue.bury(message, reason, description, now);
-            Ok(())
-        })?
-    }
-
-    /// Starts the lock's duration anew.
-    pub fn renew(&self, lock: &Lock) -> Result<Timestamp, Error> {
-        self.on_shelf(&lock.source, |queue, dead, now| {
-            let lock_for = queue.settings.lock_duration;
-            queue.shelf(dead).renew(lock, now, lock_for)
-        })?
-    }
-
-    /// The receiver is gone and renews nothing any more: the lock ends one lock duration from now.
-    pub fn stop_renewing(&self, lock: &Lock) -> Result<(), Error> {
-        self.on_shelf(&lock.source, |queue, dead, now| {
-            let lock_for = queue.settings.lock_duration;
-            queue.shelf(dead).stop_renewing(lock, now, lock_for)
-        })?
-    }
-
-    /// The same for a session.
-    pub fn stop_renewing_session(&self, session: &Session) -> Result<(), Error> {
-        self.on_shelf(&session.queue, |queue, _, now| queue.stop_renewing_session(session, now))
-    }
-
-    /// How many messages a queue holds: waiting, locked and scheduled, dead letters apart.
-    pub fn depth(&self, queue: &str) -> usize {
-        self.messages(queue).len()
-    }
-
-    /// The messages of a queue by sequence number, the scheduled ones last.
-    pub fn messages(&self, queue: &str) -> Vec<Message> {
-        self.on_shelf(queue, |queue, _, _| queue.messages()).unwrap_or_default()
-    }
-
-    /// The dead letters of a queue.
-    pub fn dead_letters(&self, queue: &str) -> Vec<Message> {
-        self.on_shelf(queue, |queue, _, _| queue.dead.messages()).unwrap_or_default()
-    }
-
-    /// When something becomes deliverable from `source` without anybody sending: a scheduled message is due
-    /// or a lock ends.
-    pub fn next_change(&self, source: &str) -> Option<Timestamp> {
-        self.on_shelf(source, |queue, dead, _| queue.next_change(dead)).ok().flatten()
-    }
-
-    /// Whether a message can be received now; on a queue with sessions, outside the sessions that are held.
-    pub fn has_waiting(&self, source: &str) -> bool {
-        self.on_shelf(source, |queue, dead, _| queue.has_waiting(dead)).unwrap_or(false)
-    }
-
-    /// Whether a held session has a message to receive.
-    pub fn has_waiting_in(&self, session: &Session) -> bool {
-        let waits = |queue: &mut Queue, _, _| queue.main.has_waiting(Some(&session.id));
-        self.on_shelf(&session.queue, waits).unwrap_or(false)
-    }
-
     /// Counts up with every change, so that a receiver can wait for one.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
-    }
-
-    /// All queues with their messages, as JSON.
-    pub fn dump(&self) -> Value {
-        let names: Vec<String> =
-            self.world().queues.values().map(|queue| queue.name.clone()).collect();
-        let queues: serde_json::Map<String, Value> = names
-            .into_iter()
-            .map(|name| {
-                let value = json!({
-                    "messages": self.messages(&name),
-                    "deadLetters": self.dead_letters(&name),
-                });
-                (name, value)
-            })
-            .collect();
-        json!({ "namespace": self.namespace(), "queues": queues })
     }
 
     /// Lets time pass in the queue of `source`, then does something with it.

@@ -77,7 +77,9 @@ fn compare(seen: &Seen, vector: &Value) {
     match &request["body"] {
         Value::Null => assert_eq!(seen.body, "", "{name}"),
         Value::String(text) => assert_eq!(seen.body, *text, "{name}"),
-        expected => assert_eq!(settled(seen.json(), expected), *expected, "{name}"),
+        expected @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            assert_eq!(settled(seen.json(), expected), *expected, "{name}")
+        }
     }
 }
 
