@@ -109,7 +109,7 @@ impl Inner {
         let text = "FunctionTimeoutException: the handler is killed and started again";
         self.say(Level::Error, &function.name, text);
         let group = Arc::clone(self.group(function));
-        group.kill();
+        group.replace();
         self.fail_hung(|hung| Arc::ptr_eq(self.group(self.function(&hung.function)), &group));
         if let Err(error) = worker::start(self, &group).await {
             self.logs.say(Level::Error, super::GENERAL, error.to_string());

@@ -19,6 +19,9 @@ use std::{
 };
 use uuid::Uuid;
 
+/// How long the host may take to notice that its child is gone.
+const DEATH_NOTICED_WITHIN: Duration = Duration::from_millis(100);
+
 /// One invocation as the host saw it.
 #[derive(Clone, Debug, Serialize)]
 pub struct InvocationRecord {
@@ -145,7 +148,15 @@ impl Inner {
             self.time_out(function).await;
             return Err(failure("functionTimeout passed".to_owned()));
         };
-        let (parts, body) = answered.map_err(|error| failure(error.to_string()))?;
+        let (parts, body) = match answered {
+            Ok(answer) => answer,
+            Err(error) => {
+                // A process that died is noticed a moment later than its connections break; without this wait
+                // the message would be given to a dead process again.
+                let _alive = tokio::time::timeout(DEATH_NOTICED_WITHIN, group.gone(life)).await;
+                return Err(failure(error.to_string()));
+            }
+        };
         let content_type = parts.headers.get(header::CONTENT_TYPE);
         judge(parts.status, content_type.and_then(|value| value.to_str().ok()), &body)
     }

@@ -86,7 +86,6 @@ struct Inner {
 
 struct State {
     random: StdRng,
-    lives: u64,
     records: Vec<InvocationRecord>,
     /// Invocations that `act` waits for.
     in_flight: usize,
@@ -123,7 +122,6 @@ impl Host {
             listeners: root.functions.iter().filter_map(Listener::new).collect(),
             timers: timers::load(&root.functions, &settings.timers, settings.clock.now())?,
             random,
-            lives: 0,
             records: Vec::new(),
             in_flight: 0,
             hung: Vec::new(),
@@ -219,12 +217,6 @@ impl Inner {
 
     fn guid(&self) -> Uuid {
         guid(&mut self.state().random)
-    }
-
-    fn next_life(&self) -> u64 {
-        let mut state = self.state();
-        state.lives += 1;
-        state.lives
     }
 
     fn changed(&self) {

@@ -24,10 +24,6 @@ impl Actor for Host {
 
 impl Inner {
     async fn pump(self: &Arc<Self>, now: Timestamp) -> bool {
-        for group in &self.groups {
-            let settled = |status: &Status| *status != Status::Starting;
-            drop(group.watch().wait_for(settled).await);
-        }
         let mut busy = self.end_hung(now).await;
         busy |= self.release_idle(now);
         let (mut own, mut bus) = (self.changes.subscribe(), self.bus.changes());
@@ -35,10 +31,12 @@ impl Inner {
             own.borrow_and_update();
             bus.borrow_and_update();
             busy |= self.start_what_is_due(now);
-            if self.state().in_flight == 0 {
+            let flying = self.state().in_flight > 0;
+            let starting = self.groups.iter().any(|group| group.status() == Status::Starting);
+            if !flying && !starting {
                 return busy;
             }
-            busy = true;
+            busy |= flying;
             tokio::select! {
                 changed = own.changed() => drop(changed),
                 changed = bus.changed() => drop(changed),
@@ -64,14 +62,14 @@ impl Inner {
         let mut runs = Vec::new();
         let mut state = self.state();
         for listener in &mut state.listeners {
-            if self.is_ready(&listener.function)
+            if self.is_up(&listener.function)
                 && let Err(error) = listener.take(&self.bus, options, now, &mut jobs)
             {
                 self.say(Level::Error, &listener.function, format!("receiving failed: {error}"));
             }
         }
         for timer in &mut state.timers {
-            if self.is_ready(&timer.function)
+            if self.is_up(&timer.function)
                 && let Some(data) = timer.take(now)
             {
                 runs.push((timer.function.clone(), data));
@@ -128,7 +126,12 @@ impl Inner {
         Some(if first_work.is_some() { Due::Work(first) } else { Due::Background(first) })
     }
 
-    /// Whether the function's process takes invocations, or soon will.
+    /// Whether the function's process takes invocations now.
+    fn is_up(&self, function: &str) -> bool {
+        matches!(self.group(self.function(function)).status(), Status::Ready { .. })
+    }
+
+    /// Whether it does, or soon will.
     fn is_ready(&self, function: &str) -> bool {
         match self.group(self.function(function)).status() {
             Status::Ready { .. } | Status::Starting => true,

@@ -33,10 +33,17 @@ pub(super) struct Group {
     /// `http`, `function:NAME`, or none for all.
     pub(super) name: Option<String>,
     status: watch::Sender<Status>,
-    running: Mutex<Option<Running>>,
+    process: Mutex<Process>,
     /// Processes that were killed and may not be gone yet.
     endings: Mutex<Vec<Ending>>,
     failures: Mutex<Vec<Timestamp>>,
+}
+
+#[derive(Default)]
+struct Process {
+    /// Counts starts and ends, so that a start that was overtaken by an end is known as such.
+    life: u64,
+    running: Option<Running>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +70,7 @@ impl Group {
         Self {
             name,
             status: watch::Sender::new(Status::Down),
-            running: Mutex::new(None),
+            process: Mutex::default(),
             endings: Mutex::default(),
             failures: Mutex::default(),
         }
@@ -77,10 +84,29 @@ impl Group {
         self.status.subscribe()
     }
 
-    /// Ends the process at once.
+    /// Ends the process at once; nothing is delivered until somebody starts another.
     pub(super) fn kill(&self) {
-        self.status.send_replace(Status::Down);
-        let ending = self.running().take().map(|running| match running {
+        self.end(Status::Down);
+    }
+
+    /// Ends the process for good.
+    pub(super) fn stop(&self) {
+        self.end(Status::Stopped);
+    }
+
+    /// Ends the process to start another: what comes meanwhile waits.
+    pub(super) fn replace(&self) {
+        self.end(Status::Starting);
+    }
+
+    fn end(&self, status: Status) {
+        let running = {
+            let mut process = self.process();
+            process.life += 1;
+            process.running.take()
+        };
+        self.status.send_replace(status);
+        let ending = running.map(|running| match running {
             Running::InProcess(in_process::InProcess { stop, ended }) => {
                 let _ended_already = stop.send(());
                 Ending::InProcess(ended)
@@ -91,12 +117,6 @@ impl Group {
             }
         });
         self.endings.lock().unwrap_or_else(PoisonError::into_inner).extend(ending);
-    }
-
-    /// Ends the process for good.
-    pub(super) fn stop(&self) {
-        self.kill();
-        self.status.send_replace(Status::Stopped);
     }
 
     /// Waits until nothing of a killed process runs any more.
@@ -119,8 +139,25 @@ impl Group {
         let _sender_gone = status.wait_for(other).await;
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Begins a new life.
+    fn begin(&self) -> u64 {
+        let mut process = self.process();
+        process.life += 1;
+        process.life
+    }
+
+    /// Keeps the process of a life, unless it was ended meanwhile; what is dropped here dies.
+    fn keep(&self, life: u64, running: Running) -> Result<(), Error> {
+        let mut process = self.process();
+        if process.life != life {
+            return Err(Error::Stopped);
+        }
+        process.running = Some(running);
+        Ok(())
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,33 +171,36 @@ pub(super) async fn start(inner: &Arc<Inner>, group: &Arc<Group>) -> Result<(), 
     if group.status() == Status::Stopped {
         return Err(Error::Stopped);
     }
+    let life = group.begin();
     group.status.send_replace(Status::Starting);
     group.ended().await;
-    let started = launch(inner, group).await;
-    match started {
-        // Killed while it started.
-        Ok(_) if group.running().is_none() => Err(Error::Stopped),
-        Ok(port) => {
-            let life = inner.next_life();
+    let started = launch(inner, group, life).await;
+    let current = group.process().life == life;
+    let started = match started {
+        Ok(port) if current => {
             group.status.send_replace(Status::Ready { port, life });
-            inner.changed();
             Ok(())
         }
-        Err(error) => {
+        // Ended while it started.
+        Ok(_) => Err(Error::Stopped),
+        Err(error) if current => {
             group.kill();
             Err(error)
         }
-    }
+        Err(error) => Err(error),
+    };
+    inner.changed();
+    started
 }
 
-async fn launch(inner: &Arc<Inner>, group: &Arc<Group>) -> Result<u16, Error> {
+async fn launch(inner: &Arc<Inner>, group: &Arc<Group>, life: u64) -> Result<u16, Error> {
     let no_port = |source| Error::NoPort { source };
     let (port, listener) = in_process::listen().map_err(no_port)?;
     let environment = environment(inner, group, port);
     match &inner.worker {
         Worker::InProcess(build) => {
             let running = in_process::start(Arc::clone(build), environment, listener).await?;
-            *group.running() = Some(Running::InProcess(running));
+            group.keep(life, Running::InProcess(running))?;
             probe(port, inner.root.host.initialization_timeout).await?;
         }
         Worker::Child => {
@@ -174,7 +214,7 @@ async fn launch(inner: &Arc<Inner>, group: &Arc<Group>) -> Result<u16, Error> {
             };
             let child = child::start(start, &inner.logs)?;
             let mut end = child.end.clone();
-            *group.running() = Some(Running::Child(child));
+            group.keep(life, Running::Child(child))?;
             tokio::select! {
                 ready = probe(port, inner.root.host.initialization_timeout) => ready?,
                 ended = end.wait_for(Option::is_some) => {
@@ -230,7 +270,6 @@ async fn watch_child(
         );
         return;
     }
-    group.kill();
     let text = format!("the handler ended with {}: {}", end.code_text(), end.said);
     inner.logs.say(Level::Error, super::GENERAL, text);
     if end.code != Some(EXIT_TO_RESTART) && fails_too_often(&group, inner.clock.now()) {
@@ -239,6 +278,7 @@ async fn watch_child(
         inner.stop_groups().await;
         return;
     }
+    group.replace();
     restart(inner, group).await;
 }
 
