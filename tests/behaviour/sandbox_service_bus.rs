@@ -317,6 +317,12 @@ async fn tools_receive_over_the_wire() {
     let gone = bus.ask("DELETE", head, &[], "").await;
     assert_eq!((gone.status, gone.body.as_str()), (200, "hello"));
     assert_eq!(bus.bus.depth("plain"), 0);
+    bus.post("plain", &[], "more").await;
+    let locked = bus.ask("POST", head, &[], "").await;
+    let location = locked.headers[header::LOCATION].to_str().unwrap();
+    let path = location.strip_prefix("https://sb-x.servicebus.windows.net").unwrap().to_owned();
+    assert_eq!(bus.ask("DELETE", &path, &[], "").await.status, 200, "completed");
+    assert_eq!(bus.bus.depth("plain"), 0);
     assert_eq!(bus.ask("POST", "/rounds/messages/head", &[], "").await.status, 400);
     let dead = bus.ask("POST", "/rounds/$DeadLetterQueue/messages/head", &[], "").await;
     assert_eq!(dead.status, 204);
