@@ -1,2 +1,4 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
-mod sandbox_azure;
+
+mod sandbox_host;
+mod sandbox_service_bus;
