@@ -1,4 +1,2 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
-
-mod sandbox_host;
-mod sandbox_service_bus;
+mod sandbox_kubernetes;

@@ -1,0 +1,236 @@
+//! What makes an object invalid: names, labels, required fields, and fields that never change.
+
+use super::{
+    kinds::Kind,
+    selectors,
+    status::{Cause, Status},
+};
+use base64::Engine;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+pub(super) fn check(kind: &Kind, object: &Value, live: Option<&Value>) -> Result<(), Status> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let mut causes = Vec::new();
+    check_metadata(kind, object, &mut causes);
+    match kind.kind {
+        "Deployment" => check_deployment(object, &mut causes),
+        "Pod" => check_pod(&object["spec"], "spec", &mut causes),
+        "RoleBinding" | "ClusterRoleBinding" => check_binding(object, &mut causes),
+        "Secret" => check_secret(object)?,
+        "NetworkPolicy" => check_network_policy(object, &mut causes),
+        _ => {}
+    }
+    if let Some(live) = live {
+        check_change(kind, object, live, &mut causes);
+    }
+    if causes.is_empty() { Ok(()) } else { Err(Status::invalid(kind, name, &causes)) }
+}
+
+fn check_metadata(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let is_label = kind.kind == "Namespace";
+    let is_path = kind.group == "rbac.authorization.k8s.io";
+    let longest = if is_label { 63 } else { 253 };
+    let fits = |part: &str| {
+        let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        edge(part.as_bytes().first())
+            && edge(part.as_bytes().last())
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    if name.is_empty() {
+        causes.push(Cause::required("metadata.name"));
+    } else if is_path && !name.contains(['/', '%']) {
+        // RBAC objects may be named like a path segment, such as `system:node`.
+    } else if name.len() > longest
+        || (is_label && !fits(name))
+        || (!is_label && !name.split('.').all(fits))
+    {
+        let what = if is_label { "label" } else { "subdomain" };
+        causes.push(Cause::invalid(
+            "metadata.name",
+            format!(
+                "Invalid value: \"{name}\": a lowercase RFC 1123 {what} of at most {longest} \
+                 characters is needed"
+            ),
+        ));
+    }
+    let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
+    for (key, value) in labels {
+        let value = value.as_str().unwrap_or_default();
+        let edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+        let valid = value.len() <= 63
+            && edge(value.as_bytes().first())
+            && edge(value.as_bytes().last())
+            && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !valid {
+            causes.push(Cause::invalid(
+                "metadata.labels",
+                format!("Invalid value: \"{value}\": no valid value of the label {key}"),
+            ));
+        }
+    }
+    let annotations = object["metadata"]["annotations"].as_object();
+    let size: usize = annotations
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| name.len() + value.as_str().map_or(0, str::len))
+        .sum();
+    if size > 256 * 1024 {
+        causes.push(Cause {
+            reason: "FieldValueTooLong",
+            field: "metadata.annotations".to_owned(),
+            message: "Too long: may not be more than 262144 bytes".to_owned(),
+        });
+    }
+}
+
+fn check_deployment(object: &Value, causes: &mut Vec<Cause>) {
+    let spec = &object["spec"];
+    let labels = &spec["template"]["metadata"]["labels"];
+    if spec["selector"].as_object().is_none_or(serde_json::Map::is_empty) {
+        causes.push(Cause::required("spec.selector"));
+    } else if !selectors::selects(&spec["selector"], labels) {
+        causes.push(Cause::invalid(
+            "spec.template.metadata.labels",
+            format!("Invalid value: {labels}: `selector` does not match template `labels`"),
+        ));
+    }
+    if spec["template"]["spec"]["restartPolicy"] != "Always" {
+        let policy = &spec["template"]["spec"]["restartPolicy"];
+        causes.push(Cause {
+            reason: "FieldValueNotSupported",
+            field: "spec.template.spec.restartPolicy".to_owned(),
+            message: format!("Unsupported value: {policy}: supported values: \"Always\""),
+        });
+    }
+    check_pod(&spec["template"]["spec"], "spec.template.spec", causes);
+}
+
+fn check_pod(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let empty = Vec::new();
+    let list = |name: &str| spec[name].as_array().unwrap_or(&empty);
+    if list("containers").is_empty() {
+        causes.push(Cause::required(format!("{path}.containers")));
+    }
+    let volumes: BTreeSet<&str> =
+        list("volumes").iter().filter_map(|volume| volume["name"].as_str()).collect();
+    for kind in ["initContainers", "containers"] {
+        for (index, container) in list(kind).iter().enumerate() {
+            let path = format!("{path}.{kind}[{index}]");
+            for field in ["name", "image"] {
+                if container[field].as_str().unwrap_or_default().is_empty() {
+                    causes.push(Cause::required(format!("{path}.{field}")));
+                }
+            }
+            let mounts = container["volumeMounts"].as_array().unwrap_or(&empty);
+            for (index, mount) in mounts.iter().enumerate() {
+                let name = mount["name"].as_str().unwrap_or_default();
+                if !volumes.contains(name) {
+                    causes.push(Cause {
+                        reason: "FieldValueNotFound",
+                        field: format!("{path}.volumeMounts[{index}].name"),
+                        message: format!("Not found: \"{name}\""),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn check_binding(object: &Value, causes: &mut Vec<Cause>) {
+    let role = &object["roleRef"];
+    let kind = role["kind"].as_str().unwrap_or_default();
+    if !["Role", "ClusterRole"].contains(&kind) {
+        causes.push(Cause {
+            reason: "FieldValueNotSupported",
+            field: "roleRef.kind".to_owned(),
+            message: format!(
+                "Unsupported value: \"{kind}\": supported values: \"Role\", \"ClusterRole\""
+            ),
+        });
+    }
+    if role["name"].as_str().unwrap_or_default().is_empty() {
+        causes.push(Cause::required("roleRef.name"));
+    }
+    for (index, subject) in object["subjects"].as_array().into_iter().flatten().enumerate() {
+        if subject["kind"] == "ServiceAccount" && subject["namespace"].is_null() {
+            causes.push(Cause::required(format!("subjects[{index}].namespace")));
+        }
+    }
+}
+
+/// Data that is no base64 does not even decode.
+fn check_secret(object: &Value) -> Result<(), Status> {
+    let mut size = 0;
+    for (name, value) in object["data"].as_object().into_iter().flatten() {
+        let text = value.as_str().unwrap_or_default();
+        let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text) else {
+            return Err(Status::bad_request(format!(
+                "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data in \
+                 data.{name}"
+            )));
+        };
+        size += bytes.len();
+    }
+    if size > 1024 * 1024 {
+        let cause = Cause {
+            reason: "FieldValueTooLong",
+            field: "data".to_owned(),
+            message: "Too long: may not be more than 1048576 bytes".to_owned(),
+        };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        return Err(Status::invalid(super::kinds::known("secrets"), name, &[cause]));
+    }
+    Ok(())
+}
+
+fn check_network_policy(object: &Value, causes: &mut Vec<Cause>) {
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        let rules = object["spec"][direction].as_array().into_iter().flatten();
+        for (rule, at) in rules.zip(0..) {
+            for (peer, index) in rule[peers].as_array().into_iter().flatten().zip(0..) {
+                let path = format!("spec.{direction}[{at}].{peers}[{index}]");
+                if peer.as_object().is_none_or(serde_json::Map::is_empty) {
+                    causes.push(Cause::required(path));
+                } else if !peer["ipBlock"].is_null()
+                    && !(peer["podSelector"].is_null() && peer["namespaceSelector"].is_null())
+                {
+                    let why = "Forbidden: may not specify both ipBlock and another peer";
+                    causes.push(Cause::forbidden(path, why));
+                }
+            }
+        }
+    }
+}
+
+fn check_change(kind: &Kind, object: &Value, live: &Value, causes: &mut Vec<Cause>) {
+    let mut fixed = |field: &str, value: &Value, why: &str| {
+        causes.push(Cause::invalid(field, format!("Invalid value: {value}: {why}")));
+    };
+    match kind.kind {
+        "Deployment" if object["spec"]["selector"] != live["spec"]["selector"] => {
+            fixed("spec.selector", &object["spec"]["selector"], "field is immutable");
+        }
+        "RoleBinding" | "ClusterRoleBinding" if object["roleRef"] != live["roleRef"] => {
+            fixed("roleRef", &object["roleRef"], "cannot change roleRef");
+        }
+        "Secret" if object["type"] != live["type"] => {
+            fixed("type", &object["type"], "field is immutable");
+        }
+        "Pod" if object["spec"] != live["spec"] => {
+            let why = "Forbidden: pod updates may change only a few fields of the spec";
+            causes.push(Cause::forbidden("spec", why));
+        }
+        _ => {}
+    }
+    if ["Secret", "ConfigMap"].contains(&kind.kind)
+        && live["immutable"] == true
+        && (object["data"] != live["data"] || object["immutable"] != true)
+    {
+        let why = "Forbidden: field is immutable when `immutable` is set";
+        causes.push(Cause::forbidden("data", why));
+    }
+}
