@@ -12,7 +12,8 @@ use crate::domain::{
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Matches no image: an empty list would allow every service.
+/// Matches no image: an empty list would allow every service. The profile's own image and the helper's always pass as a
+/// service (gitlab-runner's `verifyAllowedImages`): no third party's, and nothing a job could not run anyway.
 const NO_SERVICES: &str = "services-are-off.invalid/none";
 /// A home that any user may write.
 const JOB_HOME: &str = "/home/job";
