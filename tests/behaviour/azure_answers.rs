@@ -376,6 +376,9 @@ async fn a_graph_answer_that_is_cut_short_is_an_error() {
     check(json!({"data": [row], "resultTruncated": "false"}), Some(1)).await;
     check(json!({"data": [row], "resultTruncated": "true", "$skipToken": "t"}), Some(1)).await;
     check(json!({"data": [row], "resultTruncated": "true"}), None).await;
+    let whole_tenant = json!({"name": CLIENT, "properties": {"scope": "/", "principalId": CLIENT,
+        "roleDefinitionId": format!("/providers/Microsoft.Authorization/roleDefinitions/{CLIENT}")}});
+    check(json!({"data": [whole_tenant], "resultTruncated": "false"}), Some(1)).await;
     check(json!({"error": "none"}), None).await;
 }
 
