@@ -17,7 +17,13 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
 use uuid::Uuid;
 
-const HOSTS: &[&str] = &["management.azure.com", "*.vault.azure.net", "*.servicebus.windows.net"];
+const HOSTS: &[&str] = &[
+    "management.azure.com",
+    "*.vault.azure.net",
+    "*.servicebus.windows.net",
+    "login.microsoftonline.com",
+    "evil.example",
+];
 const CLIENT: &str = "4024ab25-56a8-4370-aea6-6389221caf29";
 const SUBSCRIPTION: &str = "11111111-1111-1111-1111-111111111111";
 
@@ -338,7 +344,15 @@ async fn every_page_of_a_list_is_read_and_none_on_another_host() {
         .await;
         let subscription: Uuid = SUBSCRIPTION.parse().unwrap();
         let listed = arm(&stub).identities_in(subscription, "rg").await;
-        assert_eq!(listed.ok().flatten().map(|rows| rows.len()), expected, "{next}");
+        let elsewhere = |call: &Seen| call.header("host") == Some("evil.example");
+        assert!(!stub.seen().iter().any(elsewhere), "our token stays with ARM");
+        match (listed, expected) {
+            (Ok(listed), Some(rows)) => assert_eq!(listed.unwrap().len(), rows),
+            (listed, _) => {
+                let error = listed.unwrap_err().to_string();
+                assert!(expected.is_none() && error.contains("another host"), "{error}");
+            }
+        }
     };
     check("https://management.azure.com/x?page=2", Some(2)).await;
     check("https://evil.example/x?page=2", None).await;
@@ -362,5 +376,51 @@ async fn a_graph_answer_that_is_cut_short_is_an_error() {
     check(json!({"data": [row], "resultTruncated": "false"}), Some(1)).await;
     check(json!({"data": [row], "resultTruncated": "true", "$skipToken": "t"}), Some(1)).await;
     check(json!({"data": [row], "resultTruncated": "true"}), None).await;
+    let whole_tenant = json!({"name": CLIENT, "properties": {"scope": "/", "principalId": CLIENT,
+        "roleDefinitionId": format!("/providers/Microsoft.Authorization/roleDefinitions/{CLIENT}")}});
+    check(json!({"data": [whole_tenant], "resultTruncated": "false"}), Some(1)).await;
     check(json!({"error": "none"}), None).await;
+}
+
+/// Entra, as it answers the exchange of a service account's token.
+async fn exchange(answer: Reply) -> (Stub, Result<String, Class>) {
+    let answer = std::sync::Mutex::new(Some(answer));
+    let stub = Stub::answering(move |_, _| answer.lock().unwrap().take().unwrap()).await;
+    let folder = std::env::temp_dir();
+    let token_file = folder.join(format!("forerunner-token-{}", Uuid::new_v4()));
+    std::fs::write(&token_file, "made-up-assertion").unwrap();
+    let credential = Credential::WorkloadIdentity {
+        tenant_id: Uuid::from_u128(1),
+        client_id: CLIENT.parse().unwrap(),
+        token_file: token_file.clone(),
+    };
+    let http = stub.http(HOSTS);
+    let token = Tokens::new(http, clock(), credential).bearer(AUDIENCE_ARM).await;
+    std::fs::remove_file(token_file).unwrap();
+    let token = token.map(|token| token.expose_secret().to_owned());
+    (stub, token.map_err(|error| error.class()))
+}
+
+#[tokio::test]
+async fn a_service_accounts_token_is_exchanged_at_entra() {
+    let answer = json!({"access_token": "entra", "token_type": "Bearer", "expires_in": 3600});
+    let (stub, token) = exchange(reply(200, answer)).await;
+    assert_eq!(token.as_deref(), Ok("entra"));
+    let seen = &stub.seen()[0];
+    let path = format!("POST /{}/oauth2/v2.0/token", Uuid::from_u128(1));
+    assert_eq!(seen.line(), path);
+    let form: BTreeMap<_, _> = url::form_urlencoded::parse(seen.body.as_bytes()).collect();
+    assert_eq!(form["client_assertion"], "made-up-assertion");
+    assert_eq!(form["scope"], "https://management.azure.com/.default");
+}
+
+#[tokio::test]
+async fn a_credential_that_has_not_spread_is_passing_and_a_wrong_audience_is_not() {
+    let check = async |code: u64, class: Class| {
+        let body = json!({"error": "invalid_request", "error_description": "words", "error_codes": [code]});
+        let (stub, token) = exchange(reply(400, body)).await;
+        assert_eq!((token, stub.seen().len()), (Err(class), 1), "{code}");
+    };
+    check(700213, Class::Retry { after: None }).await;
+    check(700212, Class::Permanent).await;
 }
