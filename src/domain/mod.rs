@@ -2,6 +2,7 @@
 
 pub mod azure;
 pub mod class;
+pub mod fleet;
 
 pub mod gitlab;
 pub mod ids;
