@@ -116,7 +116,7 @@ pub fn delegation_condition(guardrails: &Guardrails) -> String {
             attribute("PrincipalId"),
         )
     };
-    format!("({} AND {})", half("write", "Request"), half("delete", "Resource"))
+    format!("{} AND {}", half("write", "Request"), half("delete", "Resource"))
 }
 
 fn rights(fleet: &Fleet, json: bool, cluster_role: &Value) -> String {

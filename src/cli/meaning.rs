@@ -158,7 +158,11 @@ fn list(text: &mut String, lines: &[String]) {
 fn pairs(text: &mut String, indent: &str, pairs: &[(String, String)]) {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in pairs {
-        writeln!(text, "{indent}{name:width$}  {value}").expect("a String takes everything");
+        // A value of several lines stands one below the other.
+        for (number, value) in value.lines().enumerate() {
+            let name = if number == 0 { name.as_str() } else { "" };
+            writeln!(text, "{indent}{name:width$}  {value}").expect("a String takes everything");
+        }
     }
 }
 
@@ -313,7 +317,7 @@ fn profile(profile: &Profile) -> ProfileMeaning {
             [
                 yes(runner.protected, "of protected refs only", "of all refs"),
                 yes(runner.run_untagged, "also without tags", "only with a tag"),
-                yes(runner.locked, "locked to its project", "not locked"),
+                yes(runner.locked, "locked where it serves a project", "not locked"),
             ]
             .join(", "),
         ),
@@ -376,11 +380,13 @@ fn identity(profile: &Profile) -> String {
     let settle = period(profile.identity_settle);
     match &profile.identity {
         IdentityTemplate::None => "none".to_owned(),
-        IdentityTemplate::Managed { roles, .. } => {
-            format!("managed, {} roles, settles {settle}", roles.len())
-        }
+        IdentityTemplate::Managed { .. } => format!("managed, settles {settle}"),
         IdentityTemplate::Existing { candidates, .. } => {
-            format!("existing, the first of {} with room, settles {settle}", candidates.len())
+            let which = match candidates.len() {
+                1 => String::new(),
+                more => format!(", the first of {more} with room"),
+            };
+            format!("existing{which}, settles {settle}")
         }
     }
 }
@@ -535,12 +541,18 @@ fn guardrails(fleet: &Fleet) -> Vec<(String, String)> {
     let guardrails = fleet.guardrails();
     let roles: Vec<String> = guardrails.roles.iter().map(|(name, _)| name.clone()).collect();
     let ids = |ids: &[crate::domain::azure::ResourceId]| {
-        or_none(&ids.iter().map(ToString::to_string).collect::<Vec<_>>())
+        let lines: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        if lines.is_empty() { "none".to_owned() } else { lines.join("\n") }
     };
     let freeze: Vec<String> = guardrails
         .freeze
         .iter()
-        .map(|freeze| format!("{} to {}", freeze.from, freeze.to))
+        .map(|freeze| {
+            let allowed = [(freeze.restore, "restore"), (freeze.revoke, "revoke")];
+            let allowed = allowed.iter().filter(|(on, _)| *on).map(|(_, word)| (*word).to_owned());
+            let allowed = or_none(&allowed.collect::<Vec<_>>());
+            format!("{} to {}, allowed: {allowed}", freeze.from, freeze.to)
+        })
         .collect();
     vec![
         pair("roles", or_none(&roles)),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 fn now() -> Timestamp {
-    "2026-11-24T08:00:00Z".parse().unwrap()
+    "2026-11-24T08:00:00Z".parse().expect("a time")
 }
 
 /// Stands in for the renderer: tells which runners it was asked for.
@@ -31,9 +31,9 @@ fn check(file: PathBuf, change: fn(&mut Check)) -> Answer {
 fn file(name: &str, text: &str) -> PathBuf {
     let folder =
         std::env::temp_dir().join(format!("forerunner-check-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(&folder).expect("a folder of our own");
     let path = folder.join("fleet.yaml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("a file of our own");
     path
 }
 
@@ -92,7 +92,13 @@ fn problems_come_all_at_once_with_their_place_and_what_to_do() {
     let path = file("broken", &broken);
     let answer = check(path.clone(), |_| {});
     assert_eq!((answer.code, answer.out.as_str()), (1, ""));
-    insta::assert_snapshot!(answer.talk, @"");
+    insta::assert_snapshot!(answer.talk, @r"
+    error: fleet.yaml:6:54: gitlab.token.vault: unknown key `vault`
+      hint: known here: keyVault, secret
+    error: fleet.yaml:9:26: rules[0].match.instance: is text, should be `true` or `false`
+    error: fleet.yaml:12:25: profiles.default.runner.runUntaged: unknown key `runUntaged`
+      hint: did you mean `runUntagged`?
+    ");
     let json = check(path, |arguments| arguments.json = true);
     let problems: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(problems["problems"].as_array().map(Vec::len), Some(3));

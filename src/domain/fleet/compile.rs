@@ -129,6 +129,7 @@ fn build(
     };
     fleet.add_own_never();
     check_azure(&fleet, &root, findings);
+    check_use(&fleet, &root, findings);
     check_guardrails(&fleet, &root, findings);
     check_exceptions(&fleet, &root, now, findings);
     fleet.overlaps = overlaps(&fleet, findings);
@@ -593,6 +594,44 @@ fn check_azure(fleet: &Fleet, at: &At, findings: &mut Findings<'_>) {
     }
 }
 
+/// A profile that nobody has, and namespaces of administrators that several would share.
+fn check_use(fleet: &Fleet, at: &At, findings: &mut Findings<'_>) {
+    let mut taken: BTreeMap<&str, &Profile> = BTreeMap::new();
+    for profile in fleet.profiles.values() {
+        let at = profile_at(at, profile);
+        let rules = || fleet.rules.iter().filter(|rule| rule.profiles.contains(&profile.name));
+        if rules().next().is_none() {
+            findings.warning(&at, "no rule gives it to anyone", "");
+        }
+        let Some(namespace) = &profile.kubernetes.namespace else { continue };
+        let at = at.key("kubernetes").key("namespace");
+        if let Some(other) = taken.insert(namespace, profile) {
+            let reason = format!(
+                "is the namespace of `{}` too: jobs of both would share their identities",
+                other.name
+            );
+            findings.error(
+                &at,
+                reason,
+                "the namespace is the boundary of a trust domain: give each its own",
+            );
+        }
+        let patterns: Vec<_> =
+            rules().flat_map(|rule| rule.groups.iter().chain(&rule.projects)).collect();
+        let one = patterns.windows(2).all(|pair| pair[0] == pair[1])
+            && patterns.iter().all(|pattern| pattern.is_literal())
+            && (patterns.is_empty() || !rules().any(|rule| rule.instance));
+        if profile.isolation == Isolation::Target && !namespace.contains('{') && !one {
+            let reason = "several targets would share this namespace, and so their identities";
+            findings.error(
+                &at,
+                reason,
+                "put a placeholder into the name, or use `isolation: profile`",
+            );
+        }
+    }
+}
+
 /// A role or scope outside concerns its profile alone. Scopes with placeholders are judged for every target whose values
 /// the file has.
 fn check_guardrails(fleet: &Fleet, at: &At, findings: &mut Findings<'_>) {
@@ -742,6 +781,15 @@ fn told(overlap: &overlap::Overlap) -> (String, String) {
                 "{here} can lie one below the other, and {job} there goes to either `{left}` runner"
             ),
             "use `*` instead of `**`, or `isolation: profile`".to_owned(),
+        );
+    }
+    if left == right {
+        return (
+            format!(
+                "{here} and {there} can lie one below the other, and {job} there goes to either \
+                 `{left}` runner"
+            ),
+            "match only one of them, or use `isolation: profile`".to_owned(),
         );
     }
     (

@@ -388,15 +388,11 @@ fn grants(
             let remedy = guardrails::role_remedy(&raw.role);
             findings.error(&at.key("role"), format!("`{}` is no role we know", raw.role), remedy);
         }
-        let names = findings.accept(&at.key("scope"), placeholder::names(&raw.scope), "");
-        let shape =
-            names.map(|names| names.into_iter().map(|name| (name, "x".to_owned())).collect());
-        let shape = shape.and_then(|values| placeholder::fill(&raw.scope, &values).ok());
-        let read = |text: &String| {
-            guardrails::scope(text)
-                .map_err(|_| guardrails::scope(&raw.scope).err().unwrap_or_default())
-        };
-        let scope = shape.and_then(|text| findings.accept(&at.key("scope"), read(&text), ""));
+        let braces = findings.accept(&at.key("scope"), placeholder::names(&raw.scope), "");
+        // Its shape is judged with every placeholder filled, and told as it is written.
+        let shape = guardrails::scope(&placeholder::sample(&raw.scope));
+        let shape = shape.map_err(|_| guardrails::no_scope(&raw.scope));
+        let scope = braces.and_then(|_| findings.accept(&at.key("scope"), shape, ""));
         let until = grant_exception(raw, &at, findings);
         let (Some((role, role_name)), Some(scope)) = (role, scope) else { continue };
         let wide = guardrails::is_wide(&scope) && roles::power(role) > Power::Reads;
@@ -859,11 +855,27 @@ fn placeholders(profile: &mut Profile, at: &At, findings: &mut Findings<'_>) {
         ("serviceAccount", &profile.kubernetes.service_account),
     ] {
         let at = at.key("kubernetes").key(key);
+        if text.as_ref().is_some_and(|text| !is_label(&placeholder::sample(text))) {
+            findings.error(
+                &at,
+                "is no name that Kubernetes takes",
+                "lower-case letters, digits and inner hyphens, 63 at most",
+            );
+        }
         if text.as_ref().is_some_and(|text| take(text, &at, findings)) && shared {
             findings.error(&at, refusal, "write the name out, or use `isolation: target`");
         }
     }
     profile.placeholders = all;
+}
+
+/// Whether Kubernetes takes a text as the name of a namespace.
+fn is_label(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len())
+        && text.chars().all(known)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// The defaults that protect may be left only by a named exception.

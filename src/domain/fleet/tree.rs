@@ -34,12 +34,15 @@ pub(super) struct Key {
 impl Node {
     /// Reads one document. An empty file is an empty mapping.
     pub(super) fn parse(source: Source, text: &str) -> Result<Self, Problem> {
-        let node = serde_saphyr::from_str::<Self>(text).map_err(|error| {
+        // `y`, `no` and `on` are text, as YAML 1.2 has it.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let node = serde_saphyr::from_str_with_options::<Self>(text, options).map_err(|error| {
             let error = error.without_snippet();
             let (line, column) =
                 error.location().map_or((0, 0), |found| (found.line(), found.column()));
             // The first line says it; the rest is the library's picture of the place, which we give ourselves.
             let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+            let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
             Problem {
                 severity: Severity::Error,
                 file: source.file(),
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_is_one_problem_with_its_place() {
-        for (text, line) in [("a: [1\n", 2), ("a: 1\na: 2\n", 2), ("a: *missing\n", 1)] {
+        for (text, line) in [("a: [1\n", 1), ("a: 1\na: 2\n", 2), ("a: *missing\n", 1)] {
             let problem = Node::parse(Source::Fleet, text).unwrap_err();
             assert_eq!(problem.line, line, "{problem}");
         }
