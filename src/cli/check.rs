@@ -58,7 +58,7 @@ pub fn answer(
     cluster_role: impl Fn(&[RunnerSpec]) -> Value,
 ) -> Answer {
     if arguments.schema {
-        return Answer { code: 0, out: pretty(&fleet::schema()), talk: String::new() };
+        return Answer { code: 0, out: pretty(fleet::schema()), talk: String::new() };
     }
     let (fleet_yaml, guardrails_yaml) = match read(&arguments.file) {
         Ok(texts) => texts,

@@ -8,6 +8,7 @@ use forerunner::domain::{
     spec::{IdentitySpec, Isolation, Mode, Pods, RunnerSpec},
 };
 use jiff::Timestamp;
+use proptest::prelude::*;
 
 const NOW: &str = "2026-11-24T08:00:00Z";
 
@@ -1045,4 +1046,88 @@ fn the_digest_follows_both_files() {
     assert!(one.starts_with("sha256:") && one.len() == 71);
     assert_ne!(one, digest(&fleet(&[("version: 1", "version: 1 # changed")])));
     assert_eq!(one, digest(&fleet(&[])));
+}
+
+// Any file.
+
+#[test]
+fn aliases_and_what_yaml_1_1_called_booleans_are_read_as_yaml_1_2_has_them() {
+    let aliased = fleet(&[
+        (
+            "runner: { tags: [azure-plan], protected: false }",
+            "runner: &runner { tags: [azure-plan], protected: false }",
+        ),
+        ("rules:", "rules:\n  - { match: { groups: infra/tools }, profiles: [tools] }"),
+        ("  default: {", "  tools: { runner: *runner, identity: none }\n  default: {"),
+    ]);
+    let tools = spec(&aliased, &group(8, "infra/tools", &[(77, "infra")]), "tools");
+    assert_eq!(tools.runner.tags, ["azure-plan"]);
+    refused(&[("instance: true", "instance: yes")], "rules[2].match.instance", "should be `true`");
+    let on = fleet(&[("tags: [image]", "tags: [on]")]);
+    let base = project(9, "infra/images/base", &[(77, "infra")]);
+    assert_eq!(spec(&on, &base, "images").runner.tags, ["on"]);
+}
+
+#[test]
+fn more_targets_than_an_existing_identity_has_room_for_are_named() {
+    let (from, to) = existing("");
+    let groups: Vec<String> = (0..21).map(|number| format!("infra/images/p{number}")).collect();
+    let rule = format!("projects: [{}]", groups.join(", "));
+    warned(
+        &[(&from, &to), ("projects: \"infra/images/*\"", &rule)],
+        "profiles.images.identity.existing",
+        "20",
+    );
+}
+
+proptest! {
+    /// A file that was cut, doubled or mistyped anywhere is read or refused, with its reasons; never more.
+    #[test]
+    fn a_broken_file_is_refused_with_a_reason(
+        line in 0_usize..40,
+        column in 0_usize..80,
+        how in 0_u8..4,
+        letter in proptest::sample::select("{}[]:,-*&!|>'\"%@# \tx0~é".chars().collect::<Vec<_>>()),
+    ) {
+        let mut lines: Vec<String> = BASE.lines().map(str::to_owned).collect();
+        let line = line % lines.len();
+        let place = lines[line].char_indices().map(|(at, _)| at).nth(column).unwrap_or(lines[line].len());
+        match how {
+            0 => drop(lines.remove(line)),
+            1 => lines.insert(line, lines[line].clone()),
+            2 => lines[line].truncate(place),
+            _ => lines[line].insert(place, letter),
+        }
+        match parse(&lines.join("\n")) {
+            Ok((fleet, problems)) => {
+                prop_assert!(problems.iter().all(|problem| problem.severity != Severity::Error));
+                let _ = fleet.wanted(&network());
+            }
+            Err(problems) => {
+                prop_assert!(problems.iter().any(|problem| problem.severity == Severity::Error));
+            }
+        }
+    }
+
+    /// The order of rules, and of the patterns in them, means nothing.
+    #[test]
+    fn order_means_nothing(order in Just(vec![0, 1, 2, 3]).prop_shuffle(), path in "(platform|infra)/(network|sandbox|images|a)") {
+        let rules = [
+            "{ match: { groups: \"platform/*\", except: [platform/sandbox] }, profiles: [plan, apply] }",
+            "{ match: { groups: [infra/a, platform/sandbox] }, profiles: [images] }",
+            "{ match: { groups: platform/network }, profiles: [apply] }",
+            "{ match: { groups: \"*/images\" }, profiles: [default] }",
+        ];
+        let (head, tail) = BASE.split_once("rules:").unwrap();
+        let (_, tail) = tail.split_once("profiles:\n").unwrap();
+        let file = |order: &[usize]| {
+            let listed: String = order.iter().map(|rule| format!("  - {}\n", rules[*rule])).collect();
+            parse(&format!("{head}rules:\n{listed}profiles:\n{tail}")).unwrap().0
+        };
+        let (top, _) = path.split_once('/').unwrap();
+        let anchor = if top == "platform" { 42 } else { 77 };
+        let target = group(5, &path, &[(anchor, top)]);
+        let wanted = file(&order).wanted(&target);
+        prop_assert_eq!(wanted, file(&[0, 1, 2, 3]).wanted(&target));
+    }
 }

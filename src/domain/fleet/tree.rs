@@ -4,7 +4,7 @@
 use super::problem::{At, Problem, Severity, Source, Step};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -185,13 +185,14 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut nodes: Vec<(Key, Node)> = Vec::new();
+        let mut known = BTreeSet::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let key = Key {
                 line: key.referenced.line(),
                 column: key.referenced.column(),
                 text: key.value,
             };
-            if nodes.iter().any(|(known, _)| known.text == key.text) {
+            if !known.insert(key.text.clone()) {
                 return Err(A::Error::custom(format!("the key `{}` stands twice", key.text)));
             }
             nodes.push((key, entries.next_value()?));
