@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand.
+//! One file per subcommand.
 
-pub mod handler;
-pub mod load;
+pub mod check;
+mod meaning;

@@ -1,2 +1,4 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
-mod sandbox_kubernetes;
+
+mod check;
+mod fleet_file;
