@@ -2,7 +2,6 @@
 
 mod cluster;
 mod connection;
-mod discovery;
 mod error;
 mod kubeconfig;
 

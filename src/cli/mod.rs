@@ -1,4 +1,6 @@
-//! One file per subcommand.
+//! The command line: one file a subcommand.
 
 pub mod check;
+pub mod handler;
+pub mod load;
 mod meaning;

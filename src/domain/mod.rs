@@ -4,7 +4,6 @@ pub mod azure;
 pub mod claim;
 pub mod class;
 pub mod fleet;
-
 pub mod gitlab;
 pub mod hook;
 pub mod ids;
