@@ -16,7 +16,7 @@ use std::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
     /// The fleet's file; guardrails.yaml beside it is read too if it is there.
-    #[arg(default_value = "fleet.yaml", env = "FORERUNNER_FLEET")]
+    #[arg(default_value = "fleet.yaml")]
     pub file: PathBuf,
     /// Print JSON.
     #[arg(long)]
