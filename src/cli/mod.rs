@@ -4,3 +4,5 @@ pub mod check;
 pub mod handler;
 pub mod load;
 mod meaning;
+#[cfg(feature = "sandbox")]
+pub mod stage;

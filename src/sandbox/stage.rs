@@ -36,7 +36,8 @@ pub struct Stage {
     pub cluster: String,
     /// The resource group of the identities that forerunner makes.
     pub identities: Option<String>,
-    /// Scopes at which forerunner may assign roles, with the condition on that right.
+    /// Scopes at which forerunner may assign roles, with the condition on that right; `{principal}` in it is
+    /// forerunner's own.
     pub delegations: Vec<(String, String)>,
     /// Existing identities with what an administrator gave them: role and scope.
     pub existing: Vec<(String, Vec<(Uuid, String)>)>,
@@ -93,7 +94,8 @@ impl Stage {
         }
         for (scope, condition) in &self.delegations {
             make_scope(azure, scope);
-            azure.assign_role(scope, RBAC_ADMINISTRATOR, principal, Some(condition));
+            let condition = condition.replace("{principal}", &principal.to_string());
+            azure.assign_role(scope, RBAC_ADMINISTRATOR, principal, Some(&condition));
         }
         for (id, roles) in &self.existing {
             make_scope(azure, id);
