@@ -1,9 +1,13 @@
 //! Parses arguments and hands over.
 
 use clap::{Parser, Subcommand};
+#[cfg(feature = "sandbox")]
+use forerunner::cli::{az, sandbox};
 use forerunner::{
-    cli::{handler, load},
+    cli::{check, handler, load},
+    clock::Clock,
     config::Settings,
+    domain::{render::manager_cluster_role, spec::RunnerSpec},
     functions::engine::Engine,
 };
 use std::{io::Write, process::ExitCode, sync::Arc};
@@ -20,6 +24,16 @@ struct Arguments {
 enum Command {
     /// Serve the Azure Functions host, which starts this itself
     Handler,
+    Check(check::Check),
+    #[cfg(feature = "sandbox")]
+    Sandbox(sandbox::Sandbox),
+    /// What plays `az` in the sandbox's jobs
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true, disable_help_flag = true)]
+    SandboxAz {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -30,6 +44,15 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Handler => runtime.block_on(serve()),
+        Command::Check(arguments) => {
+            let name = forerunner::domain::names::MANAGER_CLUSTER_ROLE;
+            let role = |specs: &[RunnerSpec]| manager_cluster_role(name, specs).body;
+            ExitCode::from(check::run(&arguments, Clock::system().now(), role))
+        }
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(arguments) => runtime.block_on(sandbox::run(arguments)),
+        #[cfg(feature = "sandbox")]
+        Command::SandboxAz { arguments } => az::run(arguments),
     }
 }
 

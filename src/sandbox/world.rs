@@ -6,6 +6,7 @@ use super::{
     gitlab::{self, Gitlab},
     host::{Host, HostSettings, Worker},
     kubernetes::{self, Confinement, Kubernetes, User},
+    managers::{Managers, ManagersSettings},
     service_bus::{QueueSettings, ServiceBus},
     stage::{API_SERVER, CLIENT_ID, Stage},
     wire::{Server, Service, Wire},
@@ -41,6 +42,8 @@ pub struct WorldSettings {
     pub port: Option<u16>,
     /// What confines forerunner in the cluster, as its admission policy would.
     pub confinement: Option<Confinement>,
+    /// The program that plays `az` in jobs: forerunner itself.
+    pub az_shim: Option<PathBuf>,
 }
 
 /// A running sandbox; its servers end when it is dropped.
@@ -51,6 +54,7 @@ pub struct World {
     pub azure: Azure,
     pub kubernetes: Kubernetes,
     pub service_bus: ServiceBus,
+    pub managers: Managers,
     host: Option<Host>,
     extra: Vec<Box<dyn Actor>>,
     servers: BTreeMap<&'static str, Server>,
@@ -102,7 +106,25 @@ impl World {
             let port = settings.port.map(|first| first + at);
             servers.insert(name, wire.serve(service, port, router).await?);
         }
+        let address = |name: &str| servers.get(name).map(|server: &Server| server.address);
+        let [Some(kubernetes_api), Some(gitlab_at), Some(entra), Some(arm)] =
+            ["kubernetes", "gitlab", "entra", "arm"].map(address)
+        else {
+            return Err(io::Error::other("a service has no address"));
+        };
+        let managers = Managers::new(ManagersSettings {
+            clock: clock.clone(),
+            kubernetes: kubernetes.clone(),
+            kubernetes_api,
+            gitlab: gitlab_at,
+            gitlab_host: host_of(&stage.gitlab_url),
+            entra,
+            arm,
+            az_shim: settings.az_shim,
+            seed: stage.seed,
+        });
         let mut world = Self {
+            managers,
             user: String::new(),
             gitlab_host: host_of(&stage.gitlab_url),
             host: None,
@@ -220,8 +242,11 @@ impl World {
     }
 
     fn actors(&self) -> Vec<Box<dyn Actor>> {
-        let mut actors: Vec<Box<dyn Actor>> =
-            vec![Box::new(self.gitlab.clone()), Box::new(self.kubernetes.clone())];
+        let mut actors: Vec<Box<dyn Actor>> = vec![
+            Box::new(self.gitlab.clone()),
+            Box::new(self.kubernetes.clone()),
+            Box::new(self.managers.clone()),
+        ];
         if let Some(host) = &self.host {
             actors.push(Box::new(host.clone()));
         }
@@ -326,6 +351,7 @@ impl World {
             "gitlab": self.gitlab.dump(),
             "azure": self.azure.dump(),
             "kubernetes": self.kubernetes.dump(),
+            "managers": self.managers.dump(),
             "serviceBus": self.service_bus.dump(),
             "calls": self.wire.calls(),
         })

@@ -59,6 +59,7 @@ impl Sandbox {
             folder: folder.clone(),
             port: None,
             confinement: Some(stage::confinement(&parsed)),
+            az_shim: Some(env!("CARGO_BIN_EXE_forerunner").into()),
         };
         let mut world = World::start(&stage::stage(&parsed, 1), settings).await.unwrap();
         stage_app(&folder);

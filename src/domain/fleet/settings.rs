@@ -20,8 +20,6 @@ use uuid::Uuid;
 
 const RUNNER_VERSION: &str = "19.4.0";
 
-const MANAGER_CLUSTER_ROLE: &str = "forerunner-manager";
-
 pub(super) fn settings(
     raw: &RawFleet,
     digest: &str,
@@ -184,7 +182,7 @@ fn cluster(
         manager_cluster_role: raw
             .manager_cluster_role
             .clone()
-            .unwrap_or_else(|| MANAGER_CLUSTER_ROLE.to_owned()),
+            .unwrap_or_else(|| names::MANAGER_CLUSTER_ROLE.to_owned()),
     })
 }
 
