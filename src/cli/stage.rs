@@ -3,10 +3,10 @@
 use crate::{
     domain::{
         azure::ResourceId,
-        fleet::{Fleet, IdentityTemplate},
+        fleet::{Fleet, IdentityTemplate, WantedState},
         ids::GroupId,
         render::administrator::{AdministratorInput, administrator},
-        spec::ClusterAccess,
+        spec::{ClusterAccess, IdentitySpec},
     },
     sandbox::{kubernetes::Confinement, stage::Stage},
 };
@@ -41,6 +41,7 @@ pub fn stage(fleet: &Fleet, seed: u64) -> Stage {
         identities: azure.map(|azure| {
             format!("/subscriptions/{}/resourceGroups/{}", azure.subscription, azure.resource_group)
         }),
+        scopes: scopes(fleet),
         delegations: delegations.collect(),
         existing: existing(fleet),
         objects: Box::new(move |user| {
@@ -81,6 +82,26 @@ fn anchors(fleet: &Fleet) -> Vec<(u64, String)> {
     // Parents first, and ids in order below one parent: they only count up.
     groups.sort_by_key(|(id, path)| (path.matches('/').count(), *id));
     groups
+}
+
+/// Where the runners of the targets that the file names get their roles.
+fn scopes(fleet: &Fleet) -> Vec<String> {
+    let named = fleet.named_targets().map(|named| fleet.facts_of(named.kind, named.path));
+    let wanted = named.flat_map(|facts| fleet.wanted(&facts));
+    let specs = wanted.filter_map(|wanted| match wanted.state {
+        WantedState::Runner(spec) => Some(spec),
+        WantedState::NeedsValue { .. }
+        | WantedState::Withdrawn { .. }
+        | WantedState::OutsideGuardrails { .. }
+        | WantedState::ExceptionEnded { .. }
+        | WantedState::AnchorMoved { .. } => None,
+    });
+    let grants = specs.flat_map(|spec| match spec.identity {
+        IdentitySpec::Managed { roles, .. } => roles,
+        IdentitySpec::None | IdentitySpec::Existing { .. } => vec![],
+    });
+    let scopes: BTreeSet<ResourceId> = grants.map(|grant| grant.scope).collect();
+    scopes.iter().map(ToString::to_string).collect()
 }
 
 /// Existing identities with the rights that profiles expect of them, where the file fixes them.

@@ -36,6 +36,8 @@ pub struct Stage {
     pub cluster: String,
     /// The resource group of the identities that forerunner makes.
     pub identities: Option<String>,
+    /// Scopes that exist: their subscriptions, resource groups and resources are made.
+    pub scopes: Vec<String>,
     /// Scopes at which forerunner may assign roles, with the condition on that right; `{principal}` in it is
     /// forerunner's own.
     pub delegations: Vec<(String, String)>,
@@ -91,6 +93,9 @@ impl Stage {
         if let Some(group) = &self.identities {
             make_scope(azure, group);
             azure.assign_role(group, IDENTITY_CONTRIBUTOR, principal, None);
+        }
+        for scope in &self.scopes {
+            make_scope(azure, scope);
         }
         for (scope, condition) in &self.delegations {
             make_scope(azure, scope);
