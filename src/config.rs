@@ -1,10 +1,7 @@
 //! The only reader of the environment. Every setting is an app setting: typed, with its default and unit. The
 //! libraries below us read some standard variables of their own (`HTTPS_PROXY`, `OTEL_EXPORTER_OTLP_HEADERS`).
 
-pub mod loopback;
-
-use crate::{clock::Clock, domain::hook::proof};
-use loopback::HostPattern;
+use crate::{adapters::http::Loopback, clock::Clock, domain::hook::proof};
 use secrecy::SecretString;
 use std::{path::PathBuf, str::FromStr};
 use url::Url;
@@ -34,7 +31,7 @@ pub struct Settings {
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector's base address for OTLP over HTTP.
     pub otlp_endpoint: Option<Url>,
     /// `FORERUNNER_LOOPBACK`: which hosts are played on this machine, and on which port.
-    pub loopback: Vec<(HostPattern, u16)>,
+    pub loopback: Vec<Loopback>,
     /// `FORERUNNER_CLOCK`: the file of a clock to follow; only with `FORERUNNER_LOOPBACK`.
     pub clock_file: Option<PathBuf>,
     service_bus: Option<String>,
@@ -89,7 +86,7 @@ impl Settings {
         let root = set("FUNCTIONS_APP_ROOT_PATH").map(PathBuf::from).unwrap_or_default();
         let loopback = match set("FORERUNNER_LOOPBACK") {
             None => Vec::new(),
-            Some(list) => loopback::read(&list).ok_or(Error {
+            Some(list) => read_loopback(&list).ok_or(Error {
                 name: "FORERUNNER_LOOPBACK",
                 problem: "is not a list of `host=port`".to_owned(),
                 remedy: "take it from the file that `forerunner sandbox --env-file` writes, or leave it out",
@@ -161,6 +158,16 @@ impl Settings {
     pub fn clock(&self) -> Clock {
         self.clock_file.clone().map_or_else(Clock::system, Clock::following)
     }
+}
+
+fn read_loopback(list: &str) -> Option<Vec<Loopback>> {
+    list.split(',').filter(|text| !text.trim().is_empty()).map(|text| text.parse().ok()).collect()
+}
+
+/// Letters, digits, hyphens and inner dots.
+fn is_host(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !text.is_empty() && text.chars().all(known) && !text.starts_with('.') && !text.ends_with('.')
 }
 
 fn parsed<T: FromStr>(
@@ -236,7 +243,7 @@ fn read_identity(set: impl Fn(&str) -> Option<String>) -> Result<Option<ManagedI
 
 fn read_bus(host: &str) -> Result<String, Error> {
     let host = host.trim().to_ascii_lowercase();
-    if loopback::is_host(&host) && host.contains('.') {
+    if is_host(&host) && host.contains('.') {
         return Ok(host);
     }
     Err(Error { name: BUS, problem: "is not a host's name".to_owned(), remedy: BUS_REMEDY })

@@ -3,7 +3,7 @@
 mod arm;
 mod clusters;
 mod credentials;
-pub mod error;
+pub(super) mod error;
 mod identities;
 mod key_vault;
 mod resource_graph;

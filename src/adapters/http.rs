@@ -105,13 +105,28 @@ impl Http {
     ///
     /// Repeats once, after at most a second: anything while no connection was made; what is marked
     /// [`Repeat::Safe`] also after a broken connection and a passing server error.
+    #[tracing::instrument(name = "http", level = "debug", skip_all, fields(
+        http.request.method = %request.method,
+        server.address = request.url.host_str(),
+        url.path = request.url.path(),
+        http.response.status_code,
+    ))]
     pub async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let first = self.try_once(&request).await;
+        let answer = self.send_twice(&request).await;
+        if let Ok(response) = &answer {
+            let status = response.status.as_u16();
+            tracing::Span::current().record("http.response.status_code", status);
+        }
+        answer
+    }
+
+    async fn send_twice(&self, request: &Request) -> Result<Response, TransportError> {
+        let first = self.try_once(request).await;
         let Some(pause) = repeat::pause(request.repeat, &first, repeat::jitter()) else {
             return first;
         };
         wait(pause).await;
-        self.try_once(&request).await
+        self.try_once(request).await
     }
 
     async fn try_once(&self, request: &Request) -> Result<Response, TransportError> {

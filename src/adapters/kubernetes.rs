@@ -2,7 +2,6 @@
 
 mod cluster;
 mod connection;
-mod discovery;
 mod error;
 mod kubeconfig;
 
@@ -23,7 +22,8 @@ use kube::core::{
 use serde::Deserialize;
 use serde_json::Value;
 use std::{fmt, sync::Arc};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
+use url::Url;
 
 /// Whether an apply takes fields from other field managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,19 +51,36 @@ const PAGE: u32 = 500;
 /// How often a list is begun again because its continuation expired.
 const LIST_STARTS_MAX: usize = 3;
 
-/// One cluster. Cheap to clone. How to reach it is asked at the first call and kept.
+/// One cluster. Cheap to clone. How to reach it is asked at the first call, kept, and asked again once it could not be
+/// reached: its address or its CA may be another by then.
 #[derive(Clone)]
 pub struct Kubernetes(Arc<Inner>);
 
 struct Inner {
     http: Http,
     access: Access,
-    connection: OnceCell<Connection>,
+    connection: Mutex<Option<Arc<Connection>>>,
 }
 
 impl Kubernetes {
     pub fn new(http: Http, access: Access) -> Self {
-        Self(Arc::new(Inner { http, access, connection: OnceCell::new() }))
+        Self(Arc::new(Inner { http, access, connection: Mutex::new(None) }))
+    }
+
+    /// The API server's address.
+    pub async fn server(&self) -> Result<Url, Error> {
+        Ok(self.connection().await?.server().clone())
+    }
+
+    /// The issuer of service-account tokens, byte for byte as its discovery document has it.
+    ///
+    /// `GET /.well-known/openid-configuration` → 200. For a cluster that ARM does not know; AKS tells it there.
+    pub async fn oidc_issuer(&self) -> Result<String, Error> {
+        let what = "the cluster's token issuer";
+        let request = http::Request::get("/.well-known/openid-configuration").body(Vec::new());
+        let request = request.map_err(kube::core::request::Error::BuildRequest);
+        let body = self.call(what, Kind::ServiceAccount, request).await?;
+        Ok(read::<Discovery>(what, &body)?.issuer)
     }
 
     /// Reads one object; `None` when there is none, or no such namespace.
@@ -198,8 +215,30 @@ impl Kubernetes {
     async fn call(&self, what: &str, kind: Kind, request: Built) -> Result<Bytes, Error> {
         let request = request
             .map_err(|error| Error::NotSent { what: what.to_owned(), reason: error.to_string() })?;
-        let response = self.connection(what).await?.send(what, request).await?;
-        error::check(what, kind, response)
+        let connection = self.connection().await?;
+        match connection.send(what, request).await {
+            Ok(response) => error::check(what, kind, response),
+            Err(error) => {
+                self.disconnect(&connection).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, Error> {
+        let mut kept = self.0.connection.lock().await;
+        if let Some(connection) = &*kept {
+            return Ok(connection.clone());
+        }
+        let connection = Arc::new(Connection::open(&self.0.http, &self.0.access).await?);
+        Ok(kept.insert(connection).clone())
+    }
+
+    async fn disconnect(&self, broken: &Arc<Connection>) {
+        let mut kept = self.0.connection.lock().await;
+        if kept.as_ref().is_some_and(|connection| Arc::ptr_eq(connection, broken)) {
+            *kept = None;
+        }
     }
 }
 
@@ -217,6 +256,11 @@ struct Page {
     metadata: PageMetadata,
     #[serde(default)]
     items: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
 }
 
 #[derive(Default, Deserialize)]

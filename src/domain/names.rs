@@ -14,6 +14,9 @@ pub const FIELD_MANAGER: &str = "forerunner";
 /// The identity unit's own field manager: what it writes on a job account is not the runner's round to prune.
 pub const FIELD_MANAGER_IDENTITY: &str = "forerunner-identity";
 
+/// The shipped ClusterRole of managers, unless `fleet.yaml` names another.
+pub const MANAGER_CLUSTER_ROLE: &str = "forerunner-manager";
+
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "forerunner";
 pub const LABEL_FLEET: &str = "forerunner.dev/fleet";

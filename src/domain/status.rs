@@ -17,6 +17,9 @@ pub struct Status {
     pub rounds: Vec<RoundRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked: Option<Parked>,
+    /// Since when it waits for something that must come to an end; parallel chains of messages share this clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +94,14 @@ impl Finding {
 
 impl Status {
     pub fn new(unit: Unit) -> Self {
-        Self { unit, path: None, conditions: Vec::new(), rounds: Vec::new(), parked: None }
+        Self {
+            unit,
+            path: None,
+            conditions: Vec::new(),
+            rounds: Vec::new(),
+            parked: None,
+            waiting_since: None,
+        }
     }
 
     pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
@@ -136,6 +146,7 @@ impl Status {
             self.parked.as_ref().map_or((now, 0), |before| (before.since, before.tries + 1));
         let wait = PARKED_FIRST.saturating_mul(1 << tries.min(6)).min(PARKED_LONGEST);
         let next = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        self.waiting_since = None;
         self.parked =
             Some(Parked { reason: reason.to_owned(), since, tries, next, fleet: fleet.to_owned() });
         let finding = [

@@ -96,7 +96,7 @@ impl Clients {
             return Ok(issuer.clone());
         }
         let issuer = match &self.access {
-            ClusterAccess::Kubeconfig(_) => self.kubernetes.issuer().await?,
+            ClusterAccess::Kubeconfig(_) => self.kubernetes.oidc_issuer().await?,
             ClusterAccess::Aks(id) => {
                 let name = id.name();
                 let cluster = self.arm.cluster(id).await?.ok_or_else(|| {

@@ -316,8 +316,7 @@ async fn candidate(
         return Ok(Candidate { id, identity: None, credentials: vec![], assignments: vec![] });
     };
     let principal = identity.principal_id;
-    let scopes: BTreeSet<ResourceId> =
-        grants.iter().map(|grant| list_scope(&grant.scope)).collect();
+    let scopes: BTreeSet<ResourceId> = grants.iter().map(|grant| grant.scope.clone()).collect();
     let assignments =
         try_join_all(scopes.iter().map(|scope| assignments_of(azure, scope, principal)));
     let (credentials, assignments) = try_join!(credentials_of(azure, &id), assignments)?;
@@ -344,13 +343,6 @@ async fn assignments_of(
     found.ok_or_else(|| {
         Failure::permanent(format!("scope `{scope}` does not exist, or forerunner may not read it"))
     })
-}
-
-/// One list at the subscription shows what lies at, above and below it.
-fn list_scope(scope: &ResourceId) -> ResourceId {
-    let subscription =
-        scope.subscription().and_then(|id| ResourceId::new(&format!("/subscriptions/{id}")));
-    subscription.unwrap_or_else(|| scope.clone())
 }
 
 /// All that the round of an existing identity looks at. `entitled` says which accounts may ask for it.

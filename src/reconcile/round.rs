@@ -338,9 +338,10 @@ impl Rounds {
             Verdict::Settled => {}
             Verdict::FollowUp { .. } if observing => {}
             Verdict::FollowUp { after, waits, patient } => {
+                let since = report.before.as_ref().and_then(|status| status.waiting_since);
                 let deadline =
-                    message.deadline.filter(|_| !patient).unwrap_or_else(|| later(now, WAIT_MAX));
-                if now > deadline {
+                    message.deadline.unwrap_or_else(|| later(since.unwrap_or(now), WAIT_MAX));
+                if now > deadline && !patient {
                     let failure =
                         Failure::permanent(format!("waited until {deadline} for {waits}"));
                     return self.again_or_park(fleet, message, &[failure], Some(report)).await;
@@ -467,6 +468,12 @@ impl Rounds {
         let old = report.before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
         let mut next = old.clone().released().with(&report.plan.findings, now);
         next.path = report.path.clone().or(next.path);
+        next.waiting_since = match &report.plan.verdict {
+            Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
+            Verdict::FollowUp { patient: true, .. } | Verdict::Settled | Verdict::Park { .. } => {
+                None
+            }
+        };
         if report.before.is_some() && !is_worth_writing(&old, &next, now) {
             return Ok(());
         }

@@ -3,6 +3,8 @@
 mod ci_template;
 mod envelopes;
 mod fakes;
+mod fleet_file;
+mod gitlab_answers;
 mod gitlab_hook;
 mod rendered;
 mod sandbox_azure;

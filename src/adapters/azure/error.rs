@@ -70,20 +70,20 @@ impl Error {
 
 /// What of an answer decides its class.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub code: Option<String>,
+pub(in crate::adapters) struct Answer {
+    pub(in crate::adapters) status: u16,
+    pub(in crate::adapters) code: Option<String>,
     /// Key Vault's finer code.
-    pub inner_code: Option<String>,
-    pub message: Option<String>,
+    pub(in crate::adapters) inner_code: Option<String>,
+    pub(in crate::adapters) message: Option<String>,
     /// Entra's `error_codes`.
-    pub entra_codes: Vec<u64>,
-    pub retry_after: Option<SignedDuration>,
+    pub(in crate::adapters) entra_codes: Vec<u64>,
+    pub(in crate::adapters) retry_after: Option<SignedDuration>,
 }
 
 impl Answer {
     /// Reads whatever error shape the body has; a body that is none of them leaves the status to decide.
-    pub fn of(response: &Response) -> Self {
+    pub(in crate::adapters) fn of(response: &Response) -> Self {
         let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         // ARM and Key Vault wrap an object, Entra gives `error` as a text beside its description.
         let error = if body["error"].is_object() { &body["error"] } else { &body };
@@ -114,7 +114,7 @@ impl Answer {
 
 /// What to do with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(in crate::adapters) enum Verdict {
     /// The body is the answer.
     Use,
     /// The thing is not there, and for a deletion that is success.
@@ -124,7 +124,7 @@ pub enum Verdict {
 
 /// The table of azure.md §1; the first matching row wins. Where there is no answer at all, [`TransportError::class`] is
 /// row 2.
-pub fn classify(method: &Method, answer: &Answer) -> Verdict {
+pub(in crate::adapters) fn classify(method: &Method, answer: &Answer) -> Verdict {
     let after = answer.retry_after;
     let retry = Verdict::Failed(Class::Retry { after });
     let (conflict, permanent) =

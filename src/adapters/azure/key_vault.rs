@@ -79,7 +79,12 @@ impl KeyVault {
             self.tokens.forget(&audience);
             response = self.try_once(&method, secret, body.as_ref(), what, &audience).await?;
         }
-        let answer = Answer::of(&response);
+        let mut answer = Answer::of(&response);
+        if method == Method::PUT && response.status == StatusCode::BAD_REQUEST {
+            // Words about a bad value may quote it.
+            answer.message =
+                Some("its reason is withheld, because it may echo the secret".to_owned());
+        }
         match classify(&method, &answer) {
             Verdict::Use => Ok(Some(response)),
             Verdict::Absent => Ok(None),
@@ -97,7 +102,7 @@ impl KeyVault {
     ) -> Result<Response, Error> {
         let token = self.tokens.bearer(audience).await;
         let token = token.map_err(|source| Error::Token { what: what.to_owned(), source })?;
-        let url = self.url(secret, what)?;
+        let url = self.url(method, secret, what)?;
         let mut request = Request::new(method.clone(), url).bearer(&token).repeat(Repeat::Safe);
         if let Some(body) = body {
             request = request.json(body);
@@ -105,9 +110,13 @@ impl KeyVault {
         self.http.send(request).await.map_err(|error| Error::transport(what.to_owned(), &error))
     }
 
-    fn url(&self, secret: &str, what: &str) -> Result<Url, Error> {
-        let text =
-            format!("https://{}.{DOMAIN}/secrets/{secret}?api-version={API_VERSION}", self.name);
+    /// A read names an empty version, which means the newest.
+    fn url(&self, method: &Method, secret: &str, what: &str) -> Result<Url, Error> {
+        let version = if method == Method::GET { "/" } else { "" };
+        let text = format!(
+            "https://{}.{DOMAIN}/secrets/{secret}{version}?api-version={API_VERSION}",
+            self.name
+        );
         let named = |name: &str| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         };

@@ -113,10 +113,10 @@ impl Wire {
             what: what.to_owned(),
             reason: format!("`{text}` is not what it should be"),
         };
-        // The root scope is `/`, which no other id is.
-        let scope = ResourceId::new(&properties.scope)
-            .or_else(|| ResourceId::new("/providers/Microsoft.Management/root"))
-            .filter(|_| properties.scope.starts_with('/'));
+        let scope = match properties.scope.as_str() {
+            "/" => Some(ResourceId::root()),
+            text => ResourceId::new(text),
+        };
         let role = properties.role_definition_id.rsplit('/').next();
         Ok(RoleAssignment {
             name: self.name,

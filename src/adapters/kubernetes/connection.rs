@@ -21,7 +21,7 @@ use url::Url;
 /// A cluster that is known, and a client for it.
 pub(super) struct Connection {
     client: kube::Client,
-    server: Url,
+    wire: Wire,
 }
 
 /// What stands below kube's client. The token is looked up for each call.
@@ -48,17 +48,15 @@ enum Failure {
 struct RetryAfter(Option<SignedDuration>);
 
 impl Connection {
-    pub(super) async fn open(http: &Http, access: &Access, what: &str) -> Result<Self, Error> {
-        tracing::debug!("looking up how to reach the cluster for {what}");
+    pub(super) async fn open(http: &Http, access: &Access) -> Result<Self, Error> {
         let Cluster { server, authority, identity } = access.find().await?;
         let http = authority.map_or_else(|| http.clone(), |pem| http.trusting_only(pem));
-        let wire =
-            Wire(Arc::new(Inner { http, server: server.clone(), identity: RwLock::new(identity) }));
-        Ok(Self { client: kube::Client::new(wire, "default"), server })
+        let wire = Wire(Arc::new(Inner { http, server, identity: RwLock::new(identity) }));
+        Ok(Self { client: kube::Client::new(wire.clone(), "default"), wire })
     }
 
     pub(super) fn server(&self) -> &Url {
-        &self.server
+        &self.wire.0.server
     }
 
     /// Sends a request that kube built, and gives the whole answer whatever its status.

@@ -95,11 +95,12 @@ fn shorten(mut value: u128, base: u128, suffixes: &[&str]) -> String {
 
 /// The quantity in thousandths of its unit, to compare two of them.
 pub(super) fn thousandths(canonical: &str) -> Option<u128> {
-    let split = canonical.find(|c: char| !c.is_ascii_digit())?;
+    let split = canonical.find(|c: char| !c.is_ascii_digit()).unwrap_or(canonical.len());
     let (number, suffix) = canonical.split_at(split);
     let number: u128 = number.parse().ok()?;
     let factor: u128 = match suffix {
         "m" => return Some(number),
+        "" => 1,
         "k" => 1000,
         "M" => 1000_u128.pow(2),
         "G" => 1000_u128.pow(3),
@@ -197,6 +198,13 @@ mod tests {
         {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn quantities_compare_whatever_their_suffix() {
+        let ascending = ["1m", "999m", "1", "1k", "1Ki", "1M", "1Mi", "2Gi", "1T"];
+        let values = ascending.map(|text| thousandths(text).unwrap());
+        assert!(values.is_sorted(), "{values:?}");
     }
 
     proptest! {

@@ -1,33 +1,26 @@
 //! From the files' form to what they mean. Finds as many problems at once as it can.
 
 use super::{
-    Fleet, IdentityTemplate, TargetEntry, TargetKind, Withdrawn, amount, guardrails, overlap,
+    Fleet, TargetEntry, TargetKind, Withdrawn, amount, changes, checks, guardrails, overlap,
     pattern, placeholder,
     problem::{At, Findings, Problem, Source, nearest},
-    profile::{self, Allowance, Profile},
-    raw::{self, RawAllowed, RawCluster, RawFleet, RawGitlab, RawGuardrails, RawTarget},
+    profile::{self, Profile},
+    raw::{self, RawFleet, RawGuardrails, RawTarget},
     rule::{self, Anchors, Rule},
-    shape,
+    settings, shape,
     tree::Node,
 };
 use crate::domain::{
     azure::ResourceId,
-    ids::{FleetName, GroupId, ProfileName, TargetId},
+    ids::{GroupId, ProfileName},
     names,
-    spec::{
-        Allowed, AzureSettings, ClusterAccess, ClusterSettings, FleetSettings, GitlabSettings,
-        Images, Isolation, Network, Proxy, VaultSecret,
-    },
+    spec::{ClusterAccess, Isolation},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use url::Url;
-use uuid::Uuid;
 
 const VERSION: u32 = 1;
-const RUNNER_VERSION: &str = "19.4.0";
-const MANAGER_CLUSTER_ROLE: &str = "forerunner-manager";
 
 pub(super) fn compile(
     fleet_yaml: &str,
@@ -44,10 +37,10 @@ pub(super) fn compile(
     };
     let mut findings = Findings::new(&fleet_tree, guardrails_tree.as_ref());
     let root = At::root(Source::Fleet);
-    shape::check(&fleet_tree, &raw::fleet_schema(), &root, &mut findings);
+    shape::check(&fleet_tree, raw::fleet_schema(), &root, &mut findings);
     if let Some(tree) = &guardrails_tree {
         let root = At::root(Source::Guardrails);
-        shape::check(tree, &raw::guardrails_schema(), &root, &mut findings);
+        shape::check(tree, raw::guardrails_schema(), &root, &mut findings);
     }
     if findings.has_errors() {
         return Err(findings.found);
@@ -85,11 +78,11 @@ fn build(
             "",
         );
     }
-    let settings = settings(raw, digest, &root, findings);
+    let settings = settings::settings(raw, digest, &root, findings);
     let anchors = anchors(raw, &root.key("anchors"), findings);
     let profiles = profiles(raw, &root.key("profiles"), findings);
     let rules = rule::compile(&raw.rules, &profiles, &anchors, findings, &root.key("rules"));
-    check_instance(&rules, &profiles, findings);
+    checks::check_instance(&rules, &profiles, findings);
     let mut targets = BTreeMap::new();
     for (kind, key, raw) in [
         (TargetKind::Group, "groups", &raw.groups),
@@ -128,10 +121,11 @@ fn build(
         read_at: now,
     };
     fleet.add_own_never();
-    check_azure(&fleet, &root, findings);
-    check_guardrails(&fleet, &root, findings);
-    check_exceptions(&fleet, &root, now, findings);
-    fleet.overlaps = overlaps(&fleet, findings);
+    checks::check_azure(&fleet, &root, findings);
+    checks::check_use(&fleet, &root, findings);
+    checks::check_guardrails(&fleet, &root, findings);
+    checks::check_exceptions(&fleet, &root, now, findings);
+    fleet.overlaps = overlap::find(&fleet, findings);
     Some(fleet)
 }
 
@@ -155,209 +149,6 @@ impl Fleet {
             }
         }
     }
-}
-
-fn settings(
-    raw: &RawFleet,
-    digest: &str,
-    at: &At,
-    findings: &mut Findings<'_>,
-) -> Option<FleetSettings> {
-    let name = findings.accept(&at.key("fleet"), FleetName::new(&raw.fleet), "");
-    let gitlab = gitlab(&raw.gitlab, &at.key("gitlab"), findings);
-    let azure = match &raw.azure {
-        None => Some(None),
-        Some(azure) => {
-            let at = at.key("azure");
-            profile::azure_tags(&azure.tags, &at.key("tags"), findings);
-            let known = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '(' | ')');
-            let group = &azure.resource_group;
-            if !(1..=90).contains(&group.len()) || !group.chars().all(known) || group.ends_with('.')
-            {
-                findings.error(
-                    &at.key("resourceGroup"),
-                    format!("`{group}` is no name of a resource group"),
-                    "",
-                );
-            }
-            let subscription = Uuid::parse_str(&azure.subscription)
-                .map_err(|_| format!("`{}` is no id of a subscription", azure.subscription));
-            findings.accept(&at.key("subscription"), subscription, "").map(|subscription| {
-                Some(AzureSettings {
-                    subscription,
-                    resource_group: group.clone(),
-                    location: azure.location.clone(),
-                    tags: azure.tags.clone(),
-                })
-            })
-        }
-    };
-    let cluster = cluster(&raw.cluster, name.as_ref(), &at.key("cluster"), findings);
-    Some(FleetSettings {
-        name: name?,
-        digest: digest.to_owned(),
-        mode: profile::mode(raw.mode),
-        gitlab: gitlab?,
-        azure: azure?,
-        cluster: cluster?,
-    })
-}
-
-fn gitlab(raw: &RawGitlab, at: &At, findings: &mut Findings<'_>) -> Option<GitlabSettings> {
-    let key = at.key("url");
-    let url = Url::parse(raw.url.trim_end_matches('/'))
-        .map_err(|error| format!("`{}`: {error}", raw.url));
-    let url = findings.accept(&key, url, "write such as https://gitlab.example.com");
-    if let Some(url) = &url {
-        if url.scheme() != "https" {
-            findings.error(&key, "is not https: the runners' tokens would go in the clear", "");
-        }
-        let plain = url.username().is_empty() && url.password().is_none();
-        if !plain || url.query().is_some() || url.fragment().is_some() {
-            findings.error(
-                &key,
-                "has more than a host and a path",
-                "write such as https://gitlab.example.com",
-            );
-        }
-    }
-    let token = at.key("token");
-    for (name, text, least, most) in
-        [("keyVault", &raw.token.key_vault, 3, 24), ("secret", &raw.token.secret, 1, 127)]
-    {
-        let known = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if !(least..=most).contains(&text.len()) || !text.chars().all(known) {
-            let reason = format!("`{text}` is no name that Key Vault has");
-            findings.error(
-                &token.key(name),
-                reason,
-                "the name alone, of letters, digits and hyphens",
-            );
-        }
-    }
-    Some(GitlabSettings {
-        url: url?,
-        ca_file: raw.ca_file.as_ref().map(Into::into),
-        token: VaultSecret { vault: raw.token.key_vault.clone(), secret: raw.token.secret.clone() },
-    })
-}
-
-fn cluster(
-    raw: &RawCluster,
-    fleet: Option<&FleetName>,
-    at: &At,
-    findings: &mut Findings<'_>,
-) -> Option<ClusterSettings> {
-    let access = match (&raw.resource_id, &raw.kubeconfig) {
-        (Some(id), None) => {
-            findings.accept(&at.key("resourceId"), cluster_id(id), "").map(ClusterAccess::Aks)
-        }
-        (None, Some(path)) => Some(ClusterAccess::Kubeconfig(path.into())),
-        (Some(_), Some(_)) | (None, None) => {
-            let remedy = "the ARM id of an AKS cluster, or a kubeconfig for any other";
-            findings.error(at, "needs either `resourceId` or `kubeconfig`", remedy);
-            None
-        }
-    };
-    let images = raw.images.as_ref();
-    let runner = images.and_then(|images| images.runner.clone());
-    if let Some(version) = &runner {
-        profile::version(version, &at.key("images").key("runner"), findings);
-    }
-    for (name, value) in &raw.labels {
-        let at = at.key("labels").key(name);
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if value.len() > 63 || !value.chars().all(known) {
-            findings.error(&at, format!("`{value}` is no value of a label"), "");
-        }
-        let ours = [
-            "forerunner.dev/",
-            "app.kubernetes.io/",
-            "pod-security.kubernetes.io/",
-            "azure.workload.identity/",
-        ];
-        if ours.iter().any(|prefix| name.starts_with(prefix)) {
-            findings.error(&at, "begins like the labels that forerunner sets itself", "");
-        }
-    }
-    for (key, name) in [
-        ("managersNamespace", &raw.managers_namespace),
-        ("managerClusterRole", &raw.manager_cluster_role),
-    ] {
-        let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name
-            .as_ref()
-            .is_some_and(|name| name.is_empty() || name.len() > 63 || !name.chars().all(known))
-        {
-            findings.error(
-                &at.key(key),
-                "is no name that Kubernetes takes",
-                "lower-case letters, digits and hyphens",
-            );
-        }
-    }
-    let network = network(raw, &at.key("network"), findings);
-    Some(ClusterSettings {
-        access: access?,
-        images: Images {
-            registry: images
-                .and_then(|images| images.registry.as_ref())
-                .map(|registry| registry.trim_end_matches('/').to_owned()),
-            runner: runner.unwrap_or_else(|| RUNNER_VERSION.to_owned()),
-            pull_secrets: images.map(|images| images.pull_secrets.clone()).unwrap_or_default(),
-        },
-        proxy: raw
-            .proxy
-            .as_ref()
-            .map(|proxy| Proxy { https: proxy.https.clone(), no: proxy.no.clone() }),
-        labels: raw.labels.clone(),
-        network,
-        managers_namespace: match &raw.managers_namespace {
-            Some(name) => name.clone(),
-            None => names::managers_namespace(fleet?),
-        },
-        manager_cluster_role: raw
-            .manager_cluster_role
-            .clone()
-            .unwrap_or_else(|| MANAGER_CLUSTER_ROLE.to_owned()),
-    })
-}
-
-fn cluster_id(text: &str) -> Result<ResourceId, String> {
-    let wrong = || {
-        format!(
-            "`{text}` is no id of an AKS cluster; write such as /subscriptions/ID/resourceGroups/NAME/providers/\
-             Microsoft.ContainerService/managedClusters/NAME"
-        )
-    };
-    let id = guardrails::scope(text).map_err(|_| wrong())?;
-    let lower = id.lower();
-    let fits = lower.contains("/providers/microsoft.containerservice/managedclusters/")
-        && lower.matches('/').count() == 8;
-    if fits { Ok(id) } else { Err(wrong()) }
-}
-
-fn network(raw: &RawCluster, at: &At, findings: &mut Findings<'_>) -> Network {
-    let mut network = Network::default();
-    let Some(raw) = &raw.network else { return network };
-    for (index, text) in raw.cluster_ranges.iter().enumerate() {
-        let at = at.key("clusterRanges").index(index);
-        network.cluster_ranges.extend(findings.accept(&at, amount::cidr(text), ""));
-    }
-    for (index, allowed) in raw.allow.iter().enumerate() {
-        let at = at.key("allow").index(index);
-        let (cidr, ports) = match allowed {
-            RawAllowed::Cidr(cidr) => (findings.accept(&at, amount::cidr(cidr), ""), Vec::new()),
-            RawAllowed::Ports(some) => {
-                if some.ports.contains(&0) {
-                    findings.error(&at.key("ports"), "has port 0", "");
-                }
-                (findings.accept(&at.key("cidr"), amount::cidr(&some.cidr), ""), some.ports.clone())
-            }
-        };
-        network.allow.extend(cidr.map(|cidr| Allowed { cidr, ports }));
-    }
-    network
 }
 
 fn anchors(raw: &RawFleet, at: &At, findings: &mut Findings<'_>) -> Anchors {
@@ -399,25 +190,6 @@ fn profiles(
     profiles
 }
 
-fn check_instance(
-    rules: &[Rule],
-    profiles: &BTreeMap<ProfileName, Profile>,
-    findings: &mut Findings<'_>,
-) {
-    for rule in rules.iter().filter(|rule| rule.instance) {
-        for profile in rule.profiles.iter().filter_map(|name| profiles.get(name)) {
-            if profile.has_identity() && !profile.allows(&Allowance::IdentityOnInstance) {
-                findings.error(
-                    &rule.at.key("match").key("instance"),
-                    format!("every project of GitLab would reach the identity of `{}`", profile.name),
-                    "match groups or projects, or name who allows it: `exceptions: [{ allow: identityOnInstance, \
-                     exception: CHG…, until: 2027-03-31 }]`",
-                );
-            }
-        }
-    }
-}
-
 fn target(
     kind: TargetKind,
     path: &str,
@@ -456,7 +228,7 @@ fn target(
         if !given.is_empty() && !given.iter().any(|given| given.name == profile.name) {
             findings.warning(&at, format!("no rule gives `{path}` the profile `{name}`"), "");
         }
-        let changes = profile::changes(raw, &at, findings);
+        let changes = changes::changes(raw, &at, findings);
         if profile.isolation == Isolation::Profile && !changes.quota.is_empty() {
             let at = at.key("kubernetes").key("quota");
             let reason = "all runners of the profile share one namespace, and so one quota";
@@ -479,7 +251,7 @@ fn target(
 }
 
 /// The profiles that rules give to a path, as far as paths alone tell.
-fn given<'a>(
+pub(super) fn given<'a>(
     kind: TargetKind,
     path: &'a str,
     rules: &'a [Rule],
@@ -573,179 +345,4 @@ fn not_acted_on(raw: &RawFleet, own: Option<&RawGuardrails>) -> Vec<&'static str
         ("guardrails.freeze", guardrails.is_some_and(|found| !found.freeze.is_empty())),
     ];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(key, _)| key).collect()
-}
-
-fn profile_at(at: &At, profile: &Profile) -> At {
-    at.key("profiles").key(profile.name.as_str())
-}
-
-fn check_azure(fleet: &Fleet, at: &At, findings: &mut Findings<'_>) {
-    for profile in fleet.profiles.values() {
-        let managed = matches!(profile.identity, IdentityTemplate::Managed { .. });
-        if managed && fleet.settings.azure.is_none() {
-            let at = profile_at(at, profile).key("identity").key("managed");
-            findings.error(
-                &at,
-                "has nowhere to be made",
-                "add `azure: { subscription, resourceGroup, location }`",
-            );
-        }
-    }
-}
-
-/// A role or scope outside concerns its profile alone. Scopes with placeholders are judged for every target whose values
-/// the file has.
-fn check_guardrails(fleet: &Fleet, at: &At, findings: &mut Findings<'_>) {
-    let remedy = "stay within guardrails, or have their owner widen them";
-    for profile in fleet.profiles.values() {
-        let place = profile_at(at, profile).key("identity");
-        let (list, assigned) = match profile.identity {
-            IdentityTemplate::None => continue,
-            IdentityTemplate::Managed { .. } => (place.key("managed").key("roles"), true),
-            IdentityTemplate::Existing { .. } => (place.key("expect"), false),
-        };
-        for (index, template) in profile.grants().iter().enumerate() {
-            let Ok(grant) = super::wanted::grant(template, &BTreeMap::new()) else { continue };
-            if assigned && let Some(reason) = fleet.guardrails.refuses(&grant) {
-                findings.blocked(&list.index(index), reason, remedy);
-            }
-            if !assigned && let Some(reason) = fleet.guardrails.endangers(&grant) {
-                findings.warning(&list.index(index), reason, "");
-            }
-        }
-    }
-    for ((kind, _), entry) in &fleet.targets {
-        let key = match kind {
-            TargetKind::Group => "groups",
-            TargetKind::Project => "projects",
-        };
-        let place = at.key(key).key(&entry.path).key("values");
-        for profile in
-            given(*kind, &entry.path, &fleet.rules).filter_map(|name| fleet.profiles.get(name))
-        {
-            if !profile.grants().iter().any(|grant| grant.scope.contains('{')) {
-                continue; // judged above
-            }
-            let Ok(spec) = fleet.spec(profile, TargetId::Instance, &entry.values) else { continue };
-            for reason in fleet.outside(&spec.identity) {
-                findings.blocked(
-                    &place,
-                    format!("with these, `{}` is outside: {reason}", profile.name),
-                    remedy,
-                );
-            }
-        }
-    }
-}
-
-/// The end of an exception is announced, and then parks its profile; it never stops the rest.
-fn check_exceptions(fleet: &Fleet, at: &At, now: Timestamp, findings: &mut Findings<'_>) {
-    for profile in fleet.profiles.values() {
-        let place = profile_at(at, profile);
-        for exception in &profile.exceptions {
-            let left = amount::end_of(exception.until).duration_since(now);
-            let days = left.as_secs().div_euclid(86_400);
-            let (name, until) = (&exception.name, exception.until);
-            if left <= SignedDuration::ZERO {
-                let reason =
-                    format!("the exception {name} ended on {until}: `{}` is parked", profile.name);
-                findings.warning(&place, reason, "renew it, or do without what it allows");
-            } else if let Some(stage) = [1, 7, 30].into_iter().find(|stage| days <= *stage) {
-                let unit = if stage == 1 { "day" } else { "days" };
-                let reason = format!(
-                    "the exception {name} ends on {until}, within {stage} {unit}; then `{}` is parked",
-                    profile.name
-                );
-                findings.warning(&place, reason, "renew it, or do without what it allows");
-            }
-        }
-    }
-}
-
-/// Overlaps as far as the file alone shows them.
-fn overlaps(fleet: &Fleet, findings: &mut Findings<'_>) -> Vec<overlap::Overlap> {
-    let servings: Vec<(&Rule, &Profile, overlap::Reach)> = fleet
-        .rules
-        .iter()
-        .flat_map(|rule| {
-            let profiles = rule.profiles.iter().filter_map(|name| fleet.profiles.get(name));
-            profiles.flat_map(move |profile| {
-                overlap::Reach::of(rule).into_iter().map(move |reach| (rule, profile, reach))
-            })
-        })
-        .collect();
-    let mut found: Vec<overlap::Overlap> = Vec::new();
-    for (index, (rule, profile, reach)) in servings.iter().enumerate() {
-        // From the same index on: a pattern with `**` can match a group and another below it.
-        for (_, other, other_reach) in &servings[index..] {
-            let same = profile.name == other.name;
-            let one_domain = same && profile.isolation == Isolation::Profile;
-            if one_domain || !reach.meets(other_reach, same) {
-                continue;
-            }
-            let Some(contested) = offer(profile).contests(&offer(other)) else { continue };
-            let identity =
-                (profile.has_identity() || other.has_identity()) && !one_identity(profile, other);
-            let one = overlap::Overlap {
-                profiles: (profile.name.clone(), other.name.clone()),
-                reaches: (reach.text(), other_reach.text()),
-                contested,
-                identity,
-            };
-            if found.contains(&one) {
-                continue;
-            }
-            let (reason, remedy) = told(&one);
-            if identity {
-                findings.blocked(&rule.at, reason, remedy);
-            } else {
-                findings.warning(&rule.at, reason, "");
-            }
-            found.push(one);
-        }
-    }
-    found
-}
-
-fn offer(profile: &Profile) -> overlap::Offer {
-    overlap::Offer::new(&profile.runner.tags, profile.runner.run_untagged, profile.runner.protected)
-}
-
-/// Both sign in as the one existing identity: whichever takes the job, it is the same in Azure.
-fn one_identity(left: &Profile, right: &Profile) -> bool {
-    match (&left.identity, &right.identity) {
-        (
-            IdentityTemplate::Existing { candidates: left, .. },
-            IdentityTemplate::Existing { candidates: right, .. },
-        ) => left.len() == 1 && left == right,
-        (
-            IdentityTemplate::None
-            | IdentityTemplate::Managed { .. }
-            | IdentityTemplate::Existing { .. },
-            IdentityTemplate::None
-            | IdentityTemplate::Managed { .. }
-            | IdentityTemplate::Existing { .. },
-        ) => false,
-    }
-}
-
-fn told(overlap: &overlap::Overlap) -> (String, String) {
-    let (left, right) = &overlap.profiles;
-    let (here, there) = &overlap.reaches;
-    let job = match &overlap.contested {
-        overlap::Contested::Tag(tag) => format!("a job with the tag `{tag}`"),
-        overlap::Contested::Untagged => "a job without tags".to_owned(),
-    };
-    if left == right && here == there {
-        return (
-            format!(
-                "{here} can lie one below the other, and {job} there goes to either `{left}` runner"
-            ),
-            "use `*` instead of `**`, or `isolation: profile`".to_owned(),
-        );
-    }
-    (
-        format!("{job} can go to `{left}` ({here}) or to `{right}` ({there})"),
-        "give them different tags, or let only one reach the project".to_owned(),
-    )
 }

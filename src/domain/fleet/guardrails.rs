@@ -164,9 +164,7 @@ fn scopes(texts: &[String], at: &At, findings: &mut Findings<'_>) -> Vec<Resourc
 
 /// A scope that role assignments can have: a management group, a subscription, or what lies below one.
 pub(super) fn scope(text: &str) -> Result<ResourceId, String> {
-    let wrong = || {
-        format!("`{text}` is no Azure scope; write such as /subscriptions/ID/resourceGroups/NAME")
-    };
+    let wrong = || no_scope(text);
     let id = ResourceId::new(text).ok_or_else(wrong)?;
     let segments: Vec<&str> = id.as_str()[1..].split('/').collect();
     if segments.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
@@ -181,6 +179,10 @@ pub(super) fn scope(text: &str) -> Result<ResourceId, String> {
         || is(2, "providers") && segments.len() >= 6;
     let management_group = is(0, "providers") && is(2, "managementGroups") && segments.len() == 4;
     if subscription && below || management_group { Ok(id) } else { Err(wrong()) }
+}
+
+pub(super) fn no_scope(text: &str) -> String {
+    format!("`{text}` is no Azure scope; write such as /subscriptions/ID/resourceGroups/NAME")
 }
 
 /// Whether a scope is a subscription or wider.

@@ -4,8 +4,12 @@
 //! into a [`Fleet`], and `wanted` answers what one target should have.
 
 mod amount;
+mod changes;
+mod checks;
 mod compile;
 mod guardrails;
+mod identity;
+mod kubernetes;
 mod overlap;
 mod pattern;
 mod placeholder;
@@ -15,18 +19,18 @@ mod raw;
 pub mod roles;
 mod rule;
 mod runner_keys;
+mod settings;
 mod shape;
 mod tree;
 mod wanted;
 
 pub use amount::duration_text;
 pub use guardrails::{Deletions, Freeze, Guardrails};
+pub use identity::{Allowance, Exception, GrantTemplate, IdentityTemplate};
 pub use overlap::{Contested, Offer, Overlap, Reach};
 pub use pattern::Pattern;
 pub use problem::{Problem, Severity};
-pub use profile::{
-    Allowance, Drift, Exception, GrantTemplate, IdentityTemplate, Profile, Rotation,
-};
+pub use profile::{Drift, Profile, Rotation};
 pub use rule::Rule;
 pub use wanted::{DomainSpec, TargetFacts, Wanted, WantedState};
 
@@ -66,7 +70,7 @@ pub enum TargetKind {
 struct TargetEntry {
     path: String,
     values: BTreeMap<String, String>,
-    set: BTreeMap<ProfileName, profile::Changes>,
+    set: BTreeMap<ProfileName, changes::Changes>,
 }
 
 /// A target with an entry of its own in the file.
@@ -251,12 +255,12 @@ impl Fleet {
 }
 
 /// The JSON Schema of `fleet.yaml`.
-pub fn schema() -> serde_json::Value {
+pub fn schema() -> &'static serde_json::Value {
     raw::fleet_schema()
 }
 
 /// The JSON Schema of `guardrails.yaml`.
-pub fn guardrails_schema() -> serde_json::Value {
+pub fn guardrails_schema() -> &'static serde_json::Value {
     raw::guardrails_schema()
 }
 

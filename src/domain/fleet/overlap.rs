@@ -1,8 +1,11 @@
 //! Two runners that can take the same job but sign in as different identities make the job's identity a coin toss.
 //! Pure: the same for the patterns of the file and for the real tree.
 
-use super::{pattern::Pattern, rule::Rule};
-use crate::domain::ids::ProfileName;
+use super::{
+    Fleet, identity::IdentityTemplate, pattern::Pattern, problem::Findings, profile::Profile,
+    rule::Rule,
+};
+use crate::domain::{ids::ProfileName, spec::Isolation};
 use std::collections::BTreeSet;
 
 /// What a runner offers to jobs.
@@ -149,4 +152,101 @@ pub struct Overlap {
     pub contested: Contested,
     /// Either has an identity, and not both the same one.
     pub identity: bool,
+}
+
+/// Overlaps as far as the file alone shows them.
+pub(super) fn find(fleet: &Fleet, findings: &mut Findings<'_>) -> Vec<Overlap> {
+    let servings: Vec<(&Rule, &Profile, Reach)> = fleet
+        .rules
+        .iter()
+        .flat_map(|rule| {
+            let profiles = rule.profiles.iter().filter_map(|name| fleet.profiles.get(name));
+            profiles.flat_map(move |profile| {
+                Reach::of(rule).into_iter().map(move |reach| (rule, profile, reach))
+            })
+        })
+        .collect();
+    let mut found: Vec<Overlap> = Vec::new();
+    for (index, (rule, profile, reach)) in servings.iter().enumerate() {
+        // From the same index on: a pattern with `**` can match a group and another below it.
+        for (_, other, other_reach) in &servings[index..] {
+            let same = profile.name == other.name;
+            let one_domain = same && profile.isolation == Isolation::Profile;
+            if one_domain || !reach.meets(other_reach, same) {
+                continue;
+            }
+            let Some(contested) = offer(profile).contests(&offer(other)) else { continue };
+            let identity =
+                (profile.has_identity() || other.has_identity()) && !one_identity(profile, other);
+            let one = Overlap {
+                profiles: (profile.name.clone(), other.name.clone()),
+                reaches: (reach.text(), other_reach.text()),
+                contested,
+                identity,
+            };
+            if found.contains(&one) {
+                continue;
+            }
+            let (reason, remedy) = told(&one);
+            if identity {
+                findings.blocked(&rule.at, reason, remedy);
+            } else {
+                findings.warning(&rule.at, reason, "");
+            }
+            found.push(one);
+        }
+    }
+    found
+}
+
+fn offer(profile: &Profile) -> Offer {
+    Offer::new(&profile.runner.tags, profile.runner.run_untagged, profile.runner.protected)
+}
+
+/// Both sign in as the one existing identity: whichever takes the job, it is the same in Azure.
+fn one_identity(left: &Profile, right: &Profile) -> bool {
+    match (&left.identity, &right.identity) {
+        (
+            IdentityTemplate::Existing { candidates: left, .. },
+            IdentityTemplate::Existing { candidates: right, .. },
+        ) => left.len() == 1 && left == right,
+        (
+            IdentityTemplate::None
+            | IdentityTemplate::Managed { .. }
+            | IdentityTemplate::Existing { .. },
+            IdentityTemplate::None
+            | IdentityTemplate::Managed { .. }
+            | IdentityTemplate::Existing { .. },
+        ) => false,
+    }
+}
+
+fn told(overlap: &Overlap) -> (String, String) {
+    let (left, right) = &overlap.profiles;
+    let (here, there) = &overlap.reaches;
+    let job = match &overlap.contested {
+        Contested::Tag(tag) => format!("a job with the tag `{tag}`"),
+        Contested::Untagged => "a job without tags".to_owned(),
+    };
+    if left == right && here == there {
+        return (
+            format!(
+                "{here} can lie one below the other, and {job} there goes to either `{left}` runner"
+            ),
+            "use `*` instead of `**`, or `isolation: profile`".to_owned(),
+        );
+    }
+    if left == right {
+        return (
+            format!(
+                "{here} and {there} can lie one below the other, and {job} there goes to either \
+                 `{left}` runner"
+            ),
+            "match only one of them, or use `isolation: profile`".to_owned(),
+        );
+    }
+    (
+        format!("{job} can go to `{left}` ({here}) or to `{right}` ({there})"),
+        "give them different tags, or let only one reach the project".to_owned(),
+    )
 }

@@ -39,6 +39,12 @@ pub(super) fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<Stri
     Ok(filled)
 }
 
+/// The text with every placeholder filled by an `x`: what it looks like, whatever the values.
+pub(super) fn sample(text: &str) -> String {
+    let values = names(text).unwrap_or_default().into_iter().map(|name| (name, "x".to_owned()));
+    fill(text, &values.collect()).unwrap_or_default()
+}
+
 /// A value is one segment: it can never lead a scope or a name elsewhere.
 pub(super) fn is_value(text: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '(' | ')');

@@ -3,7 +3,7 @@
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 type Map<T> = BTreeMap<String, T>;
 
@@ -665,13 +665,15 @@ pub(super) struct RawVersionFloors {
 }
 
 /// The JSON Schema of `fleet.yaml`, without references, and without `null`: a key that has no value is an error.
-pub(super) fn fleet_schema() -> serde_json::Value {
-    schema::<RawFleet>()
+pub(super) fn fleet_schema() -> &'static serde_json::Value {
+    static SCHEMA: LazyLock<serde_json::Value> = LazyLock::new(schema::<RawFleet>);
+    &SCHEMA
 }
 
 /// The JSON Schema of `guardrails.yaml`.
-pub(super) fn guardrails_schema() -> serde_json::Value {
-    schema::<RawGuardrails>()
+pub(super) fn guardrails_schema() -> &'static serde_json::Value {
+    static SCHEMA: LazyLock<serde_json::Value> = LazyLock::new(schema::<RawGuardrails>);
+    &SCHEMA
 }
 
 fn schema<T: JsonSchema>() -> serde_json::Value {

@@ -153,10 +153,16 @@ fn check_anchors(
 fn check_exclusions(rule: &Rule, rules: &[Rule], findings: &mut Findings<'_>) {
     for (index, except) in rule.except.iter().enumerate() {
         let at = rule.at.key("match").key("except").index(index);
+        if let Some(other) = sharing(rule, rules).find(|other| other.instance) {
+            let reason = format!(
+                "{} gives a profile of this rule to the instance, whose runner serves everything",
+                other.at
+            );
+            findings.error(&at, reason, "drop the exclusion, or the instance");
+            continue;
+        }
         let matched = rule.groups.iter().chain(&rule.projects);
-        let above = rules
-            .iter()
-            .filter(|other| other.profiles.iter().any(|profile| rule.profiles.contains(profile)))
+        let above = sharing(rule, rules)
             .find_map(|other| served_above(except, other).map(|path| (path, other)));
         if let Some((path, other)) = above {
             let example = path.replace("-any-", "*");
@@ -180,6 +186,13 @@ fn check_exclusions(rule: &Rule, rules: &[Rule], findings: &mut Findings<'_>) {
             );
         }
     }
+}
+
+/// The rules, this one among them, that give a profile of this one.
+fn sharing<'a>(rule: &'a Rule, rules: &'a [Rule]) -> impl Iterator<Item = &'a Rule> {
+    let shares =
+        |other: &&Rule| other.profiles.iter().any(|profile| rule.profiles.contains(profile));
+    rules.iter().filter(shares)
 }
 
 /// A group strictly above something that `except` names, and that `other` still matches.

@@ -4,7 +4,7 @@
 use super::problem::{At, Problem, Severity, Source, Step};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -34,12 +34,15 @@ pub(super) struct Key {
 impl Node {
     /// Reads one document. An empty file is an empty mapping.
     pub(super) fn parse(source: Source, text: &str) -> Result<Self, Problem> {
-        let node = serde_saphyr::from_str::<Self>(text).map_err(|error| {
+        // `y`, `no` and `on` are text, as YAML 1.2 has it.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let node = serde_saphyr::from_str_with_options::<Self>(text, options).map_err(|error| {
             let error = error.without_snippet();
             let (line, column) =
                 error.location().map_or((0, 0), |found| (found.line(), found.column()));
             // The first line says it; the rest is the library's picture of the place, which we give ourselves.
             let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+            let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
             Problem {
                 severity: Severity::Error,
                 file: source.file(),
@@ -182,13 +185,14 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut nodes: Vec<(Key, Node)> = Vec::new();
+        let mut known = BTreeSet::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let key = Key {
                 line: key.referenced.line(),
                 column: key.referenced.column(),
                 text: key.value,
             };
-            if nodes.iter().any(|(known, _)| known.text == key.text) {
+            if !known.insert(key.text.clone()) {
                 return Err(A::Error::custom(format!("the key `{}` stands twice", key.text)));
             }
             nodes.push((key, entries.next_value()?));
@@ -213,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_is_one_problem_with_its_place() {
-        for (text, line) in [("a: [1\n", 2), ("a: 1\na: 2\n", 2), ("a: *missing\n", 1)] {
+        for (text, line) in [("a: [1\n", 1), ("a: 1\na: 2\n", 2), ("a: *missing\n", 1)] {
             let problem = Node::parse(Source::Fleet, text).unwrap_err();
             assert_eq!(problem.line, line, "{problem}");
         }

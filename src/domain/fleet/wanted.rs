@@ -1,8 +1,10 @@
 //! What one target should have, from the facts of the moment.
 
 use super::{
-    Fleet, IdentityTemplate, TargetEntry, TargetKind, placeholder,
-    profile::{GrantTemplate, Profile},
+    Fleet, IdentityTemplate, TargetEntry, TargetKind,
+    identity::GrantTemplate,
+    placeholder,
+    profile::Profile,
     rule::{self, Rule, lies_at_or_below},
 };
 use crate::domain::{

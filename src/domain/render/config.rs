@@ -3,8 +3,8 @@
 
 use super::{
     Context,
-    deployment::CONFIG_DIRECTORY,
-    executor::{Kubernetes, hides_traces, job_environment, kubernetes},
+    executor::{Kubernetes, kubernetes},
+    job_pod::{hides_traces, job_environment},
 };
 use crate::domain::{ids::RunnerId, names, spec::RunnerSpec};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,6 +12,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
+/// Where the Secret is mounted.
+pub(super) const CONFIG_DIRECTORY: &str = "/etc/gitlab-runner";
 pub(super) const LISTEN_ADDRESS: &str = ":9252";
 /// After `SIGTERM`: how long aborted jobs have to report and take their pods along.
 pub(super) const SHUTDOWN_SECONDS: u32 = 60;

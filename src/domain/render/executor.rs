@@ -2,7 +2,11 @@
 
 use super::{
     Context,
-    metadata::{Texts, has_identity, texts},
+    job_pod::{
+        JOB_HOME, JOB_USER, PodSecurityContext, capabilities, pod_annotations, pod_labels,
+        pod_security_context,
+    },
+    metadata::{Texts, texts},
 };
 use crate::domain::{
     ids::RunnerId,
@@ -12,15 +16,9 @@ use crate::domain::{
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Matches no image: an empty list would allow every service.
+/// Matches no image: an empty list would allow every service. The profile's own image and the helper's always pass as a
+/// service (gitlab-runner's `verifyAllowedImages`): no third party's, and nothing a job could not run anyway.
 const NO_SERVICES: &str = "services-are-off.invalid/none";
-/// A home that any user may write.
-const JOB_HOME: &str = "/home/job";
-const JOB_USER: u32 = 1000;
-/// What builders without privileges need to write other users' files; all within Pod Security `baseline`.
-const BUILDER_CAPABILITIES: [&str; 8] =
-    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"];
-
 /// Field names are the file's keys. Every `*_overwrite_allowed` is written out empty: a value is an unanchored pattern.
 #[derive(Serialize)]
 pub(super) struct Kubernetes<'a> {
@@ -85,25 +83,6 @@ pub(super) struct Kubernetes<'a> {
     pod_security_context: Option<PodSecurityContext>,
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes: Option<Volumes>,
-}
-
-#[derive(Serialize)]
-struct PodSecurityContext {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_as_non_root: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_as_user: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_as_group: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fs_group: Option<u32>,
-    seccomp_profile: SeccompProfile,
-}
-
-#[derive(Serialize)]
-struct SeccompProfile {
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 #[derive(Serialize)]
@@ -188,52 +167,6 @@ pub(super) fn kubernetes<'a>(
     }
 }
 
-/// `CI_DEBUG_TRACE` prints every secret variable of a job: off where a job has an identity.
-pub(super) fn hides_traces(spec: &RunnerSpec) -> bool {
-    has_identity(spec)
-}
-
-/// `NAME=value`, placed before the job's own variables: defaults, not controls. The profile's win over ours.
-pub(super) fn job_environment(spec: &RunnerSpec, ctx: &Context<'_>) -> Vec<String> {
-    let mut variables = proxy(ctx, &[]).unwrap_or_default();
-    if has_identity(spec) {
-        // Terraform's azurerm: sign in with what the workload-identity webhook puts in, never with a CLI's login.
-        let terraform = [("ARM_USE_AKS_WORKLOAD_IDENTITY", "true"), ("ARM_USE_CLI", "false")];
-        variables.extend(texts(terraform));
-    }
-    match spec.pods {
-        Pods::Hardened => variables.extend(texts([("HOME", JOB_HOME)])),
-        // Builders that neither mount nor nest user namespaces.
-        Pods::ImageBuild => {
-            variables.extend(texts([("BUILDAH_ISOLATION", "chroot"), ("STORAGE_DRIVER", "vfs")]))
-        }
-        Pods::Standard | Pods::Privileged => {}
-    }
-    variables.extend(spec.kubernetes.environment.clone());
-    variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
-}
-
-/// The proxy in both spellings that tools look for; never for the cluster itself. None without a proxy.
-pub(super) fn proxy(ctx: &Context<'_>, direct: &[&str]) -> Option<Texts> {
-    let proxy = ctx.fleet.cluster.proxy.as_ref()?;
-    let own = ["localhost", "127.0.0.1", ".svc", ".cluster.local"];
-    let ranges = ctx.fleet.cluster.network.cluster_ranges.iter();
-    let none: Vec<&str> = direct
-        .iter()
-        .copied()
-        .chain(own)
-        .chain(ranges.map(String::as_str))
-        .chain(proxy.no.iter().map(String::as_str))
-        .collect();
-    let none = none.join(",");
-    Some(texts([
-        ("HTTPS_PROXY", &proxy.https),
-        ("https_proxy", &proxy.https),
-        ("NO_PROXY", &none),
-        ("no_proxy", &none),
-    ]))
-}
-
 /// From the mirror, in step with the manager. The version stands in full: a job could choose the value of a variable.
 fn helper_image(spec: &RunnerSpec, ctx: &Context<'_>) -> Option<String> {
     let images = &ctx.fleet.cluster.images;
@@ -242,31 +175,6 @@ fn helper_image(spec: &RunnerSpec, ctx: &Context<'_>) -> Option<String> {
     let arch = if arm { "arm64" } else { "x86_64" };
     let path = "gitlab-org/gitlab-runner/gitlab-runner-helper";
     Some(format!("{registry}/{path}:{arch}-v{}", images.runner))
-}
-
-/// Dropped and added. Nothing for `standard`: the runner itself drops `NET_RAW`.
-fn capabilities(pods: Pods) -> (Vec<&'static str>, Vec<&'static str>) {
-    match pods {
-        Pods::Hardened => (vec!["ALL"], Vec::new()),
-        Pods::ImageBuild => (vec!["ALL"], BUILDER_CAPABILITIES.to_vec()),
-        Pods::Standard | Pods::Privileged => (Vec::new(), Vec::new()),
-    }
-}
-
-/// A builder's system calls differ from one tool to the next: no profile of ours there, the node's default holds.
-fn pod_security_context(pods: Pods) -> Option<PodSecurityContext> {
-    let user = match pods {
-        Pods::Hardened => Some(JOB_USER),
-        Pods::Standard => None,
-        Pods::ImageBuild | Pods::Privileged => return None,
-    };
-    Some(PodSecurityContext {
-        run_as_non_root: user.map(|_| true),
-        run_as_user: user,
-        run_as_group: user,
-        fs_group: user,
-        seccomp_profile: SeccompProfile { kind: "RuntimeDefault" },
-    })
 }
 
 fn resources(spec: &RunnerSpec) -> BTreeMap<&'static str, &str> {
@@ -290,30 +198,6 @@ fn node_selector(spec: &RunnerSpec) -> Texts {
     let mut labels = texts([("kubernetes.io/os", "linux")]);
     labels.extend(spec.kubernetes.node_selector.clone());
     labels
-}
-
-/// Constants alone: a value with a variable in it would be the job's to choose. The workload-identity webhook looks at
-/// the pod's label, not at the account's.
-fn pod_labels(spec: &RunnerSpec, ctx: &Context<'_>, runner: RunnerId) -> Texts {
-    let mut labels = super::metadata::runner_labels(spec, ctx);
-    labels.insert(names::LABEL_RUNNER.to_owned(), runner.to_string());
-    if has_identity(spec) {
-        labels.extend(texts([("azure.workload.identity/use", "true")]));
-    }
-    labels
-}
-
-/// A container that needs no Azure token gets none; a service's name is the job's to choose, so it cannot be listed.
-fn pod_annotations(spec: &RunnerSpec) -> Texts {
-    let mut annotations = texts([
-        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
-        ("karpenter.sh/do-not-disrupt", "true"),
-    ]);
-    if has_identity(spec) {
-        annotations
-            .extend(texts([("azure.workload.identity/skip-containers", "init-permissions")]));
-    }
-    annotations
 }
 
 fn strs(texts: &[String]) -> Vec<&str> {

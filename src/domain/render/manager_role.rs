@@ -63,7 +63,7 @@ fn attaches(spec: &RunnerSpec) -> bool {
 
 /// `CI_DEBUG_SERVICES` reads service containers' logs, unless tracing is switched off (runner-observed.md §4).
 fn reads_logs(spec: &RunnerSpec) -> bool {
-    let debugs_services = spec.kubernetes.services && !super::executor::hides_traces(spec);
+    let debugs_services = spec.kubernetes.services && !super::job_pod::hides_traces(spec);
     let flags =
         ["FF_KUBERNETES_HONOR_ENTRYPOINT", "FF_WAIT_FOR_POD_TO_BE_REACHABLE", "FF_CONCRETE"];
     debugs_services || flags.into_iter().any(|flag| switched_on(spec, flag))

@@ -9,6 +9,8 @@ mod deployment;
 mod drift;
 mod egress;
 mod executor;
+mod job_pod;
+mod manager_container;
 mod manager_role;
 mod metadata;
 mod namespace;

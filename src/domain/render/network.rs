@@ -4,8 +4,8 @@
 use super::{
     Context,
     cidr::{Cidr, collapse},
-    deployment::METRICS_PORT,
     egress::{PLATFORM, dns, port, range, to},
+    manager_container::METRICS_PORT,
     metadata::{domain_labels, matching, metadata, object, runner_labels},
 };
 use crate::domain::{

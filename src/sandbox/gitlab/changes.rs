@@ -3,6 +3,11 @@
 use super::{Gitlab, errors::Refusal};
 
 impl Gitlab {
+    /// The next group gets this id, or the next that is free: a policy file may know its anchors by id.
+    pub fn number_groups_from(&self, id: u64) {
+        self.lock().skip_ids(super::state::Kind::Namespace, id.saturating_sub(1));
+    }
+
     /// A private group below `parent`, named after its path. Sends `group_create`.
     ///
     /// # Panics

@@ -120,6 +120,12 @@ impl State {
         *last
     }
 
+    /// The next id of the kind is past `last`.
+    pub(super) fn skip_ids(&mut self, kind: Kind, last: u64) {
+        let known = self.ids.entry(kind).or_insert(0);
+        *known = (*known).max(last);
+    }
+
     pub(super) fn uuid(&mut self) -> Uuid {
         uuid::Builder::from_random_bytes(self.chance.random()).into_uuid()
     }
