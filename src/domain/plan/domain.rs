@@ -23,6 +23,8 @@ pub const CREDENTIALS_MAX: usize = 20;
 /// What the runner's own part of a plan needs to know of its domain's part.
 #[derive(Debug, Default)]
 pub(crate) struct DomainDraft {
+    /// Whether the job namespace is ours to write in, once `namespace` is done.
+    pub(crate) usable: bool,
     /// The step that makes the job namespace, if it has to be made.
     pub(crate) namespace: Option<StepId>,
     /// Whether credential and every role were seen, so that settling may begin.
@@ -131,6 +133,7 @@ pub(crate) fn draft_domain(
     if !namespace_is_usable(draft, spec, context, observed) {
         return domain;
     }
+    domain.usable = true;
     let account = ObjectName::new(
         Kind::ServiceAccount,
         &names::job_namespace(&context.fleet.name, spec),
