@@ -9,7 +9,6 @@ use forerunner::{
     sandbox::{
         azure, gitlab,
         host::Worker,
-        wire::Moment,
         world::{World, WorldSettings},
     },
     telemetry::Telemetry,
@@ -96,13 +95,9 @@ impl Sandbox {
         let logs = logs.iter().map(|line| format!("{} {:?} {}", line.at, line.level, line.text));
         let status = self.world.kubernetes.list("configmaps", "");
         let status = status.iter().map(|map| map["data"].to_string());
-        calls.chain(logs).chain(status).collect::<Vec<_>>().join("\n")
-    }
-
-    /// Dies around forerunner's `call`th call, and is started again.
-    pub(crate) async fn crash_and_settle(&self, call: usize, moment: Moment) {
-        self.world.wire.crash_at(call, moment);
-        self.settle().await;
+        let managers = self.world.managers.dump().to_string();
+        let managers = std::iter::once(managers);
+        calls.chain(logs).chain(status).chain(managers).collect::<Vec<_>>().join("\n")
     }
 
     /// What a runner's unit says of itself.

@@ -142,7 +142,11 @@ pub(crate) fn draft_domain(
     let (made, named) = match (&spec.identity, &observed.identity) {
         (IdentitySpec::Managed { tags, roles, .. }, IdentityObserved::Managed { identity, .. }) => {
             let made = draft_managed(draft, &mut domain, spec, context, observed, tags, roles);
-            (made, AccountIdentity { identity: identity.as_ref(), asks: None })
+            // A stranger's identity of that name is not named to jobs.
+            let key = names::domain_key(&spec.key, spec.isolation);
+            let ours =
+                |one: &&Identity| is_ours(one, &context.fleet.name, context.installation, &key);
+            (made, AccountIdentity { identity: identity.as_ref().filter(ours), asks: None })
         }
         (
             IdentitySpec::Existing { expect, .. },
