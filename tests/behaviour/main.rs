@@ -13,6 +13,7 @@ mod gitlab_hook;
 mod harness;
 mod http_client;
 mod kubernetes_answers;
+mod process;
 mod provisioning;
 mod rendered;
 mod sandbox_azure;
