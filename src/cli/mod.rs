@@ -2,6 +2,7 @@
 
 #[cfg(feature = "sandbox")]
 pub mod az;
+pub mod check;
 pub mod handler;
 pub mod load;
 mod meaning;
