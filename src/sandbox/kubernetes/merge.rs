@@ -74,9 +74,13 @@ pub(super) fn remove(object: &mut Value, path: &[String], asked: &Fields) {
     }
     let emptied = parent.as_object().is_some_and(Map::is_empty)
         || parent.as_array().is_some_and(Vec::is_empty);
-    if emptied && parents.len() > 1 && !asked.touches(parents) {
-        remove(object, parents, asked);
-    } else if emptied && parents.len() == 1 && parents != ["f:metadata", "f:spec"] {
+    let goes = match parents {
+        [] => false,
+        // A whole member of the object, such as `data`.
+        [_] => true,
+        [_, ..] => !asked.touches(parents),
+    };
+    if emptied && goes {
         remove(object, parents, asked);
     }
 }
@@ -94,7 +98,8 @@ fn find<'a>(object: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
 
 fn is_item(item: &Value, element: &str) -> bool {
     if let Some(value) = element.strip_prefix("v:") {
-        return item.to_string() == value;
+        let text = item.to_string();
+        return text == value;
     }
     let Some(key) = element.strip_prefix("k:") else { return false };
     let key: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();

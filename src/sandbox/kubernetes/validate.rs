@@ -195,8 +195,8 @@ fn check_network_policy(object: &Value, causes: &mut Vec<Cause>) {
                 let path = format!("spec.{direction}[{at}].{peers}[{index}]");
                 if peer.as_object().is_none_or(serde_json::Map::is_empty) {
                     causes.push(Cause::required(path));
-                } else if !peer["ipBlock"].is_null()
-                    && !(peer["podSelector"].is_null() && peer["namespaceSelector"].is_null())
+                } else if peer["ipBlock"].is_object()
+                    && (peer["podSelector"].is_object() || peer["namespaceSelector"].is_object())
                 {
                     let why = "Forbidden: may not specify both ipBlock and another peer";
                     causes.push(Cause::forbidden(path, why));
