@@ -1,1 +1,261 @@
-//! The only reader of the environment.
+//! The only reader of the environment. Every setting is an app setting: typed, with its default and unit. The
+//! libraries below us read some standard variables of their own (`HTTPS_PROXY`, `OTEL_EXPORTER_OTLP_HEADERS`).
+
+use crate::{adapters::http::Loopback, clock::Clock, domain::hook::proof};
+use secrecy::SecretString;
+use std::{path::PathBuf, str::FromStr};
+use url::Url;
+use uuid::Uuid;
+
+/// All settings, read once. `Debug` shows no secret.
+#[derive(Debug)]
+pub struct Settings {
+    /// `FORERUNNER_FLEET`: the fleet's file. Default: `fleet.yaml` beside `host.json`.
+    pub fleet: PathBuf,
+    /// `FORERUNNER_MODE`: overrides the file's `mode`.
+    pub mode: Option<Mode>,
+    /// `GITLAB_HOOK_TOKENS` and `GITLAB_HOOK_SIGNING_SECRETS`: one or two each, comma-separated.
+    pub hook_secrets: proof::Secrets,
+    /// `SweepSchedule`: NCRONTAB with six fields. Default: every 10 minutes.
+    pub sweep_schedule: String,
+    /// `RotateSchedule`: the same. Default: every hour.
+    pub rotate_schedule: String,
+    /// `AZURE_CLIENT_ID`: our user-assigned identity; none means the system-assigned one.
+    pub azure_client_id: Option<Uuid>,
+    /// `AZURE_TENANT_ID`: with a federated token file only.
+    pub azure_tenant_id: Option<Uuid>,
+    /// `AZURE_FEDERATED_TOKEN_FILE`: sign in as a workload identity instead of a managed one.
+    pub azure_federated_token_file: Option<PathBuf>,
+    /// `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`, which App Service sets.
+    pub identity: Option<ManagedIdentity>,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector's base address for OTLP over HTTP.
+    pub otlp_endpoint: Option<Url>,
+    /// `FORERUNNER_LOOPBACK`: which hosts are played on this machine, and on which port.
+    pub loopback: Vec<Loopback>,
+    /// `FORERUNNER_CLOCK`: the file of a clock to follow; only with `FORERUNNER_LOOPBACK`.
+    pub clock_file: Option<PathBuf>,
+    service_bus: Option<String>,
+    port: Option<u16>,
+}
+
+/// Whether a round may write anything but status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    Observe,
+}
+
+/// App Service's token endpoint and the header that proves that we may use it.
+#[derive(Debug)]
+pub struct ManagedIdentity {
+    pub endpoint: Url,
+    pub header: SecretString,
+}
+
+/// A setting that is missing or cannot be meant: one line that names it and the remedy, never its value.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the setting `{name}` {problem}: {remedy}")]
+pub struct Error {
+    pub name: &'static str,
+    pub problem: String,
+    pub remedy: &'static str,
+}
+
+const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
+const BUS: &str = "ServiceBus__fullyQualifiedNamespace";
+const BUS_REMEDY: &str =
+    "set it to the namespace's host, such as `sb-fleet.servicebus.windows.net`";
+const TOKENS_REMEDY: &str = "give one or two tokens of at least 16 characters, separated by a comma, or leave it \
+                             out; a Key Vault reference must resolve";
+const SIGNING_REMEDY: &str = "give one or two signing tokens (`whsec_` and the base64 of 32 bytes) as GitLab has \
+                              them, separated by a comma, or leave it out; a Key Vault reference must resolve";
+const SCHEDULE_REMEDY: &str =
+    "give six fields (second minute hour day month weekday), such as `0 */10 * * * *`";
+
+impl Settings {
+    /// Reads this process's environment.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn from_env() -> Result<Self, Error> {
+        Self::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// Reads settings from anywhere. Empty means unset, except for the hook's secrets, where it means that
+    /// somebody's secret got lost.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let set = |name: &str| get(name).filter(|value| !value.trim().is_empty());
+        let root = set("FUNCTIONS_APP_ROOT_PATH").map(PathBuf::from).unwrap_or_default();
+        let loopback = match set("FORERUNNER_LOOPBACK") {
+            None => Vec::new(),
+            Some(list) => read_loopback(&list).ok_or(Error {
+                name: "FORERUNNER_LOOPBACK",
+                problem: "is not a list of `host=port`".to_owned(),
+                remedy: "take it from the file that `forerunner sandbox --env-file` writes, or leave it out",
+            })?,
+        };
+        let clock_file = set("FORERUNNER_CLOCK").map(PathBuf::from);
+        if clock_file.is_some() && loopback.is_empty() {
+            return Err(Error {
+                name: "FORERUNNER_CLOCK",
+                problem: "is set without `FORERUNNER_LOOPBACK`".to_owned(),
+                remedy: "only a sandbox has a clock of its own; leave it out",
+            });
+        }
+        let port_name =
+            [PORT, "FUNCTIONS_HTTPWORKER_PORT"].into_iter().find(|name| set(name).is_some());
+        Ok(Self {
+            fleet: set("FORERUNNER_FLEET").map_or_else(|| root.join("fleet.yaml"), PathBuf::from),
+            mode: set("FORERUNNER_MODE").map(|text| read_mode(&text)).transpose()?,
+            hook_secrets: read_hook_secrets(&get)?,
+            sweep_schedule: schedule("SweepSchedule", set("SweepSchedule"), "0 */10 * * * *")?,
+            rotate_schedule: schedule("RotateSchedule", set("RotateSchedule"), "0 0 * * * *")?,
+            azure_client_id: parsed(
+                "AZURE_CLIENT_ID",
+                set,
+                "is not a GUID",
+                "give the client id of the identity",
+            )?,
+            azure_tenant_id: parsed(
+                "AZURE_TENANT_ID",
+                set,
+                "is not a GUID",
+                "give the id of the Entra tenant",
+            )?,
+            azure_federated_token_file: set("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from),
+            identity: read_identity(set)?,
+            otlp_endpoint: http_url(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                set,
+                "give the collector's base address, such as `http://localhost:4318`, or leave it out",
+            )?,
+            loopback,
+            clock_file,
+            service_bus: set(BUS).map(|host| read_bus(&host)).transpose()?,
+            port: port_name
+                .map(|name| {
+                    parsed(name, set, "is not a port", "the Functions host sets it; leave it alone")
+                })
+                .transpose()?
+                .flatten(),
+        })
+    }
+
+    /// The Service Bus namespace's host, such as `sb-fleet.servicebus.windows.net`.
+    pub fn service_bus(&self) -> Result<&str, Error> {
+        let missing = Error { name: BUS, problem: "is missing".to_owned(), remedy: BUS_REMEDY };
+        self.service_bus.as_deref().ok_or(missing)
+    }
+
+    /// The port that the Functions host expects the handler on.
+    pub fn port(&self) -> Result<u16, Error> {
+        self.port.ok_or(Error {
+            name: PORT,
+            problem: "is missing".to_owned(),
+            remedy: "the Functions host sets it when it starts the handler; by hand, give a free port",
+        })
+    }
+
+    /// The clock that the settings ask for.
+    pub fn clock(&self) -> Clock {
+        self.clock_file.clone().map_or_else(Clock::system, Clock::following)
+    }
+}
+
+fn read_loopback(list: &str) -> Option<Vec<Loopback>> {
+    list.split(',').filter(|text| !text.trim().is_empty()).map(|text| text.parse().ok()).collect()
+}
+
+/// Letters, digits, hyphens and inner dots.
+fn is_host(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !text.is_empty() && text.chars().all(known) && !text.starts_with('.') && !text.ends_with('.')
+}
+
+fn parsed<T: FromStr>(
+    name: &'static str,
+    set: impl Fn(&str) -> Option<String>,
+    problem: &str,
+    remedy: &'static str,
+) -> Result<Option<T>, Error> {
+    let parse = |text: String| {
+        text.trim().parse().map_err(|_| Error { name, problem: problem.to_owned(), remedy })
+    };
+    set(name).map(parse).transpose()
+}
+
+fn http_url(
+    name: &'static str,
+    set: impl Fn(&str) -> Option<String>,
+    remedy: &'static str,
+) -> Result<Option<Url>, Error> {
+    let url: Option<Url> = parsed(name, set, "is not a URL", remedy)?;
+    match url {
+        Some(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
+            Err(Error { name, problem: "is not an http or https URL".to_owned(), remedy })
+        }
+        url => Ok(url),
+    }
+}
+
+fn read_mode(text: &str) -> Result<Mode, Error> {
+    match text.trim() {
+        "enforce" => Ok(Mode::Enforce),
+        "observe" => Ok(Mode::Observe),
+        _ => Err(Error {
+            name: "FORERUNNER_MODE",
+            problem: "is neither `enforce` nor `observe`".to_owned(),
+            remedy: "give one of the two, or leave it out and set `mode` in fleet.yaml",
+        }),
+    }
+}
+
+fn read_hook_secrets(get: impl Fn(&str) -> Option<String>) -> Result<proof::Secrets, Error> {
+    const TOKENS: &str = "GITLAB_HOOK_TOKENS";
+    const SIGNING: &str = "GITLAB_HOOK_SIGNING_SECRETS";
+    let bad = |name, remedy| {
+        move |error: proof::BadSecret| Error { name, problem: error.to_string(), remedy }
+    };
+    let tokens = proof::Secrets::parse_tokens(get(TOKENS).as_deref());
+    let signing = proof::Secrets::parse_signing(get(SIGNING).as_deref());
+    Ok(proof::Secrets::new(
+        tokens.map_err(bad(TOKENS, TOKENS_REMEDY))?,
+        signing.map_err(bad(SIGNING, SIGNING_REMEDY))?,
+    ))
+}
+
+fn read_identity(set: impl Fn(&str) -> Option<String>) -> Result<Option<ManagedIdentity>, Error> {
+    const REMEDY: &str =
+        "App Service sets both when the app has a managed identity; leave both alone";
+    let half = |name| Error {
+        name,
+        problem: "is missing while its twin is set".to_owned(),
+        remedy: REMEDY,
+    };
+    let endpoint = http_url("IDENTITY_ENDPOINT", &set, REMEDY)?;
+    match (endpoint, set("IDENTITY_HEADER")) {
+        (None, None) => Ok(None),
+        (Some(endpoint), Some(header)) => {
+            Ok(Some(ManagedIdentity { endpoint, header: SecretString::from(header) }))
+        }
+        (Some(_), None) => Err(half("IDENTITY_HEADER")),
+        (None, Some(_)) => Err(half("IDENTITY_ENDPOINT")),
+    }
+}
+
+fn read_bus(host: &str) -> Result<String, Error> {
+    let host = host.trim().to_ascii_lowercase();
+    if is_host(&host) && host.contains('.') {
+        return Ok(host);
+    }
+    Err(Error { name: BUS, problem: "is not a host's name".to_owned(), remedy: BUS_REMEDY })
+}
+
+/// The shape alone: what the fields mean is the host's to judge.
+fn schedule(name: &'static str, given: Option<String>, default: &str) -> Result<String, Error> {
+    let schedule = given.unwrap_or_else(|| default.to_owned());
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '*' | '/' | ',' | '-' | '?');
+    let fields: Vec<_> = schedule.split_whitespace().collect();
+    if fields.len() == 6 && fields.iter().all(|field| field.chars().all(known)) {
+        return Ok(fields.join(" "));
+    }
+    Err(Error { name, problem: "is not an NCRONTAB schedule".to_owned(), remedy: SCHEDULE_REMEDY })
+}

@@ -1,1 +1,12 @@
-//! One file per subcommand.
+//! The command line: one file a subcommand.
+
+#[cfg(feature = "sandbox")]
+pub mod az;
+pub mod check;
+pub mod handler;
+pub mod load;
+mod meaning;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
+#[cfg(feature = "sandbox")]
+pub mod stage;

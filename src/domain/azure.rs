@@ -17,6 +17,11 @@ impl ResourceId {
         (trimmed.starts_with('/') && trimmed.len() > 1).then(|| Self(trimmed.to_owned()))
     }
 
+    /// The scope `/` above everything, where Azure shows a right over the whole tenant. No file may name it.
+    pub fn root() -> Self {
+        Self("/".to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,6 +48,9 @@ impl ResourceId {
 
     /// Whether `other` is this scope or lies below it, segment by segment.
     pub fn contains(&self, other: &Self) -> bool {
+        if self.0 == "/" {
+            return true;
+        }
         let (own, other) = (self.lower(), other.lower());
         other.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
@@ -114,4 +122,25 @@ pub struct ManagedCluster {
     pub workload_identity: bool,
     pub provisioning_state: String,
     pub power_state: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_contains_itself_and_what_lies_below_segment_by_segment() {
+        let check = |scope: &ResourceId, other: &str, expected: bool| {
+            let other = ResourceId::new(other).unwrap();
+            assert_eq!(scope.contains(&other), expected, "{scope} {other}");
+        };
+        let group = ResourceId::new("/subscriptions/1/resourceGroups/rg").unwrap();
+        check(&group, "/Subscriptions/1/resourcegroups/RG", true);
+        check(&group, "/subscriptions/1/resourceGroups/rg/providers/x", true);
+        check(&group, "/subscriptions/1/resourceGroups/rg-other", false);
+        check(&group, "/subscriptions/1", false);
+        check(&ResourceId::root(), "/subscriptions/1", true);
+        assert!(!group.contains(&ResourceId::root()));
+        assert_eq!(ResourceId::new("/"), None);
+    }
 }

@@ -95,3 +95,34 @@ pub struct EntitySettings {
     pub maintenance_note: Option<String>,
     pub paused: bool,
 }
+
+/// What to change of an entity; `None` leaves a setting as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntityChange {
+    pub description: Option<String>,
+    pub tags: Option<Vec<String>>,
+    pub run_untagged: Option<bool>,
+    pub locked: Option<bool>,
+    pub protected: Option<bool>,
+    /// Seconds; GitLab wants at least 600.
+    pub maximum_timeout: Option<u32>,
+    /// An empty text takes the note away.
+    pub maintenance_note: Option<String>,
+    pub paused: Option<bool>,
+}
+
+impl From<&EntitySettings> for EntityChange {
+    /// Every setting, as it should be.
+    fn from(settings: &EntitySettings) -> Self {
+        Self {
+            description: Some(settings.description.clone()),
+            tags: Some(settings.tags.clone()),
+            run_untagged: Some(settings.run_untagged),
+            locked: Some(settings.locked),
+            protected: Some(settings.protected),
+            maximum_timeout: settings.maximum_timeout,
+            maintenance_note: Some(settings.maintenance_note.clone().unwrap_or_default()),
+            paused: Some(settings.paused),
+        }
+    }
+}

@@ -1,8 +1,21 @@
 //! What should be, what is, and what to do about it. No async, no clock, no input or output.
 
 pub mod azure;
+pub mod claim;
 pub mod class;
-
+pub mod fleet;
 pub mod gitlab;
+pub mod hook;
 pub mod ids;
 pub mod kubernetes;
+pub mod ledger;
+pub mod marker;
+pub mod message;
+pub mod names;
+pub mod observed;
+pub mod plan;
+pub mod records;
+pub mod render;
+pub mod spec;
+pub mod status;
+pub mod step;

@@ -1,1 +1,19 @@
-//! To be written.
+//! One round: from the first read to the last write.
+
+mod act;
+mod clients;
+mod failure;
+mod foreign;
+mod keep_token;
+mod observe;
+mod outbox;
+mod round;
+mod status_store;
+mod sweep;
+mod target;
+
+pub use clients::Clients;
+pub use failure::Failure;
+pub use foreign::Foreign;
+pub use outbox::letter;
+pub use round::{Outcome, Rounds};

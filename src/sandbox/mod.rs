@@ -7,4 +7,6 @@ pub mod host;
 pub mod kubernetes;
 pub mod managers;
 pub mod service_bus;
+pub mod stage;
 pub mod wire;
+pub mod world;

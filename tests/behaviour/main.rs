@@ -1,2 +1,25 @@
 //! What forerunner does, seen from outside: one module a behaviour, one binary because linking is what costs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod azure_answers;
+mod check;
+mod ci_template;
+mod envelopes;
+mod fakes;
+mod fleet_file;
+mod gitlab_answers;
+mod gitlab_hook;
+mod harness;
+mod http_client;
+mod kubernetes_answers;
+mod provisioning;
+mod rendered;
+mod sandbox_azure;
+mod sandbox_gitlab;
+mod sandbox_host;
 mod sandbox_kubernetes;
+mod sandbox_service_bus;
+mod settings;
+mod stub;
+mod telemetry;

@@ -645,6 +645,7 @@ async fn the_policy_confines_forerunner_to_its_fleet() {
     let masters = vec!["system:masters".to_owned()];
     cluster.kubernetes.add_token("own", User { name: "forerunner".to_owned(), groups: masters });
     cluster.kubernetes.confine(Confinement {
+        policy: "forerunner".to_owned(),
         user: "forerunner".to_owned(),
         fleet_label: FLEET.to_owned(),
         managers_namespace: "managers".to_owned(),

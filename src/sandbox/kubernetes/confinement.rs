@@ -7,6 +7,8 @@ use serde_json::Value;
 /// Whom the policy confines, and to what.
 #[derive(Clone, Debug)]
 pub struct Confinement {
+    /// Name of the policy and of its binding.
+    pub policy: String,
     /// The user name, as the authenticator gives it.
     pub user: String,
     /// Key of the label of the fleet's namespaces.
@@ -16,9 +18,6 @@ pub struct Confinement {
     /// The one ClusterRole that may be bound, and only to accounts of the managers' namespace.
     pub managers_cluster_role: String,
 }
-
-/// Name of the policy and of its binding.
-const POLICY: &str = "forerunner";
 
 /// A write as the policy sees it.
 #[derive(Debug)]
@@ -35,13 +34,13 @@ pub(super) struct Write<'a> {
 pub(super) fn denial(state: &State, user: &User, write: &Write<'_>) -> Option<String> {
     let rules = state.settings.confinement.as_ref()?;
     if user.name != rules.user
-        || state.find("validatingadmissionpolicybindings", "", POLICY).is_none()
+        || state.find("validatingadmissionpolicybindings", "", &rules.policy).is_none()
     {
         return None;
     }
-    let why = refusal(state, rules, write)?;
+    let (why, policy) = (refusal(state, rules, write)?, &rules.policy);
     Some(format!(
-        "ValidatingAdmissionPolicy '{POLICY}' with binding '{POLICY}' denied request: {why}"
+        "ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: {why}"
     ))
 }
 

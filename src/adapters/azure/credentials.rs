@@ -1,0 +1,81 @@
+//! Federated identity credentials (azure.md §4).
+
+use super::{
+    arm::{Arm, Call, api_version},
+    error::Error,
+};
+use crate::domain::azure::{FederatedCredential, ResourceId};
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+impl Arm {
+    /// All credentials of an identity, every page; `None` when the identity is absent. Their number has a limit of 20.
+    pub async fn credentials(
+        &self,
+        identity: &ResourceId,
+    ) -> Result<Option<Vec<FederatedCredential>>, Error> {
+        let path = format!("{identity}/federatedIdentityCredentials");
+        let what = format!("the federated credentials of `{}`", identity.name());
+        let call = Call::new(Method::GET, &path, api_version::MANAGED_IDENTITY, what);
+        let rows = self.list::<Wire>(&call).await?;
+        Ok(rows.map(|rows| rows.into_iter().map(Wire::read).collect()))
+    }
+
+    /// Makes or replaces the credential of this name; `PUT` → 201 or 200, safe to repeat. Issuer and subject are taken
+    /// as they are, trailing slash included: a wrong one only shows when a job signs in.
+    ///
+    /// Errors: two writes under one identity at once are refused as passing; the same issuer and subject under another
+    /// name is a conflict.
+    pub async fn put_credential(
+        &self,
+        identity: &ResourceId,
+        credential: &FederatedCredential,
+    ) -> Result<FederatedCredential, Error> {
+        let path = path(identity, &credential.name);
+        let call = call(Method::PUT, &path, identity, &credential.name).body(json!({
+            "properties": {
+                "issuer": credential.issuer,
+                "subject": credential.subject,
+                "audiences": credential.audiences,
+            },
+        }));
+        Ok(self.write::<Wire>(&call).await?.read())
+    }
+
+    /// `DELETE` → 200, 204 or 404, all the same. Counts as a write for the rule of one at a time.
+    pub async fn delete_credential(&self, identity: &ResourceId, name: &str) -> Result<(), Error> {
+        let path = path(identity, name);
+        self.send(&call(Method::DELETE, &path, identity, name)).await.map(drop)
+    }
+}
+
+fn path(identity: &ResourceId, name: &str) -> String {
+    format!("{identity}/federatedIdentityCredentials/{name}")
+}
+
+fn call<'a>(method: Method, path: &'a str, identity: &ResourceId, name: &str) -> Call<'a> {
+    let what = format!("federated credential `{name}` of `{}`", identity.name());
+    Call::new(method, path, api_version::MANAGED_IDENTITY, what)
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    name: String,
+    properties: Properties,
+}
+
+#[derive(Deserialize)]
+struct Properties {
+    issuer: String,
+    subject: Option<String>,
+    #[serde(default)]
+    audiences: Vec<String>,
+}
+
+impl Wire {
+    fn read(self) -> FederatedCredential {
+        let Properties { issuer, subject, audiences } = self.properties;
+        FederatedCredential { name: self.name, issuer, subject, audiences }
+    }
+}

@@ -1,0 +1,175 @@
+//! The one classifier of Azure's answers (azure.md §1), and the error that carries its verdict.
+
+use crate::{
+    adapters::{
+        http::{Response, TransportError, chain},
+        tokens,
+    },
+    domain::class::Class,
+};
+use http::Method;
+use jiff::SignedDuration;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Why a call to Azure gave nothing to use. `what` says which thing was asked for, in words.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no answer about {what}: {reason}")]
+    Unreachable { what: String, reason: String, class: Class },
+    #[error("no token for {what}")]
+    Token { what: String, source: tokens::Error },
+    #[error("Azure refused {what} ({status}{}): {message}", code.as_deref().map(|code| format!(" {code}")).unwrap_or_default())]
+    Refused { what: String, status: u16, code: Option<String>, message: String, class: Class },
+    #[error("the answer about {what} cannot be read: {reason}")]
+    Unreadable { what: String, reason: String },
+}
+
+impl Error {
+    /// Bounded retries (azure.md §1, rows 3, 8, 10, 13) are the caller's to bound: `Retry` says only *passing*.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { class, .. } | Self::Refused { class, .. } => *class,
+            Self::Token { source, .. } => source.class(),
+            Self::Unreadable { .. } => Class::Retry { after: None },
+        }
+    }
+
+    /// Azure's own code, such as `PrincipalNotFound`.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => code.as_deref(),
+            Self::Unreachable { .. } | Self::Token { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            Self::Unreachable { .. } | Self::Token { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// The assignment that a `RoleAssignmentExists` names as 32 hex digits (azure.md §5.4); older answers name none.
+    pub fn existing_assignment(&self) -> Option<Uuid> {
+        let Self::Refused { message, code, .. } = self else { return None };
+        code.as_deref().filter(|code| *code == "RoleAssignmentExists")?;
+        let words = message.split(|c: char| !c.is_ascii_hexdigit());
+        words.filter(|word| word.len() == 32).find_map(|word| Uuid::try_parse(word).ok())
+    }
+
+    pub(super) fn transport(what: String, error: &TransportError) -> Self {
+        Self::Unreachable { what, reason: chain(error), class: error.class() }
+    }
+
+    pub(super) fn refused(what: String, answer: Answer, class: Class) -> Self {
+        let message = answer.message.unwrap_or_else(|| "no reason given".to_owned());
+        Self::Refused { what, status: answer.status, code: answer.code, message, class }
+    }
+}
+
+/// What of an answer decides its class.
+#[derive(Clone, Debug, Default)]
+pub(in crate::adapters) struct Answer {
+    pub(in crate::adapters) status: u16,
+    pub(in crate::adapters) code: Option<String>,
+    /// Key Vault's finer code.
+    pub(in crate::adapters) inner_code: Option<String>,
+    pub(in crate::adapters) message: Option<String>,
+    /// Entra's `error_codes`.
+    pub(in crate::adapters) entra_codes: Vec<u64>,
+    pub(in crate::adapters) retry_after: Option<SignedDuration>,
+}
+
+impl Answer {
+    /// Reads whatever error shape the body has; a body that is none of them leaves the status to decide.
+    pub(in crate::adapters) fn of(response: &Response) -> Self {
+        let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        // ARM and Key Vault wrap an object, Entra gives `error` as a text beside its description.
+        let error = if body["error"].is_object() { &body["error"] } else { &body };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let inner = &error["innererror"]["code"];
+        let entra_codes = body["error_codes"].as_array().into_iter().flatten();
+        Self {
+            status: response.status.as_u16(),
+            code: text(&error["code"]).or_else(|| text(&body["error"])),
+            inner_code: text(inner),
+            message: text(&error["message"]).or_else(|| text(&body["error_description"])),
+            entra_codes: entra_codes.filter_map(Value::as_u64).collect(),
+            retry_after: response.retry_after,
+        }
+    }
+
+    fn has_code(&self, codes: &[&str]) -> bool {
+        let known = |code: &Option<String>| {
+            code.as_deref().is_some_and(|code| codes.iter().any(|c| c.eq_ignore_ascii_case(code)))
+        };
+        known(&self.code) || known(&self.inner_code)
+    }
+
+    fn says(&self, words: &str) -> bool {
+        self.message.as_deref().is_some_and(|message| message.contains(words))
+    }
+}
+
+/// What to do with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::adapters) enum Verdict {
+    /// The body is the answer.
+    Use,
+    /// The thing is not there, and for a deletion that is success.
+    Absent,
+    Failed(Class),
+}
+
+/// The table of azure.md §1; the first matching row wins. Where there is no answer at all, [`TransportError::class`] is
+/// row 2.
+pub(in crate::adapters) fn classify(method: &Method, answer: &Answer) -> Verdict {
+    let after = answer.retry_after;
+    let retry = Verdict::Failed(Class::Retry { after });
+    let (conflict, permanent) =
+        (Verdict::Failed(Class::Conflict), Verdict::Failed(Class::Permanent));
+    match answer.status {
+        200..=299 => Verdict::Use,
+        408 | 429 | 500..=599 => retry,
+        _ if !answer.entra_codes.is_empty() => {
+            if answer.entra_codes.iter().any(|code| UNKNOWN_TO_ENTRA_YET.contains(code)) {
+                retry
+            } else {
+                permanent
+            }
+        }
+        401 => retry,
+        404 if method == Method::DELETE => Verdict::Absent,
+        404 if method.is_safe() && !answer.has_code(ABSENT_ABOVE) => Verdict::Absent,
+        404 if !method.is_safe() && parent_is_absent(answer) => retry,
+        404 => permanent,
+        409 if answer.has_code(BUSY) => retry,
+        409 | 412 => conflict,
+        400 if answer.has_code(&["PrincipalNotFound"]) => retry,
+        400 if answer.has_code(&["RoleAssignmentUpdateNotPermitted"])
+            || answer.says("Issuer and subject combination already exists") =>
+        {
+            conflict
+        }
+        _ => permanent,
+    }
+}
+
+/// A federated credential has not spread yet, or does not fit.
+const UNKNOWN_TO_ENTRA_YET: &[u64] = &[70021, 700211, 700213];
+const ABSENT_ABOVE: &[&str] = &["ResourceGroupNotFound", "SubscriptionNotFound"];
+const BUSY: &[&str] = &[
+    "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity",
+    "AnotherOperationInProgress",
+    "ObjectIsBeingDeleted",
+];
+
+/// The managed-identity provider has its own sentence for it and no known code (azure.md §4.3).
+fn parent_is_absent(answer: &Answer) -> bool {
+    answer.has_code(&["ParentResourceNotFound"])
+        || answer.says("parent user-assigned identity doesn't exist")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Bulk reads for the sweep (azure.md §10.4). Answers lag behind writes and show only what we may read: they find
+//! suspects and prove nothing.
+
+use super::{
+    arm::{Arm, Call, api_version},
+    error::Error,
+    identities, role_assignments,
+};
+use crate::domain::{
+    azure::{Identity, RoleAssignment},
+    ids::FleetName,
+    names::TAG_FLEET,
+};
+use http::Method;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const PATH: &str = "/providers/Microsoft.ResourceGraph/resources";
+const ROWS_PER_PAGE: usize = 1000;
+const PAGES_MAX: usize = 100;
+
+impl Arm {
+    /// The identities that carry a fleet's tag, a thousand a call.
+    pub async fn graph_identities(
+        &self,
+        subscriptions: &[Uuid],
+        fleet: &FleetName,
+    ) -> Result<Vec<Identity>, Error> {
+        // A fleet's name is a DNS label, so it cannot end the text it stands in.
+        let query = format!(
+            "resources | where type =~ 'microsoft.managedidentity/userassignedidentities' | where tags['{TAG_FLEET}'] =~ '{fleet}' | project id, name, location, tags, properties | order by id asc"
+        );
+        let what = format!("the identities of fleet `{fleet}` in Resource Graph");
+        let rows: Vec<identities::Wire> = self.graph(&what, subscriptions, &query).await?;
+        rows.into_iter().map(|row| row.read(&what)).collect()
+    }
+
+    /// All role assignments of the subscriptions, a thousand a call.
+    pub async fn graph_assignments(
+        &self,
+        subscriptions: &[Uuid],
+    ) -> Result<Vec<RoleAssignment>, Error> {
+        let query = "authorizationresources | where type =~ 'microsoft.authorization/roleassignments' | project id, name, properties | order by id asc";
+        let what = "the role assignments in Resource Graph";
+        let rows: Vec<role_assignments::Wire> = self.graph(what, subscriptions, query).await?;
+        rows.into_iter().map(|row| row.read(what)).collect()
+    }
+
+    async fn graph<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        subscriptions: &[Uuid],
+        query: &str,
+    ) -> Result<Vec<T>, Error> {
+        let mut rows = Vec::new();
+        let mut skip_token = None;
+        for _ in 0..PAGES_MAX {
+            let body = request(subscriptions, query, skip_token.as_deref());
+            let call = Call::new(Method::POST, PATH, api_version::RESOURCE_GRAPH, what).body(body);
+            let page: Page<T> = self.write(&call).await?;
+            rows.extend(page.data);
+            match page.skip_token {
+                Some(token) if skip_token.as_ref() != Some(&token) => skip_token = Some(token),
+                Some(_) => break,
+                // Cut short without a way to go on: part of the truth must not pass for the whole.
+                None if page.result_truncated == "true" => break,
+                None => return Ok(rows),
+            }
+        }
+        Err(Error::Unreadable {
+            what: what.to_owned(),
+            reason: "the answer is cut short".to_owned(),
+        })
+    }
+}
+
+fn request(subscriptions: &[Uuid], query: &str, skip_token: Option<&str>) -> Value {
+    let mut options = json!({"$top": ROWS_PER_PAGE, "resultFormat": "objectArray"});
+    if let Some(token) = skip_token {
+        options["$skipToken"] = Value::from(token);
+    }
+    json!({"subscriptions": subscriptions, "query": query, "options": options})
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", bound = "T: DeserializeOwned")]
+struct Page<T> {
+    data: Vec<T>,
+    #[serde(rename = "$skipToken")]
+    skip_token: Option<String>,
+    /// `"true"` or `"false"`, a string.
+    #[serde(default)]
+    result_truncated: String,
+}

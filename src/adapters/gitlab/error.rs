@@ -1,0 +1,226 @@
+//! Why GitLab gave nothing to use, from the many shapes its refusals have (gitlab.md §5.5 and §7.3).
+
+use crate::{
+    adapters::{
+        azure,
+        http::{Response, TransportError, chain},
+    },
+    domain::class::Class,
+};
+use http::StatusCode;
+use jiff::SignedDuration;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Why a call to GitLab failed. `what` says which thing was asked for, in words. Holds no token and no body.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no answer from GitLab about {what}: {reason}")]
+    Unreachable { what: String, reason: String, class: Class },
+    #[error("forerunner's GitLab token cannot be read, so nothing is known about {what}")]
+    NoToken { what: String, source: Box<azure::Error> },
+    #[error("the vault holds no secret `{secret}` with forerunner's GitLab token")]
+    TokenMissing { secret: String },
+    /// 401: the credential itself is bad, expired or revoked.
+    #[error("GitLab does not accept our token for {what}: {reason}")]
+    Unauthorized { what: String, reason: String },
+    /// 403 with a list of scopes that would do.
+    #[error("our GitLab token lacks a scope for {what}: one of `{scopes}`")]
+    InsufficientScope { what: String, scopes: String },
+    #[error("GitLab does not let us at {what}: {reason}")]
+    Forbidden { what: String, reason: String },
+    /// Gone, or hidden from us.
+    #[error("GitLab knows no {what}")]
+    NotFound { what: String },
+    #[error("GitLab refused {what} ({status}): {reason}")]
+    Refused { what: String, status: u16, reason: String },
+    #[error("GitLab is busy with {what}: {reason}")]
+    Conflict { what: String, reason: String },
+    #[error("GitLab limits our calls, seen at {what}")]
+    RateLimited { what: String, after: SignedDuration },
+    /// A server error or maintenance, as JSON or HTML.
+    #[error("GitLab cannot answer about {what} now ({status})")]
+    Unavailable { what: String, status: u16, after: Option<SignedDuration> },
+    /// Also an answer to a bulk query that GitLab itself calls faulty: it proves nothing.
+    #[error("GitLab's answer about {what} cannot be read: {reason}")]
+    Unreadable { what: String, reason: String },
+}
+
+/// What GitLab's own limits ask for where an answer does not say (gitlab.md §7.1).
+const RATE_LIMIT_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+
+impl Error {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { class, .. } => *class,
+            Self::NoToken { source, .. } => source.class(),
+            Self::RateLimited { after, .. } => Class::Retry { after: Some(*after) },
+            Self::Unavailable { after, .. } => Class::Retry { after: *after },
+            Self::Unreadable { .. } => Class::Retry { after: None },
+            // Vanished between two calls of one round, or locked by another writer: look again.
+            Self::NotFound { .. } | Self::Conflict { .. } => Class::Conflict,
+            Self::TokenMissing { .. }
+            | Self::Unauthorized { .. }
+            | Self::InsufficientScope { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused { .. } => Class::Permanent,
+        }
+    }
+
+    pub(super) fn transport(what: &str, source: &TransportError) -> Self {
+        Self::Unreachable { what: what.to_owned(), reason: chain(source), class: source.class() }
+    }
+
+    pub(super) fn unreadable(what: &str, reason: impl Into<String>) -> Self {
+        Self::Unreadable { what: what.to_owned(), reason: reason.into() }
+    }
+}
+
+/// An answer of success, or the error it is.
+pub(super) fn check(what: &str, response: Response) -> Result<Response, Error> {
+    if response.status.is_success() { Ok(response) } else { Err(refusal(what, &response)) }
+}
+
+pub(super) fn read<T: DeserializeOwned>(what: &str, response: &Response) -> Result<T, Error> {
+    // A parse error may quote a value, and answers of some calls hold tokens: only its place is told.
+    response.json().map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Error::unreadable(what, format!("not the JSON we know, at line {line} column {column}"))
+    })
+}
+
+fn refusal(what: &str, response: &Response) -> Error {
+    let what = what.to_owned();
+    let body: Value = response.json().unwrap_or_default();
+    let reason = reason(&body);
+    let status = response.status.as_u16();
+    match response.status {
+        StatusCode::UNAUTHORIZED => Error::Unauthorized { what, reason },
+        StatusCode::FORBIDDEN => match body["scope"].as_str() {
+            Some(scopes) => Error::InsufficientScope { what, scopes: scopes.to_owned() },
+            None => Error::Forbidden { what, reason },
+        },
+        StatusCode::NOT_FOUND => Error::NotFound { what },
+        StatusCode::BAD_REQUEST if reason.contains("Missing/invalid") => Error::NotFound { what },
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Error::Conflict { what, reason },
+        StatusCode::TOO_MANY_REQUESTS => {
+            Error::RateLimited { what, after: response.retry_after.unwrap_or(RATE_LIMIT_PAUSE) }
+        }
+        code if code.is_server_error() || code == StatusCode::REQUEST_TIMEOUT => {
+            Error::Unavailable { what, status, after: response.retry_after }
+        }
+        _ => Error::Refused { what, status, reason },
+    }
+}
+
+/// GitLab's own words: a text, an object of lists of texts, or what the token layer says.
+fn reason(body: &Value) -> String {
+    let first = [&body["message"], &body["error_description"], &body["error"]];
+    match first.into_iter().find(|value| !value.is_null()) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => texts(value).join(", "),
+        None => "it gave no reason".to_owned(),
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(field, value)| {
+                texts(value).into_iter().map(move |text| match field.as_str() {
+                    "error" | "base" => text,
+                    _ => format!("{field} {text}"),
+                })
+            })
+            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => vec![value.to_string()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    fn refused(status: u16, body: &'static str, after: Option<i64>) -> Error {
+        let response = Response {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body.as_bytes()),
+            retry_after: after.map(SignedDuration::from_secs),
+        };
+        check("runner 8", response).unwrap_err()
+    }
+
+    #[test]
+    fn each_shape_of_refusal_is_told_in_words() {
+        let check = |status, body, words: &str| {
+            assert_eq!(refused(status, body, None).to_string(), words);
+        };
+        check(
+            401,
+            r#"{"error":"invalid_token","error_description":"Token was revoked. You have to re-authorize from the user."}"#,
+            "GitLab does not accept our token for runner 8: Token was revoked. You have to re-authorize from the user.",
+        );
+        check(
+            401,
+            r#"{"message":"401 Unauthorized"}"#,
+            "GitLab does not accept our token for runner 8: 401 Unauthorized",
+        );
+        check(
+            403,
+            r#"{"error":"insufficient_scope","error_description":"words","scope":"api read_api"}"#,
+            "our GitLab token lacks a scope for runner 8: one of `api read_api`",
+        );
+        check(
+            403,
+            r#"{"message":"403 Forbidden - No access granted"}"#,
+            "GitLab does not let us at runner 8: 403 Forbidden - No access granted",
+        );
+        check(404, r#"{"message":"404 Runner Not Found"}"#, "GitLab knows no runner 8");
+        check(
+            400,
+            r#"{"message":"400 Bad request - Missing/invalid group"}"#,
+            "GitLab knows no runner 8",
+        );
+        check(
+            400,
+            r#"{"message":{"tags_list":["can not be empty"]}}"#,
+            "GitLab refused runner 8 (400): tags_list can not be empty",
+        );
+        check(
+            400,
+            r#"{"error":"runner_type is missing"}"#,
+            "GitLab refused runner 8 (400): runner_type is missing",
+        );
+        check(301, "", "GitLab refused runner 8 (301): it gave no reason");
+        check(502, "<html>Bad Gateway</html>", "GitLab cannot answer about runner 8 now (502)");
+        check(
+            409,
+            r#"{"message":"409 Conflict: Resource lock"}"#,
+            "GitLab is busy with runner 8: 409 Conflict: Resource lock",
+        );
+    }
+
+    #[test]
+    fn each_refusal_has_its_class() {
+        let check = |status, body, after, expected: Class| {
+            assert_eq!(refused(status, body, after).class(), expected, "{status} {body}");
+        };
+        let after = |seconds| Class::Retry { after: Some(SignedDuration::from_secs(seconds)) };
+        check(401, "{}", None, Class::Permanent);
+        check(403, "{}", None, Class::Permanent);
+        check(404, "{}", None, Class::Conflict);
+        check(409, "{}", None, Class::Conflict);
+        check(422, "{}", None, Class::Permanent);
+        check(429, "Retry later", Some(7), after(7));
+        let endpoint = r#"{"message":{"error":"This endpoint has been requested too many times. Try again later."}}"#;
+        check(429, endpoint, None, after(60));
+        check(503, "<html>maintenance</html>", None, Class::Retry { after: None });
+        check(503, "{}", Some(5), after(5));
+    }
+}

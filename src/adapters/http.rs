@@ -1,0 +1,261 @@
+//! The one HTTP client: every call to GitLab, Azure, Kubernetes and Service Bus goes through [`Http::send`].
+//!
+//! It follows no redirect, repeats at most once and only what is safe to repeat, and connects to nothing before its
+//! first use. A host that the loopback table names is reached as plain HTTP on 127.0.0.1, below everything else.
+
+mod addresses;
+mod error;
+mod loopback;
+mod message;
+mod repeat;
+
+pub use error::{SettingsError, TransportError};
+pub use loopback::Loopback;
+pub use message::{Repeat, Request, Response};
+
+use crate::clock::Clock;
+use bytes::{Bytes, BytesMut};
+use reqwest::{Certificate, Client, ClientBuilder, redirect};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Once, OnceLock},
+    time::Duration,
+};
+use url::Url;
+
+/// How to reach the world.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Hosts that a sandbox on this machine plays.
+    pub loopback: Vec<Loopback>,
+    /// PEM files with certificates to trust beside the system's.
+    pub ca_files: Vec<PathBuf>,
+    pub connect_timeout: Duration,
+    /// From the start of a try to the last byte of its answer.
+    pub total_timeout: Duration,
+    /// An answer with more bytes than this is an error.
+    pub response_bytes_max: usize,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            loopback: Vec::new(),
+            ca_files: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            total_timeout: Duration::from_secs(30),
+            response_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// The client. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Http(Arc<Inner>);
+
+struct Inner {
+    settings: Arc<HttpSettings>,
+    clock: Clock,
+    trust: Trust,
+    /// For plain HTTP: loopback and the identity endpoint, which must never go through a proxy.
+    plain: Arc<OnceLock<Result<Client, String>>>,
+    /// Made at the first HTTPS call: reading the system's certificates takes longer than a hook may.
+    secure: OnceLock<Result<Client, String>>,
+}
+
+enum Trust {
+    /// The system's certificates and these.
+    SystemAnd(Vec<Certificate>),
+    /// These PEM certificates and no other.
+    Only(Vec<u8>),
+}
+
+impl Http {
+    /// Reads the CA files and opens no connection.
+    ///
+    /// Errors: a CA file that cannot be read or holds no certificate, by name.
+    pub fn new(settings: HttpSettings, clock: Clock) -> Result<Self, SettingsError> {
+        install_crypto_provider();
+        let mut certificates = Vec::new();
+        for file in &settings.ca_files {
+            certificates.extend(read_certificates(file)?);
+        }
+        Ok(Self(Arc::new(Inner {
+            settings: Arc::new(settings),
+            clock,
+            trust: Trust::SystemAnd(certificates),
+            plain: Arc::default(),
+            secure: OnceLock::new(),
+        })))
+    }
+
+    /// A client with the same settings that trusts the certificates of `pem` alone, for a cluster's API server.
+    pub fn trusting_only(&self, pem: Vec<u8>) -> Self {
+        Self(Arc::new(Inner {
+            settings: self.0.settings.clone(),
+            clock: self.0.clock.clone(),
+            trust: Trust::Only(pem),
+            plain: self.0.plain.clone(),
+            secure: OnceLock::new(),
+        }))
+    }
+
+    /// Sends a request and reads the whole answer, whatever its status. A redirect is an answer like any other.
+    ///
+    /// Repeats once, after at most a second: anything while no connection was made; what is marked
+    /// [`Repeat::Safe`] also after a broken connection and a passing server error.
+    #[tracing::instrument(name = "http", level = "debug", skip_all, fields(
+        http.request.method = %request.method,
+        server.address = request.url.host_str(),
+        url.path = request.url.path(),
+        http.response.status_code,
+    ))]
+    pub async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let answer = self.send_twice(&request).await;
+        if let Ok(response) = &answer {
+            let status = response.status.as_u16();
+            tracing::Span::current().record("http.response.status_code", status);
+        }
+        answer
+    }
+
+    async fn send_twice(&self, request: &Request) -> Result<Response, TransportError> {
+        let first = self.try_once(request).await;
+        let Some(pause) = repeat::pause(request.repeat, &first, repeat::jitter()) else {
+            return first;
+        };
+        wait(pause).await;
+        self.try_once(request).await
+    }
+
+    async fn try_once(&self, request: &Request) -> Result<Response, TransportError> {
+        let host = request.url.host_str().unwrap_or_default().to_owned();
+        let route = loopback::route(&self.0.settings.loopback, &request.url);
+        let url = route.as_ref().unwrap_or(&request.url);
+        let client = self.client(url)?;
+        let mut outgoing = client
+            .request(request.method.clone(), url.clone())
+            .headers(request.headers.clone())
+            .body(request.body.clone());
+        if route.is_some() {
+            outgoing = outgoing.header(reqwest::header::HOST, authority(&request.url));
+        }
+        let broken = |error| TransportError::from_reqwest(&host, error);
+        let answer = outgoing.send().await.map_err(broken)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let retry_after = repeat::retry_after(&headers, self.0.clock.now());
+        let body = self.read_body(answer, &host).await?;
+        Ok(Response { status, headers, body, retry_after })
+    }
+
+    async fn read_body(
+        &self,
+        mut answer: reqwest::Response,
+        host: &str,
+    ) -> Result<Bytes, TransportError> {
+        let limit = self.0.settings.response_bytes_max;
+        let too_large = || TransportError::TooLarge { host: host.to_owned(), limit };
+        if answer.content_length().is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) =
+            answer.chunk().await.map_err(|error| TransportError::from_reqwest_body(host, error))?
+        {
+            if body.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    fn client(&self, url: &Url) -> Result<&Client, TransportError> {
+        let made = if url.scheme() == "https" {
+            self.0.secure.get_or_init(|| self.secure_client())
+        } else {
+            self.0.plain.get_or_init(|| {
+                // Building the TLS side with no certificates at all is cheap, and it is never used.
+                finish(self.builder().no_proxy().tls_certs_only([]))
+            })
+        };
+        made.as_ref().map_err(|reason| TransportError::NoClient { reason: reason.clone() })
+    }
+
+    fn secure_client(&self) -> Result<Client, String> {
+        let builder = match &self.0.trust {
+            Trust::SystemAnd(extra) => self.builder().tls_certs_merge(extra.iter().cloned()),
+            Trust::Only(pem) => {
+                let only = Certificate::from_pem_bundle(pem).map_err(|error| chain(&error))?;
+                self.builder().tls_certs_only(only)
+            }
+        };
+        finish(builder)
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        let settings = &self.0.settings;
+        Client::builder()
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("forerunner/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.total_timeout)
+            // Shorter than any load balancer's own limit, so that we seldom write into a closed connection.
+            .pool_idle_timeout(Duration::from_secs(50))
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
+    }
+}
+
+fn finish(builder: ClientBuilder) -> Result<Client, String> {
+    builder.build().map_err(|error| chain(&error))
+}
+
+fn read_certificates(file: &PathBuf) -> Result<Vec<Certificate>, SettingsError> {
+    let unusable = |reason: String| SettingsError { file: file.clone(), reason };
+    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let certificates =
+        Certificate::from_pem_bundle(&pem).map_err(|error| unusable(chain(&error)))?;
+    if certificates.is_empty() {
+        return Err(unusable("it holds no PEM certificate".to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// `host` or `host:port`, as a client that is not redirected would send it.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn install_crypto_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error means that somebody installed one already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that waits, for at most a second")]
+async fn wait(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}

@@ -1,0 +1,224 @@
+//! What all runners of the fleet share: GitLab, Azure, the cluster.
+
+use super::{
+    amount, guardrails, identity,
+    problem::{At, Findings},
+    profile,
+    raw::{RawAllowed, RawCluster, RawFleet, RawGitlab},
+};
+use crate::domain::{
+    azure::ResourceId,
+    ids::FleetName,
+    names,
+    spec::{
+        Allowed, AzureSettings, ClusterAccess, ClusterSettings, FleetSettings, GitlabSettings,
+        Images, Network, Proxy, VaultSecret,
+    },
+};
+use url::Url;
+use uuid::Uuid;
+
+const RUNNER_VERSION: &str = "19.4.0";
+
+pub(super) fn settings(
+    raw: &RawFleet,
+    digest: &str,
+    at: &At,
+    findings: &mut Findings<'_>,
+) -> Option<FleetSettings> {
+    let name = findings.accept(&at.key("fleet"), FleetName::new(&raw.fleet), "");
+    let gitlab = gitlab(&raw.gitlab, &at.key("gitlab"), findings);
+    let azure = match &raw.azure {
+        None => Some(None),
+        Some(azure) => {
+            let at = at.key("azure");
+            identity::azure_tags(&azure.tags, &at.key("tags"), findings);
+            let known = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '(' | ')');
+            let group = &azure.resource_group;
+            if !(1..=90).contains(&group.len()) || !group.chars().all(known) || group.ends_with('.')
+            {
+                findings.error(
+                    &at.key("resourceGroup"),
+                    format!("`{group}` is no name of a resource group"),
+                    "",
+                );
+            }
+            let subscription = Uuid::parse_str(&azure.subscription)
+                .map_err(|_| format!("`{}` is no id of a subscription", azure.subscription));
+            findings.accept(&at.key("subscription"), subscription, "").map(|subscription| {
+                Some(AzureSettings {
+                    subscription,
+                    resource_group: group.clone(),
+                    location: azure.location.clone(),
+                    tags: azure.tags.clone(),
+                })
+            })
+        }
+    };
+    let cluster = cluster(&raw.cluster, name.as_ref(), &at.key("cluster"), findings);
+    Some(FleetSettings {
+        name: name?,
+        digest: digest.to_owned(),
+        mode: profile::mode(raw.mode),
+        gitlab: gitlab?,
+        azure: azure?,
+        cluster: cluster?,
+    })
+}
+
+fn gitlab(raw: &RawGitlab, at: &At, findings: &mut Findings<'_>) -> Option<GitlabSettings> {
+    let key = at.key("url");
+    let url = Url::parse(raw.url.trim_end_matches('/'))
+        .map_err(|error| format!("`{}`: {error}", raw.url));
+    let url = findings.accept(&key, url, "write such as https://gitlab.example.com");
+    if let Some(url) = &url {
+        if url.scheme() != "https" {
+            findings.error(&key, "is not https: the runners' tokens would go in the clear", "");
+        }
+        let plain = url.username().is_empty() && url.password().is_none();
+        if !plain || url.query().is_some() || url.fragment().is_some() {
+            findings.error(
+                &key,
+                "has more than a host and a path",
+                "write such as https://gitlab.example.com",
+            );
+        }
+    }
+    let token = at.key("token");
+    for (name, text, least, most) in
+        [("keyVault", &raw.token.key_vault, 3, 24), ("secret", &raw.token.secret, 1, 127)]
+    {
+        let known = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if !(least..=most).contains(&text.len()) || !text.chars().all(known) {
+            let reason = format!("`{text}` is no name that Key Vault has");
+            findings.error(
+                &token.key(name),
+                reason,
+                "the name alone, of letters, digits and hyphens",
+            );
+        }
+    }
+    Some(GitlabSettings {
+        url: url?,
+        ca_file: raw.ca_file.as_ref().map(Into::into),
+        token: VaultSecret { vault: raw.token.key_vault.clone(), secret: raw.token.secret.clone() },
+    })
+}
+
+fn cluster(
+    raw: &RawCluster,
+    fleet: Option<&FleetName>,
+    at: &At,
+    findings: &mut Findings<'_>,
+) -> Option<ClusterSettings> {
+    let access = match (&raw.resource_id, &raw.kubeconfig) {
+        (Some(id), None) => {
+            findings.accept(&at.key("resourceId"), cluster_id(id), "").map(ClusterAccess::Aks)
+        }
+        (None, Some(path)) => Some(ClusterAccess::Kubeconfig(path.into())),
+        (Some(_), Some(_)) | (None, None) => {
+            let remedy = "the ARM id of an AKS cluster, or a kubeconfig for any other";
+            findings.error(at, "needs either `resourceId` or `kubeconfig`", remedy);
+            None
+        }
+    };
+    let images = raw.images.as_ref();
+    let runner = images.and_then(|images| images.runner.clone());
+    if let Some(version) = &runner {
+        profile::version(version, &at.key("images").key("runner"), findings);
+    }
+    for (name, value) in &raw.labels {
+        let at = at.key("labels").key(name);
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if value.len() > 63 || !value.chars().all(known) {
+            findings.error(&at, format!("`{value}` is no value of a label"), "");
+        }
+        let ours = [
+            "forerunner.dev/",
+            "app.kubernetes.io/",
+            "pod-security.kubernetes.io/",
+            "azure.workload.identity/",
+        ];
+        if ours.iter().any(|prefix| name.starts_with(prefix)) {
+            findings.error(&at, "begins like the labels that forerunner sets itself", "");
+        }
+    }
+    for (key, name) in [
+        ("managersNamespace", &raw.managers_namespace),
+        ("managerClusterRole", &raw.manager_cluster_role),
+    ] {
+        let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || name.len() > 63 || !name.chars().all(known))
+        {
+            findings.error(
+                &at.key(key),
+                "is no name that Kubernetes takes",
+                "lower-case letters, digits and hyphens",
+            );
+        }
+    }
+    let network = network(raw, &at.key("network"), findings);
+    Some(ClusterSettings {
+        access: access?,
+        images: Images {
+            registry: images
+                .and_then(|images| images.registry.as_ref())
+                .map(|registry| registry.trim_end_matches('/').to_owned()),
+            runner: runner.unwrap_or_else(|| RUNNER_VERSION.to_owned()),
+            pull_secrets: images.map(|images| images.pull_secrets.clone()).unwrap_or_default(),
+        },
+        proxy: raw
+            .proxy
+            .as_ref()
+            .map(|proxy| Proxy { https: proxy.https.clone(), no: proxy.no.clone() }),
+        labels: raw.labels.clone(),
+        network,
+        managers_namespace: match &raw.managers_namespace {
+            Some(name) => name.clone(),
+            None => names::managers_namespace(fleet?),
+        },
+        manager_cluster_role: raw
+            .manager_cluster_role
+            .clone()
+            .unwrap_or_else(|| names::MANAGER_CLUSTER_ROLE.to_owned()),
+    })
+}
+
+fn cluster_id(text: &str) -> Result<ResourceId, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is no id of an AKS cluster; write such as /subscriptions/ID/resourceGroups/NAME/providers/\
+             Microsoft.ContainerService/managedClusters/NAME"
+        )
+    };
+    let id = guardrails::scope(text).map_err(|_| wrong())?;
+    let lower = id.lower();
+    let fits = lower.contains("/providers/microsoft.containerservice/managedclusters/")
+        && lower.matches('/').count() == 8;
+    if fits { Ok(id) } else { Err(wrong()) }
+}
+
+fn network(raw: &RawCluster, at: &At, findings: &mut Findings<'_>) -> Network {
+    let mut network = Network::default();
+    let Some(raw) = &raw.network else { return network };
+    for (index, text) in raw.cluster_ranges.iter().enumerate() {
+        let at = at.key("clusterRanges").index(index);
+        network.cluster_ranges.extend(findings.accept(&at, amount::cidr(text), ""));
+    }
+    for (index, allowed) in raw.allow.iter().enumerate() {
+        let at = at.key("allow").index(index);
+        let (cidr, ports) = match allowed {
+            RawAllowed::Cidr(cidr) => (findings.accept(&at, amount::cidr(cidr), ""), Vec::new()),
+            RawAllowed::Ports(some) => {
+                if some.ports.contains(&0) {
+                    findings.error(&at.key("ports"), "has port 0", "");
+                }
+                (findings.accept(&at.key("cidr"), amount::cidr(&some.cidr), ""), some.ports.clone())
+            }
+        };
+        network.allow.extend(cidr.map(|cidr| Allowed { cidr, ports }));
+    }
+    network
+}

@@ -1,0 +1,84 @@
+//! What was created and permitted in the last 24 hours: one small ConfigMap, written before the act.
+
+use super::ids::Unit;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The ledger as read, with the version it was read at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// `None`: there was none. Then it is made anew and gives no permit for 24 hours.
+    pub resource_version: Option<String>,
+    pub book: Book,
+}
+
+/// The ledger's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// When this book was begun; permits need one that is older than a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    #[serde(default)]
+    pub creations: Vec<Creation>,
+}
+
+/// One runner entity that a round set out to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creation {
+    pub unit: Unit,
+    pub generation: u32,
+    pub at: Timestamp,
+}
+
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+impl Book {
+    /// Whether a round of the last hour has already booked this creation: a dead round's booking serves its successor.
+    pub fn has(&self, unit: &Unit, generation: u32, now: Timestamp) -> bool {
+        self.recent(now).any(|made| made.unit == *unit && made.generation == generation)
+    }
+
+    /// Whether one more creation keeps to `per_hour`.
+    pub fn has_room(&self, per_hour: u32, now: Timestamp) -> bool {
+        self.recent(now).count() < per_hour as usize
+    }
+
+    /// The book with this creation in it and without what is older than a day.
+    pub fn with(&self, unit: &Unit, generation: u32, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.since = next.since.or(Some(now));
+        next.creations.retain(|made| now.duration_since(made.at) < KEPT);
+        next.creations.push(Creation { unit: unit.clone(), generation, at: now });
+        next
+    }
+
+    fn recent(&self, now: Timestamp) -> impl Iterator<Item = &Creation> {
+        self.creations.iter().filter(move |made| now.duration_since(made.at) < HOUR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_creation_counts_for_an_hour_and_is_kept_for_a_day() {
+        let start: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let unit: Unit = "runner/g42-tf".parse().unwrap();
+        let book = Book::default().with(&unit, 1, start);
+        let later = |minutes| start + SignedDuration::from_mins(minutes);
+        assert!(
+            book.has(&unit, 1, later(59))
+                && !book.has(&unit, 2, later(59))
+                && !book.has(&unit, 1, later(60))
+        );
+        assert!(
+            !book.has_room(1, later(59))
+                && book.has_room(1, later(60))
+                && book.has_room(2, later(1))
+        );
+        let other: Unit = "runner/g43-tf".parse().unwrap();
+        assert_eq!(book.with(&other, 1, later(60 * 24)).creations.len(), 1);
+    }
+}

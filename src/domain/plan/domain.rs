@@ -1,0 +1,440 @@
+//! The trust domain: namespace, job account, identity, credential and roles: what decides what a job may do in Azure.
+
+use super::{Draft, Plan};
+use crate::domain::{
+    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
+    ids::{FleetName, InstallationId, Unit},
+    kubernetes::{Kind, Object, ObjectName},
+    names,
+    observed::{Candidate, DomainObserved, IdentityObserved},
+    render::{self, Context},
+    spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
+    status::{ConditionKind, Finding},
+    step::{Given, Step, StepId},
+};
+use jiff::SignedDuration;
+use std::collections::BTreeMap;
+
+/// How soon to look again at what other machines are still doing.
+pub(crate) const SOON: SignedDuration = SignedDuration::from_secs(15);
+/// An identity holds this many federated credentials and no more (azure.md §4.2).
+pub const CREDENTIALS_MAX: usize = 20;
+
+/// What the runner's own part of a plan needs to know of its domain's part.
+#[derive(Debug, Default)]
+pub(crate) struct DomainDraft {
+    /// The step that makes the job namespace, if it has to be made.
+    pub(crate) namespace: Option<StepId>,
+    /// Whether credential and every role were seen, so that settling may begin.
+    pub(crate) seen: bool,
+    /// Whether the profile has an identity at all.
+    pub(crate) has_identity: bool,
+}
+
+/// Plans the round of a domain that a whole profile shares.
+pub fn plan(spec: &RunnerSpec, fleet: &FleetSettings, observed: &DomainObserved) -> Plan {
+    let mut draft = Draft::default();
+    let context = Context {
+        fleet,
+        installation: &observed.installation,
+        api_server: &observed.api_server,
+        gitlab_ca: observed.gitlab_ca.as_deref(),
+    };
+    let domain = draft_domain(&mut draft, spec, &context, observed);
+    let deployed = if draft.has_steps() {
+        Finding::fails(
+            ConditionKind::Deployed,
+            "Progressing",
+            "the domain's objects are being applied",
+        )
+    } else {
+        Finding::holds(ConditionKind::Deployed, "Applied", "every object of the domain is in place")
+    };
+    draft.find(deployed);
+    draft.find(identity_finding(&domain, domain.seen));
+    draft.finish(SOON)
+}
+
+/// Whether `settled` jobs can sign in.
+pub(crate) fn identity_finding(domain: &DomainDraft, settled: bool) -> Finding {
+    match (domain.has_identity, settled) {
+        (false, _) => {
+            Finding::holds(ConditionKind::IdentityReady, "NotWanted", "the profile has no identity")
+        }
+        (true, true) => {
+            Finding::holds(ConditionKind::IdentityReady, "Settled", "a job can sign in")
+        }
+        (true, false) => Finding::fails(
+            ConditionKind::IdentityReady,
+            "Spreading",
+            "identity, credential and roles have to spread before a job can count on them",
+        ),
+    }
+}
+
+/// Whom the job account's annotations name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AccountIdentity<'a> {
+    /// The identity a job signs in as, once it exists.
+    identity: Option<&'a Identity>,
+    /// The existing identity that the account asks for.
+    asks: Option<&'a ResourceId>,
+}
+
+/// Every object of the domain, as it should be.
+pub(crate) fn objects(
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    account: AccountIdentity<'_>,
+) -> Vec<Object> {
+    let client = account.identity.map(|identity| (identity.client_id, identity.tenant_id));
+    let mut objects = Vec::new();
+    if spec.kubernetes.namespace.is_none() {
+        objects.push(render::job_namespace(spec, context));
+        objects.push(render::default_account(spec, context));
+    }
+    let mut job_account = render::job_account(spec, context, client);
+    if let Some(asks) = account.asks {
+        render::annotate(&mut job_account, names::ANNOTATION_IDENTITY, asks.as_str());
+    }
+    objects.push(job_account);
+    objects.push(render::quota(spec, context));
+    objects.push(render::limit_range(spec, context));
+    objects.push(render::job_network_policy(spec, context));
+    objects.iter_mut().for_each(render::stamp);
+    objects
+}
+
+/// The names of those objects: what a round has to look for.
+pub fn object_names(fleet: &FleetName, spec: &RunnerSpec) -> Vec<ObjectName> {
+    let namespace = names::job_namespace(fleet, spec);
+    let account = names::job_account(spec);
+    let bounds = names::job_bounds(spec);
+    vec![
+        ObjectName::of_cluster(Kind::Namespace, &namespace),
+        ObjectName::new(Kind::ServiceAccount, &namespace, "default"),
+        ObjectName::new(Kind::ServiceAccount, &namespace, &account),
+        ObjectName::new(Kind::ResourceQuota, &namespace, &bounds),
+        ObjectName::new(Kind::LimitRange, &namespace, &bounds),
+        ObjectName::new(Kind::NetworkPolicy, &namespace, &bounds),
+    ]
+}
+
+pub(crate) fn draft_domain(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &DomainObserved,
+) -> DomainDraft {
+    let mut domain =
+        DomainDraft { has_identity: spec.identity != IdentitySpec::None, ..DomainDraft::default() };
+    if !namespace_is_usable(draft, spec, context, observed) {
+        return domain;
+    }
+    let account = ObjectName::new(
+        Kind::ServiceAccount,
+        &names::job_namespace(&context.fleet.name, spec),
+        &names::job_account(spec),
+    );
+    let (made, named) = match (&spec.identity, &observed.identity) {
+        (IdentitySpec::Managed { tags, roles, .. }, IdentityObserved::Managed { identity, .. }) => {
+            let made = draft_managed(draft, &mut domain, spec, context, observed, tags, roles);
+            (made, AccountIdentity { identity: identity.as_ref(), asks: None })
+        }
+        (
+            IdentitySpec::Existing { expect, .. },
+            IdentityObserved::Existing { issuer, candidates },
+        ) => {
+            let wanted = credential(spec, &context.fleet.name, issuer);
+            let chosen = choose(candidates, &wanted, observed.object(&account));
+            (None, draft_existing(draft, &mut domain, spec, &chosen, expect))
+        }
+        (IdentitySpec::None | IdentitySpec::Managed { .. } | IdentitySpec::Existing { .. }, _) => {
+            (None, AccountIdentity::default())
+        }
+    };
+    for object in objects(spec, context, named) {
+        let live = observed.object(&object.name);
+        let is_account = object.name == account;
+        let client = made.filter(|_| is_account);
+        if client.is_none() && live.is_some_and(|live| render::differs(&object, live).is_none()) {
+            continue;
+        }
+        let is_namespace = object.name.kind == Kind::Namespace;
+        let needs: Vec<StepId> = domain.namespace.into_iter().chain(client).collect();
+        let step = draft.add(Step::Apply { object, client }, needs);
+        if is_namespace {
+            domain.namespace = Some(step);
+        }
+    }
+    domain
+}
+
+/// A namespace that is going away is waited for; one that is not ours is never touched.
+fn namespace_is_usable(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &DomainObserved,
+) -> bool {
+    let name = names::job_namespace(&context.fleet.name, spec);
+    let Some(live) = observed.object(&ObjectName::of_cluster(Kind::Namespace, &name)) else {
+        if spec.kubernetes.namespace.is_some() {
+            draft.block(format!(
+                "namespace `{name}` does not exist: an administrator makes it, or leave `kubernetes.namespace` out"
+            ));
+        }
+        return spec.kubernetes.namespace.is_none();
+    };
+    if live.is_terminating() {
+        draft.wait_patiently(
+            SignedDuration::from_secs(30),
+            format!("namespace `{name}` is going away"),
+        );
+        return false;
+    }
+    let installation = live.label(names::LABEL_INSTALLATION);
+    let ours = live.label(names::LABEL_FLEET) == Some(context.fleet.name.as_str())
+        && installation.is_none_or(|id| id == context.installation.0);
+    if !ours {
+        let label = format!("{}={}", names::LABEL_FLEET, context.fleet.name);
+        draft.block(format!(
+            "namespace `{name}` is not ours: it lacks the label {label}, or another installation made it"
+        ));
+    }
+    ours
+}
+
+fn draft_managed(
+    draft: &mut Draft,
+    domain: &mut DomainDraft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &DomainObserved,
+    tags: &BTreeMap<String, String>,
+    roles: &[Grant],
+) -> Option<StepId> {
+    let IdentityObserved::Managed { issuer, id, identity, credentials, assignments } =
+        &observed.identity
+    else {
+        return None;
+    };
+    let key = names::domain_key(&spec.key, spec.isolation);
+    let location =
+        context.fleet.azure.as_ref().map(|azure| azure.location.clone()).unwrap_or_default();
+    let tags = with_marker_tags(tags, &context.fleet.name, context.installation, &key);
+    let wanted = credential(spec, &context.fleet.name, issuer);
+    let made = match identity {
+        None => {
+            let step = Step::CreateIdentity { id: id.clone(), location, tags: tags.clone() };
+            Some(draft.add(step, []))
+        }
+        Some(identity) if !is_ours(identity, &context.fleet.name, context.installation, &key) => {
+            draft.block(format!(
+                "identity `{}` exists and does not bear our tags: remove or rename it, or give it the tags {}",
+                id.name(),
+                "forerunner-fleet, forerunner-installation and forerunner-key"
+            ));
+            return None;
+        }
+        Some(_) => None,
+    };
+    let trusted = credentials.contains(&wanted);
+    let trust = (!trusted).then(|| {
+        let step = Step::TrustServiceAccount { identity: id.clone(), credential: wanted.clone() };
+        draft.add(step, made)
+    });
+    draft_tags(draft, id, identity.as_ref(), tags, credentials, &wanted, trust);
+    let missing = missing_grants(roles, assignments);
+    for grant in &missing {
+        let principal = match (identity, made) {
+            (Some(identity), _) => Given::Known(identity.principal_id),
+            (None, Some(step)) => Given::From(step),
+            (None, None) => continue,
+        };
+        let description =
+            names::assignment_description(&context.fleet.name, context.installation, &key);
+        draft.add(Step::AssignRole { grant: (*grant).clone(), principal, description }, made);
+    }
+    domain.seen = identity.is_some() && trusted && missing.is_empty();
+    made
+}
+
+/// The tags follow the credential: a digest that runs ahead would hide a missing credential from the sweep.
+fn draft_tags(
+    draft: &mut Draft,
+    id: &ResourceId,
+    identity: Option<&Identity>,
+    mut tags: BTreeMap<String, String>,
+    credentials: &[FederatedCredential],
+    wanted: &FederatedCredential,
+    trust: Option<StepId>,
+) {
+    let mut after: Vec<FederatedCredential> =
+        credentials.iter().filter(|credential| credential.name != wanted.name).cloned().collect();
+    after.push(wanted.clone());
+    tags.insert(names::TAG_CREDENTIALS.to_owned(), credentials_digest(&after));
+    if identity.is_none_or(|identity| {
+        tags.iter().any(|(key, value)| identity.tags.get(key) != Some(value))
+    }) {
+        // A person's extra tags stay.
+        let mut all = identity.map(|identity| identity.tags.clone()).unwrap_or_default();
+        all.extend(tags);
+        draft.add(Step::TagIdentity { id: id.clone(), tags: all }, trust);
+    }
+}
+
+fn with_marker_tags(
+    tags: &BTreeMap<String, String>,
+    fleet: &FleetName,
+    installation: &InstallationId,
+    key: &str,
+) -> BTreeMap<String, String> {
+    let mut all = tags.clone();
+    all.insert(names::TAG_FLEET.to_owned(), fleet.to_string());
+    all.insert(names::TAG_INSTALLATION.to_owned(), installation.to_string());
+    all.insert(names::TAG_KEY.to_owned(), key.to_owned());
+    all
+}
+
+fn is_ours(
+    identity: &Identity,
+    fleet: &FleetName,
+    installation: &InstallationId,
+    key: &str,
+) -> bool {
+    let tag = |name: &str| identity.tags.get(name).map(String::as_str);
+    tag(names::TAG_FLEET) == Some(fleet.as_str())
+        && tag(names::TAG_INSTALLATION) == Some(&installation.0)
+        && tag(names::TAG_KEY) == Some(key)
+}
+
+/// The one credential of this domain.
+pub(crate) fn credential(
+    spec: &RunnerSpec,
+    fleet: &FleetName,
+    issuer: &str,
+) -> FederatedCredential {
+    let subject = names::subject(&names::job_namespace(fleet, spec), &names::job_account(spec));
+    let key = names::domain_key(&spec.key, spec.isolation);
+    FederatedCredential {
+        name: names::credential(fleet, &key, issuer, &subject),
+        issuer: issuer.to_owned(),
+        subject: Some(subject),
+        audiences: vec![names::AUDIENCE.to_owned()],
+    }
+}
+
+/// Digest of an identity's credentials, in any order.
+pub fn credentials_digest(credentials: &[FederatedCredential]) -> String {
+    let mut pairs: Vec<String> = credentials
+        .iter()
+        .map(|one| format!("{}|{}", one.issuer, one.subject.as_deref().unwrap_or_default()))
+        .collect();
+    pairs.sort();
+    names::hash(&pairs.join("\n"))[..16].to_owned()
+}
+
+/// Which of the roles nobody has assigned yet; under which name does not matter.
+pub(crate) fn missing_grants<'a>(
+    wanted: &'a [Grant],
+    assignments: &[RoleAssignment],
+) -> Vec<&'a Grant> {
+    let is_there = |grant: &Grant| {
+        assignments.iter().any(|one| {
+            one.role == grant.role && one.scope == grant.scope && one.condition.is_none()
+        })
+    };
+    wanted.iter().filter(|grant| !is_there(grant)).collect()
+}
+
+fn draft_existing<'a>(
+    draft: &mut Draft,
+    domain: &mut DomainDraft,
+    spec: &RunnerSpec,
+    chosen: &Choice<'a>,
+    expect: &[Grant],
+) -> AccountIdentity<'a> {
+    let candidate = match *chosen {
+        Choice::Holds(candidate) => {
+            domain.seen = true;
+            candidate
+        }
+        Choice::Ask(candidate) => {
+            draft.wake(Unit::Identity(names::identity_unit(&candidate.id)));
+            draft.wait(SOON, format!("identity `{}` to answer", candidate.id.name()));
+            candidate
+        }
+        Choice::Missing(id) => {
+            draft.block(format!(
+                "identity `{}` does not exist, or forerunner may not read it: an administrator makes it, or corrects `identity.existing`",
+                id.name()
+            ));
+            return AccountIdentity::default();
+        }
+        Choice::Full => {
+            draft.block(format!(
+                "every identity of profile `{}` already holds {CREDENTIALS_MAX} federated credentials: list another one under `identity.existing`",
+                spec.key.profile
+            ));
+            return AccountIdentity::default();
+        }
+    };
+    draft_expected(draft, candidate, expect);
+    AccountIdentity { identity: candidate.identity.as_ref(), asks: Some(&candidate.id) }
+}
+
+enum Choice<'a> {
+    Holds(&'a Candidate),
+    Ask(&'a Candidate),
+    Missing(&'a ResourceId),
+    Full,
+}
+
+/// The one holding the account's credential, else the first of the list with room that has not refused.
+fn choose<'a>(
+    candidates: &'a [Candidate],
+    wanted: &FederatedCredential,
+    account: Option<&Object>,
+) -> Choice<'a> {
+    if let Some(holder) = candidates.iter().find(|candidate| candidate.credentials.contains(wanted))
+    {
+        return Choice::Holds(holder);
+    }
+    let answer = account.and_then(|account| account.annotation(names::ANNOTATION_IDENTITY_ANSWER));
+    let refused =
+        answer.and_then(|answer| answer.strip_prefix("refused ")).and_then(ResourceId::new);
+    let mut with_room = candidates.iter().filter(|candidate| {
+        candidate.identity.is_some()
+            && candidate.credentials.len() < CREDENTIALS_MAX
+            && refused.as_ref() != Some(&candidate.id)
+    });
+    match (with_room.next(), candidates.iter().find(|candidate| candidate.identity.is_none())) {
+        (Some(first), _) => Choice::Ask(first),
+        (None, Some(missing)) => Choice::Missing(&missing.id),
+        (None, None) => Choice::Full,
+    }
+}
+
+/// A right that an administrator was expected to give and has not.
+fn draft_expected(draft: &mut Draft, candidate: &Candidate, expect: &[Grant]) {
+    let Some(identity) = &candidate.identity else { return };
+    let missing = missing_grants(expect, &candidate.assignments);
+    if missing.is_empty() {
+        return;
+    }
+    let commands: Vec<String> = missing
+        .iter()
+        .map(|grant| {
+            format!(
+                "az role assignment create --assignee-object-id {} --assignee-principal-type ServicePrincipal --role \"{}\" --scope \"{}\"",
+                identity.principal_id, grant.role_name, grant.scope
+            )
+        })
+        .collect();
+    draft.find(Finding::holds(
+        ConditionKind::NeedsAdministrator,
+        "RightMissing",
+        commands.join("; "),
+    ));
+}

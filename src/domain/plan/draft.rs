@@ -1,0 +1,144 @@
+//! A plan while it is being made, and when it is done.
+
+use crate::domain::{
+    ids::Unit,
+    status::{ConditionKind, Finding},
+    step::{Step, StepId},
+};
+use jiff::SignedDuration;
+
+/// A step and the steps whose results or effects it needs. Branches that need nothing of each other run at once.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub step: Step,
+    pub needs: Vec<StepId>,
+}
+
+/// What one round is to do, and what is to be said of the unit if all of it succeeds.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub steps: Vec<Node>,
+    pub findings: Vec<Finding>,
+    pub verdict: Verdict,
+    /// Other units that this one waits for or has news for.
+    pub wakes: Vec<Unit>,
+}
+
+/// How the unit stands once the steps are done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    #[default]
+    Settled,
+    /// Look again after this long; `waits` says for what. What is `patient` may last for ever and is no failure.
+    FollowUp { after: SignedDuration, waits: String, patient: bool },
+    /// Nothing but a person, a right or a changed file helps.
+    Park { reason: String },
+}
+
+impl Plan {
+    pub fn is_settled(&self) -> bool {
+        self.steps.is_empty() && self.verdict == Verdict::Settled
+    }
+
+    pub fn finding(&self, kind: ConditionKind) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.kind == kind)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Draft {
+    steps: Vec<Node>,
+    findings: Vec<Finding>,
+    wakes: Vec<Unit>,
+    blocks: Vec<String>,
+    wait: Option<Wait>,
+}
+
+#[derive(Clone)]
+struct Wait {
+    after: SignedDuration,
+    waits: String,
+    patient: bool,
+}
+
+impl Draft {
+    pub(crate) fn add(&mut self, step: Step, needs: impl IntoIterator<Item = StepId>) -> StepId {
+        self.steps.push(Node { step, needs: needs.into_iter().collect() });
+        StepId(self.steps.len() - 1)
+    }
+
+    pub(crate) fn find(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Something that no further round mends.
+    pub(crate) fn block(&mut self, reason: String) {
+        if !self.blocks.contains(&reason) {
+            self.blocks.push(reason);
+        }
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
+    /// Asks for another look; the soonest wish wins. It must come to an end before the message's deadline.
+    pub(crate) fn wait(&mut self, after: SignedDuration, waits: impl Into<String>) {
+        self.wish(Wait { after, waits: waits.into(), patient: false });
+    }
+
+    /// Asks for another look at a state to wait in, however long it lasts.
+    pub(crate) fn wait_patiently(&mut self, after: SignedDuration, waits: impl Into<String>) {
+        self.wish(Wait { after, waits: waits.into(), patient: true });
+    }
+
+    fn wish(&mut self, wish: Wait) {
+        if self.wait.as_ref().is_none_or(|sooner| wish.after < sooner.after) {
+            self.wait = Some(wish);
+        }
+    }
+
+    pub(crate) fn wake(&mut self, unit: Unit) {
+        if !self.wakes.contains(&unit) {
+            self.wakes.push(unit);
+        }
+    }
+
+    pub(crate) fn has_steps(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    /// Closes the plan: `Ready` sums up the findings, blocks park, waits and steps ask for another look.
+    pub(crate) fn finish(mut self, look_again: SignedDuration) -> Plan {
+        if self.has_steps() {
+            self.wait(look_again, "what this round did to show");
+        }
+        let missing = self.findings.iter().find(|finding| {
+            !finding.status
+                && !matches!(
+                    finding.kind,
+                    ConditionKind::NeedsAdministrator | ConditionKind::Parked
+                )
+        });
+        let ready = match (self.blocks.first(), missing, &self.wait) {
+            (Some(reason), _, _) => Finding::fails(ConditionKind::Ready, "Parked", reason.clone()),
+            (None, Some(_), _) | (None, None, Some(_)) => Finding::fails(
+                ConditionKind::Ready,
+                "Progressing",
+                "on its way; the other conditions say what is left",
+            ),
+            (None, None, None) => {
+                Finding::holds(ConditionKind::Ready, "Settled", "as fleet.yaml says")
+            }
+        };
+        self.findings.push(ready);
+        let verdict = match (self.blocks.is_empty(), self.wait) {
+            (false, _) => Verdict::Park { reason: self.blocks.join("; ") },
+            (true, Some(Wait { after, waits, patient })) => {
+                Verdict::FollowUp { after, waits, patient }
+            }
+            (true, None) => Verdict::Settled,
+        };
+        Plan { steps: self.steps, findings: self.findings, verdict, wakes: self.wakes }
+    }
+}

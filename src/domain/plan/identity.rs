@@ -1,0 +1,132 @@
+//! The round of an existing identity: the one writer of its federated credentials, which hands out its places.
+
+use super::{
+    Draft, Plan,
+    domain::{CREDENTIALS_MAX, SOON},
+};
+use crate::domain::{
+    azure::{FederatedCredential, ResourceId},
+    fleet::Fleet,
+    ids::{FleetName, ProfileName, RunnerKey, TargetId, Unit},
+    kubernetes::{Object, ObjectName},
+    names,
+    spec::Isolation,
+    status::{ConditionKind, Finding},
+    step::{Step, StepId},
+};
+
+/// What the round of an existing identity looks at.
+#[derive(Clone, Debug)]
+pub struct IdentityRound {
+    pub id: ResourceId,
+    pub issuer: String,
+    /// `None`: the identity does not exist, or we may not see it.
+    pub credentials: Option<Vec<FederatedCredential>>,
+    /// Every job account of the fleet that names this identity.
+    pub accounts: Vec<Object>,
+}
+
+/// Whether a job account may ask for the identity: its key, namespace and name must be those of a runner whose profile
+/// lists it. Labels and annotations alone prove nothing: who may edit an account could write them.
+pub fn is_entitled(fleet: &Fleet, id: &ResourceId, account: &Object) -> bool {
+    let lists = |profile: &ProfileName| {
+        fleet
+            .existing_identities()
+            .get(&names::identity_unit(id))
+            .is_some_and(|(_, by)| by.contains(profile))
+    };
+    let Some(key) = account.label(names::LABEL_KEY) else { return false };
+    let (profile, isolation, target) = match key.parse::<RunnerKey>() {
+        Ok(key) => (key.profile, Isolation::Target, key.target),
+        Err(_) => match key.strip_prefix("domain-").map(ProfileName::new) {
+            Some(Ok(profile)) => (profile, Isolation::Profile, TargetId::Instance),
+            Some(Err(_)) | None => return false,
+        },
+    };
+    let Some(found) = fleet.profile(&profile) else { return false };
+    let key = RunnerKey { target, profile: profile.clone() };
+    let namespace = names::namespace_of(
+        &fleet.settings().name,
+        &key,
+        isolation,
+        found.kubernetes.namespace.as_deref(),
+    );
+    let name = found.kubernetes.service_account.as_deref().unwrap_or(names::JOB_ACCOUNT);
+    found.isolation == isolation
+        && lists(&profile)
+        && account.name.namespace.as_deref() == Some(&namespace)
+        && account.name.name == name
+}
+
+/// Grants the oldest accounts first and marks those for which there is no room.
+pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
+    let mut draft = Draft::default();
+    let name = observed.id.name();
+    let Some(credentials) = &observed.credentials else {
+        draft.block(format!("identity `{name}` does not exist, or forerunner may not read it"));
+        return draft.finish(SOON);
+    };
+    let mut accounts: Vec<&Object> = observed.accounts.iter().collect();
+    accounts.sort_by_key(|account| {
+        let created = account.body["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+        (created.to_owned(), account.name.clone())
+    });
+    let mut places = CREDENTIALS_MAX.saturating_sub(credentials.len());
+    let mut last: Option<StepId> = None;
+    for account in accounts {
+        let Some(wanted) = credential_of(fleet, account, &observed.issuer) else { continue };
+        let held = credentials.contains(&wanted);
+        let replaces = credentials.iter().any(|one| one.name == wanted.name);
+        let granted = held || replaces || places > 0;
+        if granted && !held {
+            places = places.saturating_sub(usize::from(!replaces));
+            let step =
+                Step::TrustServiceAccount { identity: observed.id.clone(), credential: wanted };
+            // One at a time: Entra refuses concurrent writes under one identity (azure.md §4.3).
+            last = Some(draft.add(step, last));
+        }
+        draft_answer(&mut draft, &observed.id, account, granted, last.filter(|_| !held));
+    }
+    draft.find(Finding::holds(
+        ConditionKind::IdentityReady,
+        "Granted",
+        format!("{} of {CREDENTIALS_MAX} places are taken", CREDENTIALS_MAX - places),
+    ));
+    draft.finish(SOON)
+}
+
+/// The credential that a job account needs, from the account alone.
+fn credential_of(fleet: &FleetName, account: &Object, issuer: &str) -> Option<FederatedCredential> {
+    let namespace = account.name.namespace.as_deref()?;
+    let key = account.label(names::LABEL_KEY)?;
+    let subject = names::subject(namespace, &account.name.name);
+    Some(FederatedCredential {
+        name: names::credential(fleet, key, issuer, &subject),
+        issuer: issuer.to_owned(),
+        subject: Some(subject),
+        audiences: vec![names::AUDIENCE.to_owned()],
+    })
+}
+
+/// Tells the account, and wakes the runner that waits for the answer.
+fn draft_answer(
+    draft: &mut Draft,
+    id: &ResourceId,
+    account: &Object,
+    granted: bool,
+    after: Option<StepId>,
+) {
+    let answer = format!("{} {id}", if granted { "granted" } else { "refused" });
+    if account.annotation(names::ANNOTATION_IDENTITY_ANSWER) == Some(&answer) {
+        return;
+    }
+    let name: ObjectName = account.name.clone();
+    draft.add(Step::AnswerAccount { account: name, answer }, after);
+    let key = account.label(names::LABEL_KEY).unwrap_or_default();
+    let shared = key.strip_prefix("domain-").and_then(|profile| ProfileName::new(profile).ok());
+    match (key.parse(), shared) {
+        (Ok(runner), _) => draft.wake(Unit::Runner(runner)),
+        (Err(_), Some(profile)) => draft.wake(Unit::Domain(profile)),
+        (Err(_), None) => {}
+    }
+}

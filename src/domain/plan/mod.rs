@@ -1,0 +1,16 @@
+//! From differences to steps. Pure: the same arguments give the same steps in the same order.
+//!
+//! The planner has no clock, no I/O and no memory: what it must know of earlier rounds stands in the world.
+
+pub mod domain;
+mod draft;
+pub mod hold;
+pub mod identity;
+#[cfg(test)]
+mod properties;
+pub mod runner;
+#[cfg(test)]
+mod world;
+
+pub(crate) use draft::Draft;
+pub use draft::{Node, Plan, Verdict};

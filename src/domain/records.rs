@@ -1,0 +1,86 @@
+//! The small ConfigMaps that forerunner keeps beside the managers: the ledger, and what is told of each unit.
+
+use super::{
+    kubernetes::{Kind, Object, ObjectName},
+    ledger::{Book, Ledger},
+    names,
+    render::Context,
+    status::Status,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::json;
+
+/// Tells the kinds of record apart.
+pub const LABEL_RECORD: &str = "forerunner.dev/record";
+pub const RECORD_STATUS: &str = "status";
+const RECORD_LEDGER: &str = "ledger";
+const RECORD_FOREIGN: &str = "foreign";
+/// The one key of each record's `data`.
+const DATA: &str = "record.json";
+
+/// The ledger with this book.
+pub fn ledger(context: &Context<'_>, book: &Book) -> Object {
+    let text = serde_json::to_string(book).expect("a book is plain data");
+    record(context, names::LEDGER, RECORD_LEDGER, &text)
+}
+
+/// Reads the ledger back. A missing one is empty; one that cannot be read is `None`: it must not pass for an empty one.
+pub fn read_ledger(found: Option<&Object>) -> Option<Ledger> {
+    let Some(object) = found else { return Some(Ledger::default()) };
+    let book = serde_json::from_str(object.body["data"][DATA].as_str()?).ok()?;
+    Some(Ledger { resource_version: Some(object.resource_version()?.to_owned()), book })
+}
+
+/// A unit's status.
+pub fn status(context: &Context<'_>, status: &Status) -> Object {
+    let text = serde_json::to_string(status).expect("a status is plain data");
+    record(context, &names::status_map(&status.unit), RECORD_STATUS, &text)
+}
+
+/// Reads a status back; what cannot be read is lost history.
+pub fn read_status(object: &Object) -> Option<Status> {
+    serde_json::from_str(object.body["data"][DATA].as_str()?).ok()
+}
+
+/// A body from our queue that is no message of ours, in a Secret, because it may hold anything.
+pub fn foreign(
+    context: &Context<'_>,
+    function: &str,
+    message_id: Option<&str>,
+    reason: &str,
+    body: &[u8],
+) -> Object {
+    /// Far above what the queue takes, far below what a Secret holds.
+    const KEPT_MAX: usize = 512 * 1024;
+    let digest = names::hash(&String::from_utf8_lossy(body));
+    let mut object = record(context, &format!("foreign-{}", &digest[..16]), RECORD_FOREIGN, "");
+    object.name.kind = Kind::Secret;
+    object.body["kind"] = json!("Secret");
+    object.body["data"] = json!({
+        "body": BASE64_STANDARD.encode(&body[..body.len().min(KEPT_MAX)]),
+        "reason": BASE64_STANDARD.encode(reason),
+        "function": BASE64_STANDARD.encode(function),
+        "messageId": BASE64_STANDARD.encode(message_id.unwrap_or_default()),
+    });
+    object
+}
+
+fn record(context: &Context<'_>, name: &str, record: &str, text: &str) -> Object {
+    let name = ObjectName::new(Kind::ConfigMap, &context.fleet.cluster.managers_namespace, name);
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name.name,
+            "namespace": name.namespace,
+            "labels": {
+                names::LABEL_MANAGED_BY: names::MANAGED_BY,
+                names::LABEL_FLEET: context.fleet.name.as_str(),
+                names::LABEL_INSTALLATION: context.installation.0,
+                LABEL_RECORD: record,
+            },
+        },
+        "data": { DATA: text },
+    });
+    Object { name, body }
+}

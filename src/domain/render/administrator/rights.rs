@@ -1,0 +1,78 @@
+//! forerunner's own rights: to keep job namespaces and their bounds, to bind one role, and managers in one namespace.
+
+use super::{AdministratorInput, body, own_metadata, own_name};
+use crate::domain::render::manager_role::rule;
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
+use serde_json::Value;
+
+const KEEP: [&str; 5] = ["create", "delete", "get", "list", "patch"];
+
+/// A role for the cluster, one for the managers' namespace, and a binding of each.
+pub(super) fn rights(input: &AdministratorInput<'_>) -> Vec<Value> {
+    let managers = Some(input.managers_namespace);
+    let role_ref = |kind: &str| RoleRef {
+        api_group: "rbac.authorization.k8s.io".to_owned(),
+        kind: kind.to_owned(),
+        name: own_name(input),
+    };
+    let subjects = || {
+        Some(vec![Subject {
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+            kind: "User".to_owned(),
+            name: input.forerunner_user.to_owned(),
+            ..Subject::default()
+        }])
+    };
+    vec![
+        body(&ClusterRole {
+            metadata: own_metadata(input, None),
+            rules: Some(cluster_rules(input)),
+            ..ClusterRole::default()
+        }),
+        body(&ClusterRoleBinding {
+            metadata: own_metadata(input, None),
+            role_ref: role_ref("ClusterRole"),
+            subjects: subjects(),
+        }),
+        body(&Role { metadata: own_metadata(input, managers), rules: Some(managers_rules()) }),
+        body(&RoleBinding {
+            metadata: own_metadata(input, managers),
+            role_ref: role_ref("Role"),
+            subjects: subjects(),
+        }),
+    ]
+}
+
+/// Cluster-wide, because job namespaces come and go; the admission policy narrows it to the fleet's. No `escalate`, no
+/// Secrets, no making of pods. `bind` lets it give the managers' role without holding it.
+fn cluster_rules(input: &AdministratorInput<'_>) -> Vec<PolicyRule> {
+    let shipped = PolicyRule {
+        resource_names: Some(vec![input.manager_cluster_role.to_owned()]),
+        ..rule("rbac.authorization.k8s.io", "clusterroles", &["bind", "get"])
+    };
+    vec![
+        rule("", "namespaces", &KEEP),
+        rule("", "serviceaccounts", &KEEP),
+        rule("", "resourcequotas", &KEEP),
+        rule("", "limitranges", &KEEP),
+        rule("networking.k8s.io", "networkpolicies", &KEEP),
+        rule("rbac.authorization.k8s.io", "rolebindings", &KEEP),
+        shipped,
+        // Idle means no job pod either; and why a pod does not start.
+        rule("", "pods", &["get", "list"]),
+        rule("", "events", &["get", "list"]),
+    ]
+}
+
+/// Secrets are replaced at the version they were read at, hence `update`; so is the ledger.
+fn managers_rules() -> Vec<PolicyRule> {
+    let mut replace = KEEP.to_vec();
+    replace.push("update");
+    vec![
+        rule("", "secrets", &replace),
+        rule("", "configmaps", &replace),
+        rule("apps", "deployments", &KEEP),
+    ]
+}

@@ -1,0 +1,207 @@
+//! What is told of a unit: conditions, the last rounds that did something, and why it is parked. History, never truth.
+
+use super::ids::Unit;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A unit's status as its ConfigMap keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub unit: Unit,
+    /// The target's path when last seen: only a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    pub conditions: Vec<Condition>,
+    /// Rounds that wrote something or failed, newest first.
+    #[serde(default)]
+    pub rounds: Vec<RoundRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Parked>,
+    /// Since when it waits for something that must come to an end; parallel chains of messages share this clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: ConditionKind,
+    pub status: bool,
+    /// CamelCase and stable.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Since when `status` has been what it is.
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConditionKind {
+    /// Sums up the rest.
+    Ready,
+    Registered,
+    IdentityReady,
+    Deployed,
+    Online,
+    NeedsAdministrator,
+    Parked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundRecord {
+    pub at: Timestamp,
+    pub cause: String,
+    pub did: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// Taken out of the fast loop until `next`, or until something releases it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    pub reason: String,
+    pub since: Timestamp,
+    /// How often the sweep has tried it again.
+    pub tries: u32,
+    /// When the sweep tries it next.
+    pub next: Timestamp,
+    /// Digest of the `fleet.yaml` it was parked under: a changed one releases it.
+    pub fleet: String,
+}
+
+const ROUNDS_KEPT: usize = 5;
+const PARKED_FIRST: SignedDuration = SignedDuration::from_mins(10);
+const PARKED_LONGEST: SignedDuration = SignedDuration::from_hours(6);
+
+/// A condition before it is known since when it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: ConditionKind,
+    pub status: bool,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Finding {
+    pub fn holds(kind: ConditionKind, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, status: true, reason, message: message.into() }
+    }
+
+    pub fn fails(kind: ConditionKind, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, status: false, reason, message: message.into() }
+    }
+}
+
+impl Status {
+    pub fn new(unit: Unit) -> Self {
+        Self {
+            unit,
+            path: None,
+            conditions: Vec::new(),
+            rounds: Vec::new(),
+            parked: None,
+            waiting_since: None,
+        }
+    }
+
+    pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.condition(ConditionKind::Ready).is_some_and(|ready| ready.status)
+    }
+
+    /// The status with these findings; `since` moves only where `status` changed.
+    pub fn with(mut self, findings: &[Finding], now: Timestamp) -> Self {
+        let before = std::mem::take(&mut self.conditions);
+        self.conditions = findings
+            .iter()
+            .map(|finding| {
+                let same = before
+                    .iter()
+                    .find(|old| old.kind == finding.kind && old.status == finding.status);
+                Condition {
+                    kind: finding.kind,
+                    status: finding.status,
+                    reason: finding.reason.to_owned(),
+                    message: finding.message.clone(),
+                    since: same.map_or(now, |old| old.since),
+                }
+            })
+            .collect();
+        self.conditions.sort_by_key(|condition| condition.kind);
+        self
+    }
+
+    pub fn with_round(mut self, record: RoundRecord) -> Self {
+        self.rounds.insert(0, record);
+        self.rounds.truncate(ROUNDS_KEPT);
+        self
+    }
+
+    /// Parked, or parked again at a doubled interval: 10 min at first, 6 h at most.
+    pub fn park(mut self, reason: &str, fleet: &str, now: Timestamp) -> Self {
+        let (since, tries) =
+            self.parked.as_ref().map_or((now, 0), |before| (before.since, before.tries + 1));
+        let wait = PARKED_FIRST.saturating_mul(1 << tries.min(6)).min(PARKED_LONGEST);
+        let next = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        self.waiting_since = None;
+        self.parked =
+            Some(Parked { reason: reason.to_owned(), since, tries, next, fleet: fleet.to_owned() });
+        let finding = [
+            Finding::fails(ConditionKind::Ready, "Parked", reason),
+            Finding::holds(ConditionKind::Parked, "Parked", reason),
+        ];
+        let mut kept: Vec<Condition> = self.conditions.clone();
+        kept.retain(|condition| {
+            !matches!(condition.kind, ConditionKind::Ready | ConditionKind::Parked)
+        });
+        let mut parked = self.with(&finding, now);
+        parked.conditions.extend(kept);
+        parked.conditions.sort_by_key(|condition| condition.kind);
+        parked
+    }
+
+    pub fn released(mut self) -> Self {
+        self.parked = None;
+        self.conditions.retain(|condition| condition.kind != ConditionKind::Parked);
+        self
+    }
+
+    /// Whether the sweep is to wake it: due again, or `fleet.yaml` has changed since.
+    pub fn is_due(&self, fleet: &str, now: Timestamp) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.next <= now || parked.fleet != fleet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parked_unit_is_tried_at_doubled_intervals_up_to_six_hours() {
+        let start: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let mut status = Status::new("runner/g42-tf".parse().unwrap());
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            status = status.park("no right", "sha256:1", start);
+            let parked = status.parked.as_ref().unwrap();
+            waits.push(parked.next.duration_since(start).as_mins());
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 360, 360]);
+        assert!(status.is_due("sha256:2", start) && !status.is_due("sha256:1", start));
+        assert!(status.released().parked.is_none());
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_stays() {
+        let at = |hour| format!("2026-11-24T{hour:02}:00:00Z").parse::<Timestamp>().unwrap();
+        let status = Status::new("runner/g42-tf".parse().unwrap());
+        let status = status.with(&[Finding::fails(ConditionKind::Ready, "Waiting", "a")], at(8));
+        let status = status.with(&[Finding::fails(ConditionKind::Ready, "Other", "b")], at(9));
+        assert_eq!(status.conditions[0].since, at(8));
+        let status = status.with(&[Finding::holds(ConditionKind::Ready, "Settled", "c")], at(10));
+        assert_eq!(status.conditions[0].since, at(10));
+    }
+}

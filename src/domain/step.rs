@@ -1,0 +1,198 @@
+//! One change to the world, with every choice already made: acting on it looks nothing up and decides nothing.
+
+use super::{
+    azure::{FederatedCredential, Identity, ResourceId},
+    gitlab::{EntityChange, EntitySettings},
+    ids::{RunnerId, TargetId, Unit},
+    kubernetes::{Object, ObjectName},
+    ledger::Book,
+    spec::Grant,
+};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use std::{collections::BTreeMap, fmt};
+use uuid::Uuid;
+
+/// Position of a step in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+/// Something a step needs that is either known already or another step's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given<T> {
+    Known(T),
+    /// The identity that this step makes.
+    From(StepId),
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Write down that a runner entity is about to be made, at the version the ledger was read at.
+    BookCreation {
+        unit: Unit,
+        generation: u32,
+        at: Timestamp,
+        per_hour: u32,
+        book: Book,
+        version: Option<String>,
+    },
+    /// Try the Secret's write without doing it: a token must not be made that nobody can keep.
+    RehearseSecret {
+        object: Object,
+    },
+    /// Create the runner in GitLab, paused; its token goes to the step that keeps it.
+    CreateRunner {
+        target: TargetId,
+        settings: EntitySettings,
+    },
+    /// Replace a token nobody kept: the runner exists, its Secret does not.
+    ReplaceToken {
+        runner: RunnerId,
+    },
+    /// Put the token of `from` into the manager's Secret and ask GitLab whether it is good.
+    KeepToken {
+        from: StepId,
+        secret: ObjectName,
+        /// Entries that stay beside the new one.
+        beside: Vec<(RunnerId, SecretString)>,
+        /// The version the Secret was read at; `None`: there was none.
+        version: Option<String>,
+        verifier: String,
+    },
+    /// Bring the Secret's settings up to date around the tokens it has.
+    RewriteSecret {
+        secret: ObjectName,
+        entries: Vec<(RunnerId, SecretString)>,
+        version: String,
+    },
+    /// Change an entity's settings, marker included; opening and pausing are among them.
+    UpdateRunner {
+        runner: RunnerId,
+        change: EntityChange,
+        why: &'static str,
+    },
+    /// Remove an entity that another one of ours stands for and that nobody has polled with.
+    DeleteTwin {
+        runner: RunnerId,
+    },
+
+    CreateIdentity {
+        id: ResourceId,
+        location: String,
+        tags: BTreeMap<String, String>,
+    },
+    /// Replace the identity's tags.
+    TagIdentity {
+        id: ResourceId,
+        tags: BTreeMap<String, String>,
+    },
+    /// Let one Kubernetes service account sign in as the identity.
+    TrustServiceAccount {
+        identity: ResourceId,
+        credential: FederatedCredential,
+    },
+    AssignRole {
+        grant: Grant,
+        principal: Given<Uuid>,
+        description: String,
+    },
+
+    /// Server-side apply. `client`: whose client and tenant id the job account's annotations get.
+    Apply {
+        object: Object,
+        client: Option<StepId>,
+    },
+    /// Let the manager finish its jobs and go; the next apply of a runner that may serve brings it back.
+    ScaleToZero {
+        deployment: ObjectName,
+    },
+    /// Write down on the Deployment when a round first saw the credential and all roles.
+    MarkSettling {
+        deployment: ObjectName,
+        at: Timestamp,
+    },
+    /// Answer a job account that asked for this existing identity.
+    AnswerAccount {
+        account: ObjectName,
+        answer: String,
+    },
+}
+
+/// What a step leaves for those that need it.
+#[derive(Clone, Debug)]
+pub enum Product {
+    Nothing,
+    Identity(Identity),
+    Token { runner: RunnerId, token: SecretString },
+}
+
+/// Which service a step writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    Gitlab,
+    Azure,
+    Kubernetes,
+}
+
+impl Step {
+    pub fn service(&self) -> Service {
+        match self {
+            Self::CreateRunner { .. }
+            | Self::ReplaceToken { .. }
+            | Self::UpdateRunner { .. }
+            | Self::DeleteTwin { .. } => Service::Gitlab,
+            Self::CreateIdentity { .. }
+            | Self::TagIdentity { .. }
+            | Self::TrustServiceAccount { .. }
+            | Self::AssignRole { .. } => Service::Azure,
+            Self::BookCreation { .. }
+            | Self::RehearseSecret { .. }
+            | Self::KeepToken { .. }
+            | Self::RewriteSecret { .. }
+            | Self::Apply { .. }
+            | Self::ScaleToZero { .. }
+            | Self::MarkSettling { .. }
+            | Self::AnswerAccount { .. } => Service::Kubernetes,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    /// One line for people; never a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BookCreation { unit, .. } => {
+                write!(f, "book the creation of {unit} in the ledger")
+            }
+            Self::RehearseSecret { object } => write!(f, "rehearse writing {}", object.name),
+            Self::CreateRunner { target, settings } => {
+                write!(f, "create runner `{}` for {target}", settings.description)
+            }
+            Self::ReplaceToken { runner } => write!(f, "replace the lost token of runner {runner}"),
+            Self::KeepToken { secret, .. } => write!(f, "keep the token in {secret}"),
+            Self::RewriteSecret { secret, .. } => write!(f, "bring {secret} up to date"),
+            Self::UpdateRunner { runner, why, .. } => write!(f, "{why} runner {runner}"),
+            Self::DeleteTwin { runner } => {
+                write!(f, "delete runner {runner}, a twin that nobody used")
+            }
+            Self::CreateIdentity { id, .. } => write!(f, "create identity {}", id.name()),
+            Self::TagIdentity { id, .. } => write!(f, "tag identity {}", id.name()),
+            Self::TrustServiceAccount { identity, credential } => {
+                let subject = credential.subject.as_deref().unwrap_or("nobody");
+                write!(f, "let {subject} sign in as {}", identity.name())
+            }
+            Self::AssignRole { grant, .. } => {
+                write!(f, "assign {} on {}", grant.role_name, grant.scope)
+            }
+            Self::Apply { object, .. } => write!(f, "apply {}", object.name),
+            Self::ScaleToZero { deployment } => write!(f, "scale {deployment} to zero"),
+            Self::MarkSettling { deployment, .. } => {
+                write!(f, "note on {deployment} since when the identity settles")
+            }
+            Self::AnswerAccount { account, answer } => {
+                let word = answer.split(' ').next().unwrap_or_default();
+                write!(f, "answer {account}: {word}")
+            }
+        }
+    }
+}

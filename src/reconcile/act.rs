@@ -1,0 +1,279 @@
+//! Carries out a plan. Independent branches run at once; a step whose needs failed is left to the next round.
+
+use super::{Clients, Failure, keep_token};
+use crate::{
+    adapters::kubernetes::{DryRun, Force},
+    domain::{
+        azure::{Identity, RoleAssignment},
+        ids::{InstallationId, Unit},
+        kubernetes::{Kind, Object, ObjectName},
+        ledger::Book,
+        names,
+        plan::{Node, Plan},
+        records,
+        render::{self, Context},
+        spec::{FleetSettings, RunnerSpec},
+        step::{Given, Product, Step, StepId},
+    },
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
+use serde_json::json;
+use std::net::IpAddr;
+use tracing::info;
+
+/// What a plan was made for: all that its steps may still have to render.
+pub(super) struct Scene<'a> {
+    pub(super) fleet: &'a FleetSettings,
+    pub(super) installation: &'a InstallationId,
+    pub(super) api_server: &'a [IpAddr],
+    /// PEM text of `gitlab.caFile`.
+    pub(super) gitlab_ca: Option<&'a str>,
+    /// Missing in the round of an existing identity, which renders nothing.
+    pub(super) spec: Option<&'a RunnerSpec>,
+}
+
+impl Scene<'_> {
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            fleet: self.fleet,
+            installation: self.installation,
+            api_server: self.api_server,
+            gitlab_ca: self.gitlab_ca,
+        }
+    }
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Acted {
+    /// One line a step that was done.
+    pub(super) did: Vec<String>,
+    pub(super) failures: Vec<Failure>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Running,
+    Done,
+    Failed,
+}
+
+pub(super) async fn act(clients: &Clients, plan: &Plan, scene: &Scene<'_>) -> Acted {
+    let mut states = vec![State::Waiting; plan.steps.len()];
+    let mut products: Vec<Product> = vec![Product::Nothing; plan.steps.len()];
+    let mut running = FuturesUnordered::new();
+    let mut acted = Acted::default();
+    loop {
+        for (at, Node { step, needs }) in plan.steps.iter().enumerate() {
+            if states[at] != State::Waiting {
+                continue;
+            }
+            if needs.iter().any(|need| states[need.0] == State::Failed) {
+                states[at] = State::Failed;
+            } else if needs.iter().all(|need| states[need.0] == State::Done) {
+                states[at] = State::Running;
+                let given =
+                    Givens(needs.iter().map(|need| (*need, products[need.0].clone())).collect());
+                running.push(async move { (at, perform(clients, scene, step, &given).await) });
+            }
+        }
+        let Some((at, result)) = running.next().await else { return acted };
+        let step = &plan.steps[at].step;
+        match result {
+            Ok(product) => {
+                info!(step = %step, "did: {step}");
+                states[at] = State::Done;
+                products[at] = product;
+                acted.did.push(step.to_string());
+            }
+            Err(failure) => {
+                states[at] = State::Failed;
+                acted.failures.push(failure.during(step));
+            }
+        }
+    }
+}
+
+/// What the steps before this one left for it.
+struct Givens(Vec<(StepId, Product)>);
+
+impl Givens {
+    fn of(&self, step: StepId) -> &Product {
+        self.0.iter().find(|(id, _)| *id == step).map_or(&Product::Nothing, |(_, product)| product)
+    }
+}
+
+async fn perform(
+    clients: &Clients,
+    scene: &Scene<'_>,
+    step: &Step,
+    given: &Givens,
+) -> Result<Product, Failure> {
+    match step {
+        Step::BookCreation { unit, generation, at, per_hour, book, version } => {
+            let booking = Booking { unit, generation: *generation, at: *at, per_hour: *per_hour };
+            book_creation(clients, scene, &booking, book.clone(), version.clone()).await?;
+        }
+        Step::RehearseSecret { object } => rehearse(clients, object).await?,
+        Step::CreateRunner { target, settings } => {
+            let made = clients.gitlab().create_runner(*target, settings).await?;
+            return Ok(Product::Token { runner: made.id, token: made.token });
+        }
+        Step::ReplaceToken { runner } => {
+            let made = clients.gitlab().reset_token(*runner).await?;
+            return Ok(Product::Token { runner: *runner, token: made.token });
+        }
+        Step::KeepToken { from, secret, beside, version, verifier } => {
+            let Product::Token { runner, token } = given.of(*from) else {
+                return Err(Failure::retry("the token to keep was not made"));
+            };
+            let new = keep_token::NewToken { runner: *runner, token: token.clone() };
+            keep_token::keep(clients, scene, secret, beside, new, version.clone(), verifier)
+                .await?;
+        }
+        Step::RewriteSecret { secret: _, entries, version } => {
+            let object = keep_token::render(scene, entries)?;
+            clients.kubernetes().replace(&at_version(object, version), DryRun::No).await?;
+        }
+        Step::UpdateRunner { runner, change, .. } => {
+            clients.gitlab().update_runner(*runner, change).await?
+        }
+        Step::DeleteTwin { runner } => clients.gitlab().delete_runner(*runner).await?,
+        Step::CreateIdentity { id, location, tags } => {
+            let identity = clients.arm().put_identity(id, location, tags).await?;
+            return Ok(Product::Identity(identity));
+        }
+        Step::TagIdentity { id, tags } => {
+            clients.arm().patch_identity_tags(id, tags).await?;
+        }
+        Step::TrustServiceAccount { identity, credential } => {
+            clients.arm().put_credential(identity, credential).await?;
+        }
+        Step::AssignRole { grant, principal, description } => {
+            let principal = match (principal, principal_of(principal, given)) {
+                (Given::Known(principal), _) => *principal,
+                (Given::From(_), Some(principal)) => principal,
+                (Given::From(_), None) => return Err(Failure::retry("the identity was not made")),
+            };
+            let assignment = RoleAssignment {
+                name: names::role_assignment(&grant.scope, principal, grant.role),
+                scope: grant.scope.clone(),
+                role: grant.role,
+                principal_id: principal,
+                description: Some(description.clone()),
+                condition: None,
+            };
+            clients.arm().put_assignment(&assignment).await?;
+        }
+        Step::Apply { object, client } => {
+            let object = match client.map(|step| given.of(step)) {
+                Some(Product::Identity(identity)) => job_account(scene, identity)?,
+                Some(Product::Nothing | Product::Token { .. }) | None => object.clone(),
+            };
+            clients
+                .kubernetes()
+                .apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No)
+                .await?;
+        }
+        Step::ScaleToZero { deployment } => {
+            let patch = json!({ "spec": { "replicas": 0 } });
+            clients.kubernetes().patch_merge(deployment, &patch).await?;
+        }
+        Step::MarkSettling { deployment, at } => {
+            let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_SETTLING_SINCE: at.to_string() } } });
+            clients.kubernetes().patch_merge(deployment, &patch).await?;
+        }
+        Step::AnswerAccount { account, answer } => {
+            let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_IDENTITY_ANSWER: answer } } });
+            clients.kubernetes().patch_merge(account, &patch).await?;
+        }
+    }
+    Ok(Product::Nothing)
+}
+
+fn principal_of(principal: &Given<uuid::Uuid>, given: &Givens) -> Option<uuid::Uuid> {
+    let Given::From(step) = principal else { return None };
+    match given.of(*step) {
+        Product::Identity(identity) => Some(identity.principal_id),
+        Product::Nothing | Product::Token { .. } => None,
+    }
+}
+
+/// The job account, naming the identity that was made a moment ago.
+fn job_account(scene: &Scene<'_>, identity: &Identity) -> Result<Object, Failure> {
+    let spec = scene.spec.ok_or_else(|| Failure::permanent("this unit has no job account"))?;
+    let mut object =
+        render::job_account(spec, &scene.context(), Some((identity.client_id, identity.tenant_id)));
+    render::stamp(&mut object);
+    Ok(object)
+}
+
+fn at_version(mut object: Object, version: &str) -> Object {
+    object.body["metadata"]["resourceVersion"] = version.into();
+    object
+}
+
+/// Proves that the Secret can be written before a token exists that would have no home.
+async fn rehearse(clients: &Clients, object: &Object) -> Result<(), Failure> {
+    let kubernetes = clients.kubernetes();
+    match kubernetes.get(&object.name).await? {
+        None => kubernetes.create(object, DryRun::Yes).await?,
+        Some(live) => {
+            let version = live.resource_version().unwrap_or_default().to_owned();
+            kubernetes.replace(&at_version(object.clone(), &version), DryRun::Yes).await?
+        }
+    };
+    Ok(())
+}
+
+struct Booking<'a> {
+    unit: &'a Unit,
+    generation: u32,
+    at: Timestamp,
+    per_hour: u32,
+}
+
+/// How often another round may get its booking in before ours. Bookings are short and few.
+const BOOKINGS_MAX: usize = 8;
+
+/// Writes the booking at the version the ledger was read at; who comes second reads again and asks again.
+async fn book_creation(
+    clients: &Clients,
+    scene: &Scene<'_>,
+    booking: &Booking<'_>,
+    mut book: Book,
+    mut version: Option<String>,
+) -> Result<(), Failure> {
+    let name =
+        ObjectName::new(Kind::ConfigMap, &scene.fleet.cluster.managers_namespace, names::LEDGER);
+    let kubernetes = clients.kubernetes();
+    for _ in 0..BOOKINGS_MAX {
+        if book.has(booking.unit, booking.generation, booking.at) {
+            return Ok(());
+        }
+        if !book.has_room(booking.per_hour, booking.at) {
+            return Err(Failure::conflict(
+                "other rounds took the last of guardrails.creations.perHour",
+            ));
+        }
+        let object = records::ledger(
+            &scene.context(),
+            &book.with(booking.unit, booking.generation, booking.at),
+        );
+        let written = match &version {
+            None => kubernetes.create(&object, DryRun::No).await,
+            Some(version) => kubernetes.replace(&at_version(object, version), DryRun::No).await,
+        };
+        match written {
+            Ok(_) => return Ok(()),
+            Err(error) if error.class() == crate::domain::class::Class::Conflict => {
+                let ledger = clients.ledger(&name).await?;
+                (book, version) = (ledger.book, ledger.resource_version);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::conflict("the ledger changed under every try"))
+}

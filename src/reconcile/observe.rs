@@ -1,0 +1,379 @@
+//! Reads what one unit needs, independent reads at once. A read that fails ends the round: absence is never guessed.
+
+use super::{Clients, Failure};
+use crate::{
+    adapters::{azure::Arm, gitlab::Verified},
+    domain::{
+        azure::{FederatedCredential, ResourceId, RoleAssignment},
+        claim,
+        gitlab::Listed,
+        ids::{InstallationId, RunnerId, RunnerKey, Unit},
+        kubernetes::{Kind, Object, ObjectName},
+        names,
+        observed::{
+            Candidate, DomainObserved, EntryObserved, IdentityObserved, Observed, SecretObserved,
+            TokenCheck,
+        },
+        plan::{
+            domain as domain_plan, hold::HeldObserved, identity::IdentityRound,
+            runner as runner_plan,
+        },
+        records, render,
+        spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
+        status::Status,
+    },
+};
+use futures::{TryFutureExt, future::try_join_all, try_join};
+use secrecy::SecretString;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// The managers' namespace tells which installation this is; nothing is known without it.
+pub(super) async fn installation(
+    clients: &Clients,
+    fleet: &FleetSettings,
+) -> Result<InstallationId, Failure> {
+    let name = &fleet.cluster.managers_namespace;
+    let found = clients.kubernetes().get(&ObjectName::of_cluster(Kind::Namespace, name)).await?;
+    let namespace = found.ok_or_else(|| {
+        Failure::permanent(format!(
+            "namespace `{name}` does not exist: an administrator applies deploy/kubernetes"
+        ))
+    })?;
+    if namespace.label(names::LABEL_FLEET) != Some(fleet.name.as_str()) {
+        return Err(Failure::permanent(format!(
+            "namespace `{name}` lacks the label {}={}: an administrator applies deploy/kubernetes",
+            names::LABEL_FLEET,
+            fleet.name
+        )));
+    }
+    let uid = namespace.body["metadata"]["uid"].as_str().unwrap_or_default();
+    if uid.is_empty() {
+        return Err(Failure::retry(format!("namespace `{name}` was shown without its uid")));
+    }
+    Ok(InstallationId(uid.to_owned()))
+}
+
+/// All that a runner's round looks at.
+pub(super) async fn runner(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    spec: &RunnerSpec,
+    installation: InstallationId,
+) -> Result<Observed, Failure> {
+    let managers = &fleet.cluster.managers_namespace;
+    let manager = names::manager(&spec.key);
+    let jobs = names::job_namespace(&fleet.name, spec);
+    let kubernetes = clients.kubernetes();
+    let read = |kind, namespace: &str, name: &str| {
+        let name = ObjectName::new(kind, namespace, name);
+        async move { kubernetes.get(&name).await.map_err(Failure::from) }
+    };
+    let unit = Unit::Runner(spec.key.clone());
+    let (entities, domain, deployment, manager_account, manager_policy, binding, ledger, status) =
+        try_join!(
+            entities(clients, fleet, &spec.key, &installation),
+            domain(clients, fleet, spec, installation.clone()),
+            read(Kind::Deployment, managers, &manager),
+            read(Kind::ServiceAccount, managers, &manager),
+            read(Kind::NetworkPolicy, managers, &manager),
+            read(Kind::RoleBinding, &jobs, &manager),
+            ledger(clients, fleet),
+            status(clients, fleet, &unit),
+        )?;
+    Ok(Observed {
+        domain,
+        entities: entities.entities,
+        managers: entities.managers,
+        secret: entities.secret,
+        deployment,
+        manager_account,
+        manager_policy,
+        binding,
+        ledger,
+        runners: entities.runners,
+        status,
+    })
+}
+
+/// What holding a runner looks at.
+pub(super) async fn held(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    key: &RunnerKey,
+    installation: InstallationId,
+) -> Result<HeldObserved, Failure> {
+    let managers = &fleet.cluster.managers_namespace;
+    let deployment = ObjectName::new(Kind::Deployment, managers, &names::manager(key));
+    let unit = Unit::Runner(key.clone());
+    let (entities, deployment, status) = try_join!(
+        entities(clients, fleet, key, &installation),
+        clients.kubernetes().get(&deployment).map_err(Failure::from),
+        status(clients, fleet, &unit),
+    )?;
+    Ok(HeldObserved { installation, entities: entities.entities, deployment, status })
+}
+
+async fn ledger(
+    clients: &Clients,
+    fleet: &FleetSettings,
+) -> Result<crate::domain::ledger::Ledger, Failure> {
+    let name = ObjectName::new(Kind::ConfigMap, &fleet.cluster.managers_namespace, names::LEDGER);
+    clients.ledger(&name).await
+}
+
+pub(super) async fn status(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    unit: &Unit,
+) -> Result<Option<Status>, Failure> {
+    let name = ObjectName::new(
+        Kind::ConfigMap,
+        &fleet.cluster.managers_namespace,
+        &names::status_map(unit),
+    );
+    let found = clients.kubernetes().get(&name).await?;
+    // History that cannot be read is lost history, not a failure.
+    Ok(found.as_ref().and_then(records::read_status))
+}
+
+struct Entities {
+    entities: Vec<crate::domain::gitlab::Entity>,
+    managers: BTreeMap<RunnerId, Vec<crate::domain::gitlab::Manager>>,
+    secret: SecretObserved,
+    runners: usize,
+}
+
+/// The entities of this key in the target's own list, who polls with them, and the Secret with its tokens.
+async fn entities(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    key: &RunnerKey,
+    installation: &InstallationId,
+) -> Result<Entities, Failure> {
+    let (gitlab, kubernetes) = (clients.gitlab(), clients.kubernetes());
+    let secret = runner_plan::secret_name(fleet, key);
+    let (listed, live) = try_join!(
+        gitlab.runners_of(key.target).map_err(Failure::from),
+        kubernetes.get(&secret).map_err(Failure::from),
+    )?;
+    let entries = match &live {
+        Some(object) if object.label(names::LABEL_FLEET) == Some(fleet.name.as_str()) => {
+            // A hand-edited file without a readable entry is a Secret without a token.
+            render::read_entries(object).unwrap_or_default()
+        }
+        Some(_) | None => Vec::new(),
+    };
+    let known: Vec<RunnerId> = entries.iter().map(|(runner, _)| *runner).collect();
+    let concerned: Vec<RunnerId> = concerned(&listed, fleet, key, &known);
+    let read = try_join_all(concerned.iter().map(|id| async move {
+        try_join!(gitlab.entity(*id), gitlab.managers(*id)).map_err(Failure::from)
+    }))
+    .await?;
+    let mut entities = Vec::new();
+    let mut managers = BTreeMap::new();
+    for (entity, polled) in read {
+        if let Some(entity) = entity {
+            managers.insert(entity.id, polled);
+            entities.push(entity);
+        }
+    }
+    let system_id = names::system_id(installation, key);
+    let polls = |id: &RunnerId| {
+        managers.get(id).into_iter().flatten().any(|one: &crate::domain::gitlab::Manager| {
+            one.system_id == system_id && one.contacted_at.is_some()
+        })
+    };
+    let certain = entities.len() == 1
+        && entries.len() == 1
+        && entities[0].id == entries[0].0
+        && polls(&entries[0].0);
+    let verifier = names::verifier_system_id(installation, key);
+    let entries = check(clients, entries, certain, &verifier).await?;
+    let (secret, runners) = match live {
+        None => (SecretObserved::Absent, count_runners(clients, fleet).await?),
+        Some(object) if object.label(names::LABEL_FLEET) != Some(fleet.name.as_str()) => {
+            (SecretObserved::Foreign, 0)
+        }
+        Some(object) => (SecretObserved::Present { object, entries }, 0),
+    };
+    Ok(Entities { entities, managers, secret, runners })
+}
+
+fn concerned(
+    listed: &[Listed],
+    fleet: &FleetSettings,
+    key: &RunnerKey,
+    known: &[RunnerId],
+) -> Vec<RunnerId> {
+    listed
+        .iter()
+        .filter(|one| claim::concerns(one, &fleet.name, key, known))
+        .map(|one| one.id)
+        .collect()
+}
+
+/// Asks GitLab whose token each is, unless the manager's own polls already say so.
+async fn check(
+    clients: &Clients,
+    entries: Vec<(RunnerId, SecretString)>,
+    certain: bool,
+    verifier: &str,
+) -> Result<Vec<EntryObserved>, Failure> {
+    let gitlab = clients.gitlab();
+    try_join_all(entries.into_iter().map(|(runner, token)| async move {
+        let check = match certain {
+            true => TokenCheck::NotAsked,
+            false => match gitlab.verify(&token, verifier).await? {
+                Verified::Valid { id, .. } => TokenCheck::BelongsTo(id),
+                Verified::Refused => TokenCheck::Refused,
+            },
+        };
+        Ok(EntryObserved { runner, token, check })
+    }))
+    .await
+}
+
+/// Every runner of the fleet has one manager Deployment.
+async fn count_runners(clients: &Clients, fleet: &FleetSettings) -> Result<usize, Failure> {
+    let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
+    let kubernetes = clients.kubernetes();
+    let found = kubernetes
+        .list(Kind::Deployment, Some(&fleet.cluster.managers_namespace), Some(&selector))
+        .await?;
+    Ok(found.len())
+}
+
+/// All that a trust domain's round looks at.
+pub(super) async fn domain(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    spec: &RunnerSpec,
+    installation: InstallationId,
+) -> Result<DomainObserved, Failure> {
+    let kubernetes = clients.kubernetes();
+    let wanted = domain_plan::object_names(&fleet.name, spec);
+    let objects = try_join_all(wanted.into_iter().map(|name| async move {
+        let found = kubernetes.get(&name).await.map_err(Failure::from)?;
+        Ok::<(ObjectName, Option<Object>), Failure>((name, found))
+    }));
+    let (objects, identity, api_server) = try_join!(
+        objects,
+        identity(clients, fleet, &spec.identity),
+        clients.api_server_addresses()
+    )?;
+    let gitlab_ca = clients.gitlab_ca().map(str::to_owned);
+    Ok(DomainObserved {
+        installation,
+        api_server,
+        gitlab_ca,
+        objects: objects.into_iter().collect(),
+        identity,
+    })
+}
+
+async fn identity(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    spec: &IdentitySpec,
+) -> Result<IdentityObserved, Failure> {
+    match spec {
+        IdentitySpec::None => Ok(IdentityObserved::NotWanted),
+        IdentitySpec::Managed { name, roles, .. } => {
+            let id = managed_identity_id(fleet, name)?;
+            let (issuer, found) = try_join!(clients.issuer(), candidate(clients, id, roles))?;
+            let Candidate { id, identity, credentials, assignments } = found;
+            Ok(IdentityObserved::Managed { issuer, id, identity, credentials, assignments })
+        }
+        IdentitySpec::Existing { candidates, expect } => {
+            let all =
+                try_join_all(candidates.iter().map(|id| candidate(clients, id.clone(), expect)));
+            let (issuer, candidates) = try_join!(clients.issuer(), all)?;
+            Ok(IdentityObserved::Existing { issuer, candidates })
+        }
+    }
+}
+
+fn managed_identity_id(fleet: &FleetSettings, name: &str) -> Result<ResourceId, Failure> {
+    let azure = fleet.azure.as_ref().ok_or_else(|| {
+        Failure::permanent("a profile has a managed identity and `fleet.yaml` has no `azure`: say where identities live")
+    })?;
+    let id = format!(
+        "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}",
+        azure.subscription, azure.resource_group
+    );
+    ResourceId::new(&id).ok_or_else(|| Failure::permanent(format!("`{id}` is no resource id")))
+}
+
+/// An identity with its credentials and the assignments of its principal where the grants lie.
+async fn candidate(
+    clients: &Clients,
+    id: ResourceId,
+    grants: &[Grant],
+) -> Result<Candidate, Failure> {
+    let azure = clients.arm();
+    let Some(identity) = azure.identity(&id).await? else {
+        return Ok(Candidate { id, identity: None, credentials: vec![], assignments: vec![] });
+    };
+    let principal = identity.principal_id;
+    let scopes: BTreeSet<ResourceId> = grants.iter().map(|grant| grant.scope.clone()).collect();
+    let assignments =
+        try_join_all(scopes.iter().map(|scope| assignments_of(azure, scope, principal)));
+    let (credentials, assignments) = try_join!(credentials_of(azure, &id), assignments)?;
+    let mut assignments = assignments.concat();
+    assignments.sort_by_key(|assignment| assignment.name);
+    assignments.dedup_by_key(|assignment| assignment.name);
+    Ok(Candidate { id, identity: Some(identity), credentials, assignments })
+}
+
+/// The identity was there a moment ago: if it is not any more, this round saw nothing it could trust.
+async fn credentials_of(arm: &Arm, id: &ResourceId) -> Result<Vec<FederatedCredential>, Failure> {
+    let found = arm.credentials(id).await?;
+    found.ok_or_else(|| {
+        Failure::retry(format!("identity `{}` came or went while it was read", id.name()))
+    })
+}
+
+async fn assignments_of(
+    arm: &Arm,
+    scope: &ResourceId,
+    principal: Uuid,
+) -> Result<Vec<RoleAssignment>, Failure> {
+    let found = arm.assignments_of(scope, principal).await?;
+    found.ok_or_else(|| {
+        Failure::permanent(format!("scope `{scope}` does not exist, or forerunner may not read it"))
+    })
+}
+
+/// All that the round of an existing identity looks at. `entitled` says which accounts may ask for it.
+pub(super) async fn existing_identity(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    id: ResourceId,
+    entitled: impl Fn(&Object) -> bool,
+) -> Result<IdentityRound, Failure> {
+    let selector = format!(
+        "{}={},{}={}",
+        names::LABEL_MANAGED_BY,
+        names::MANAGED_BY,
+        names::LABEL_FLEET,
+        fleet.name
+    );
+    let kubernetes = clients.kubernetes();
+    let azure = clients.arm();
+    let (issuer, identity, accounts) = try_join!(
+        clients.issuer(),
+        azure.identity(&id).map_err(Failure::from),
+        kubernetes.list(Kind::ServiceAccount, None, Some(&selector)).map_err(Failure::from),
+    )?;
+    let credentials = match identity {
+        Some(_) => azure.credentials(&id).await?,
+        None => None,
+    };
+    let asks = |account: &Object| {
+        let asked = account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new);
+        asked.as_ref() == Some(&id) && entitled(account)
+    };
+    let accounts = accounts.into_iter().filter(|account| asks(account)).collect();
+    Ok(IdentityRound { id, issuer, credentials, accounts })
+}

@@ -1,0 +1,536 @@
+//! One round of one unit: observe, plan, act, and say what comes next.
+
+use super::{
+    Clients, Failure,
+    act::{self, Acted, Scene},
+    observe, outbox, status_store, target,
+};
+use crate::{
+    adapters::service_bus::ServiceBus,
+    clock::Clock,
+    domain::{
+        class::Class,
+        fleet::{Fleet, WantedState},
+        ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
+        kubernetes::Object,
+        message::{Intent, Message, Outgoing},
+        plan::{self, Plan, Verdict, hold::Hold, runner::Ceilings},
+        render::Context,
+        spec::{Mode, RunnerSpec},
+        status::{ConditionKind, Finding, RoundRecord, Status},
+    },
+};
+use futures::try_join;
+use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
+use tracing::{error, info, warn};
+
+/// What a function answers to its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Dealt with; the lines are for the invocation's own log.
+    Done(Vec<String>),
+    /// Only the broker can help: it delivers again.
+    Failed(String),
+}
+
+/// Failures in a row before a unit is parked.
+const ATTEMPTS_MAX: u32 = 8;
+/// How long a unit may wait for what must come to an end.
+const WAIT_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// While a unit is on its way, its status is written at its first and last step, and this often between.
+const PROGRESS_WRITTEN: SignedDuration = SignedDuration::from_mins(5);
+
+/// Runs rounds. Keeps nothing between them that the world does not hold too.
+pub struct Rounds {
+    /// The fleet with its services, or the reason why `fleet.yaml` means nothing.
+    bound: Result<(Arc<Fleet>, Clients), String>,
+    pub(super) service_bus: ServiceBus,
+    pub(super) clock: Clock,
+    /// Lowers `fleet.yaml`'s own mode, never raises it.
+    mode: Mode,
+}
+
+/// What one round found and did.
+pub(super) struct Report {
+    installation: InstallationId,
+    path: Option<String>,
+    plan: Plan,
+    acted: Acted,
+    before: Option<Status>,
+}
+
+impl Rounds {
+    pub fn new(
+        bound: Result<(Arc<Fleet>, Clients), String>,
+        service_bus: ServiceBus,
+        clock: Clock,
+        mode: Mode,
+    ) -> Self {
+        Self { bound, service_bus, clock, mode }
+    }
+
+    /// The fleet, or why there is none.
+    pub fn fleet(&self) -> Result<&Arc<Fleet>, &str> {
+        self.bound.as_ref().map(|(fleet, _)| fleet).map_err(String::as_str)
+    }
+
+    pub(super) fn clients(&self) -> &Clients {
+        let (_, clients) =
+            self.bound.as_ref().expect("only asked for once the fleet is known to be valid");
+        clients
+    }
+
+    /// One round for the message's unit. Fails only where the queue cannot take what comes next.
+    pub async fn round(&self, message: &Message) -> Outcome {
+        let fleet = match self.fleet() {
+            Ok(fleet) => fleet.clone(),
+            Err(reason) => return self.wait_for_fleet(message, reason).await,
+        };
+        if let Some(intent) = message.intent {
+            return self.park_intent(&fleet, message, intent).await;
+        }
+        let result = match &message.unit {
+            Unit::Target(target) => {
+                return match self.target_round(&fleet, *target, message).await {
+                    Ok(wakes) => self.send(wakes, vec![]).await,
+                    Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
+                };
+            }
+            Unit::Runner(key) => self.runner_round(&fleet, key).await,
+            Unit::Domain(profile) => self.domain_round(&fleet, profile).await,
+            Unit::Identity(name) => self.identity_round(&fleet, name).await,
+        };
+        match result {
+            Ok(report) => self.conclude(&fleet, message, report).await,
+            Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
+        }
+    }
+
+    /// A bad file never loses a hook: the unit is looked at again, and nothing is written.
+    async fn wait_for_fleet(&self, message: &Message, reason: &str) -> Outcome {
+        warn!("fleet.yaml is not valid, so `{}` waits: {reason}", message.unit);
+        let again = message.clone().follow_up(SignedDuration::from_mins(5), self.clock.now());
+        self.send(vec![again], vec!["fleet.yaml is not valid".to_owned()]).await
+    }
+
+    /// An intent that no version of this program acts on yet is kept and shown, never dropped.
+    async fn park_intent(&self, fleet: &Fleet, message: &Message, intent: Intent) -> Outcome {
+        let failure =
+            Failure::permanent(format!("this version does not act on `{}` yet", intent.as_str()));
+        self.again_or_park(fleet, message, &[failure], None).await
+    }
+
+    async fn runner_round(&self, fleet: &Fleet, key: &RunnerKey) -> Result<Report, Failure> {
+        let settings = fleet.settings();
+        let (installation, read) = try_join!(
+            observe::installation(self.clients(), settings),
+            target::read(self.clients(), key.target)
+        )?;
+        let unit = Unit::Runner(key.clone());
+        let Some(read) = read else {
+            let finding = Finding::fails(
+                ConditionKind::Ready,
+                "LostSightOf",
+                format!(
+                    "GitLab shows no {} to our token: gone, or hidden from us; nothing is changed",
+                    key.target
+                ),
+            );
+            return self.only_say(fleet, installation, None, &unit, finding).await;
+        };
+        let path = Some(read.facts.path.clone()).filter(|path| !path.is_empty());
+        let now = self.clock.now();
+        let wanted = fleet
+            .wanted_at(&read.facts, now)
+            .into_iter()
+            .find(|wanted| wanted.profile == key.profile);
+        let say =
+            |finding| self.only_say(fleet, installation.clone(), path.clone(), &unit, finding);
+        let not_ready =
+            |reason, message: String| Finding::fails(ConditionKind::Ready, reason, message);
+        let (spec, hold) = match wanted.map(|wanted| wanted.state) {
+            Some(WantedState::Runner(spec)) => match read.hold {
+                None => (spec, None),
+                Some(hold) => (spec, Some(hold)),
+            },
+            Some(WantedState::NeedsValue { placeholder }) => {
+                let message = format!(
+                    "needs {placeholder}: give it under `groups:` or `projects:` of fleet.yaml"
+                );
+                return say(not_ready("NeedsValue", message)).await;
+            }
+            Some(WantedState::AnchorMoved { anchor, expected, found }) => {
+                let message = format!(
+                    "anchor group {anchor} is at `{found}`, and fleet.yaml says `{expected}`: nothing new is given, nothing taken"
+                );
+                return say(not_ready("AnchorMoved", message)).await;
+            }
+            Some(WantedState::Withdrawn { reason }) => {
+                return self.hold(fleet, key, installation, path, &Hold::Withdrawn(reason)).await;
+            }
+            Some(WantedState::OutsideGuardrails { problems }) => {
+                let hold = Hold::OutsideGuardrails(problems.join("; "));
+                return self.hold(fleet, key, installation, path, &hold).await;
+            }
+            Some(WantedState::ExceptionEnded { exception, until }) => {
+                let hold = Hold::ExceptionEnded(format!("{exception} (until {until})"));
+                return self.hold(fleet, key, installation, path, &hold).await;
+            }
+            None => {
+                let message = "no rule gives this target the profile; what is there is kept until removal is asked for";
+                return say(not_ready("NotWanted", message.to_owned())).await;
+            }
+        };
+        if let Some(hold) = hold {
+            return self.hold(fleet, key, installation, path, &hold).await;
+        }
+        let observed =
+            observe::runner(self.clients(), settings, &spec, installation.clone()).await?;
+        let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
+        let scene = Scene {
+            fleet: settings,
+            installation: &installation,
+            api_server: &observed.domain.api_server,
+            gitlab_ca: self.clients().gitlab_ca(),
+            spec: Some(&spec),
+        };
+        let acted = self.act(fleet, Some(&spec), &plan, &scene).await;
+        Ok(Report { installation, path, plan, acted, before: observed.status })
+    }
+
+    /// Pauses and scales to zero what must not serve for now.
+    async fn hold(
+        &self,
+        fleet: &Fleet,
+        key: &RunnerKey,
+        installation: InstallationId,
+        path: Option<String>,
+        hold: &Hold,
+    ) -> Result<Report, Failure> {
+        let settings = fleet.settings();
+        let observed = observe::held(self.clients(), settings, key, installation.clone()).await?;
+        let plan = plan::hold::plan(key, settings, &observed, hold);
+        let scene = Scene {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+            spec: None,
+        };
+        let acted = self.act(fleet, None, &plan, &scene).await;
+        Ok(Report { installation, path, plan, acted, before: observed.status })
+    }
+
+    /// A state to wait in: it is said, and nothing else is done.
+    async fn only_say(
+        &self,
+        fleet: &Fleet,
+        installation: InstallationId,
+        path: Option<String>,
+        unit: &Unit,
+        finding: Finding,
+    ) -> Result<Report, Failure> {
+        let before = observe::status(self.clients(), fleet.settings(), unit).await?;
+        let plan = Plan { findings: vec![finding], ..Plan::default() };
+        Ok(Report { installation, path, plan, acted: Acted::default(), before })
+    }
+
+    async fn domain_round(&self, fleet: &Fleet, profile: &ProfileName) -> Result<Report, Failure> {
+        let settings = fleet.settings();
+        let installation = observe::installation(self.clients(), settings).await?;
+        let unit = Unit::Domain(profile.clone());
+        let Some(spec) = fleet.shared_domain(profile).map(|domain| domain.runner) else {
+            let finding = Finding::fails(
+                ConditionKind::Ready,
+                "NotWanted",
+                format!(
+                    "no profile `{profile}` shares a domain; what is there is kept until removal is asked for"
+                ),
+            );
+            return self.only_say(fleet, installation, None, &unit, finding).await;
+        };
+        let (observed, before) = try_join!(
+            observe::domain(self.clients(), settings, &spec, installation.clone()),
+            observe::status(self.clients(), settings, &unit),
+        )?;
+        let plan = plan::domain::plan(&spec, settings, &observed);
+        let scene = Scene {
+            fleet: settings,
+            installation: &installation,
+            api_server: &observed.api_server,
+            gitlab_ca: self.clients().gitlab_ca(),
+            spec: Some(&spec),
+        };
+        let acted = self.act(fleet, Some(&spec), &plan, &scene).await;
+        Ok(Report { installation, path: None, plan, acted, before })
+    }
+
+    async fn identity_round(&self, fleet: &Fleet, name: &IdentityName) -> Result<Report, Failure> {
+        let settings = fleet.settings();
+        let installation = observe::installation(self.clients(), settings).await?;
+        let unit = Unit::Identity(name.clone());
+        let Some((id, _)) = fleet.existing_identities().remove(name) else {
+            let finding = Finding::fails(
+                ConditionKind::Ready,
+                "NotWanted",
+                format!("no profile lists an existing identity `{name}`"),
+            );
+            return self.only_say(fleet, installation, None, &unit, finding).await;
+        };
+        let entitled = |account: &Object| plan::identity::is_entitled(fleet, &id, account);
+        let (observed, before) = try_join!(
+            observe::existing_identity(self.clients(), settings, id.clone(), entitled),
+            observe::status(self.clients(), settings, &unit),
+        )?;
+        let plan = plan::identity::plan(&settings.name, &observed);
+        let scene = Scene {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+            spec: None,
+        };
+        let acted = self.act(fleet, None, &plan, &scene).await;
+        Ok(Report { installation, path: None, plan, acted, before })
+    }
+
+    /// Carries the plan out, or only shows it where the mode says so.
+    async fn act(
+        &self,
+        fleet: &Fleet,
+        spec: Option<&RunnerSpec>,
+        plan: &Plan,
+        scene: &Scene<'_>,
+    ) -> Acted {
+        if self.mode_of(fleet, spec) == Mode::Enforce {
+            return act::act(self.clients(), plan, scene).await;
+        }
+        for node in &plan.steps {
+            info!(step = %node.step, "would: {}", node.step);
+        }
+        Acted::default()
+    }
+
+    fn mode_of(&self, fleet: &Fleet, spec: Option<&RunnerSpec>) -> Mode {
+        let of_profile = spec.map_or(Mode::Enforce, |spec| spec.mode);
+        self.mode.min(fleet.settings().mode).min(of_profile)
+    }
+
+    /// Says how the unit stands, wakes whom it has news for, and schedules the next look.
+    async fn conclude(&self, fleet: &Fleet, message: &Message, report: Report) -> Outcome {
+        let now = self.clock.now();
+        let observing = self.mode.min(fleet.settings().mode) == Mode::Observe;
+        let mut outgoing: Vec<Outgoing> =
+            report.plan.wakes.iter().map(|unit| wake(message, unit.clone()).send(now)).collect();
+        if observing {
+            outgoing.clear();
+        }
+        if !report.acted.failures.is_empty() {
+            let failures = report.acted.failures.clone();
+            let sent = outbox::send(&self.service_bus, &outgoing).await;
+            if let Err(failure) = sent {
+                return Outcome::Failed(failure.text);
+            }
+            return self.again_or_park(fleet, message, &failures, Some(report)).await;
+        }
+        match &report.plan.verdict {
+            Verdict::Settled => {}
+            Verdict::FollowUp { .. } if observing => {}
+            Verdict::FollowUp { after, waits, patient } => {
+                let since = report.before.as_ref().and_then(|status| status.waiting_since);
+                let deadline =
+                    message.deadline.unwrap_or_else(|| later(since.unwrap_or(now), WAIT_MAX));
+                if now > deadline && !patient {
+                    let failure =
+                        Failure::permanent(format!("waited until {deadline} for {waits}"));
+                    return self.again_or_park(fleet, message, &[failure], Some(report)).await;
+                }
+                info!("`{}` waits for {waits}", message.unit);
+                let next =
+                    Message { deadline: Some(deadline).filter(|_| !patient), ..message.clone() };
+                outgoing.push(next.follow_up(*after, now));
+            }
+            Verdict::Park { reason } => {
+                let failure = Failure::permanent(reason.clone());
+                let sent = outbox::send(&self.service_bus, &outgoing).await;
+                if let Err(failure) = sent {
+                    return Outcome::Failed(failure.text);
+                }
+                return self.again_or_park(fleet, message, &[failure], Some(report)).await;
+            }
+        }
+        let did = report.acted.did.clone();
+        if let Err(failure) = self.say(fleet, message, &report, None, now).await {
+            warn!("the status of `{}` could not be written: {}", message.unit, failure.text);
+        }
+        if report.plan.is_settled() {
+            info!("`{}` is settled", message.unit);
+        }
+        self.send(outgoing, did).await
+    }
+
+    /// Retryable: the same again, later. Permanent, or tried too often: parked with its reason.
+    async fn again_or_park(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        failures: &[Failure],
+        report: Option<Report>,
+    ) -> Outcome {
+        let now = self.clock.now();
+        let Some(failure) = Failure::worst(failures).cloned() else { return Outcome::Done(vec![]) };
+        let unit = &message.unit;
+        let after = match failure.class {
+            Class::Retry { after } if message.attempt < ATTEMPTS_MAX => after,
+            Class::Conflict if message.attempt < ATTEMPTS_MAX => None,
+            Class::Retry { .. } | Class::Conflict | Class::Permanent => {
+                error!("`{unit}` is parked: {}", failure.text);
+                return match self.park(fleet, message, &failure.text, report, now).await {
+                    Ok(()) => Outcome::Done(vec![format!("parked: {}", failure.text)]),
+                    // Nowhere to write it down: the same again later, so that it is not forgotten.
+                    Err(unwritten) => {
+                        error!("`{unit}` could not be parked: {}", unwritten.text);
+                        let again = message.clone().retry(
+                            Some(SignedDuration::from_mins(10)),
+                            jitter(),
+                            now,
+                        );
+                        self.send(vec![again], vec![failure.text]).await
+                    }
+                };
+            }
+        };
+        warn!("`{unit}` is tried again: {}", failure.text);
+        if let Some(report) = &report
+            && let Err(unwritten) = self.say(fleet, message, report, Some(&failure.text), now).await
+        {
+            warn!("the status of `{unit}` could not be written: {}", unwritten.text);
+        }
+        self.send(vec![message.clone().retry(after, jitter(), now)], vec![failure.text]).await
+    }
+
+    /// Writes down that the unit is parked, and why.
+    pub(super) async fn park(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        reason: &str,
+        report: Option<Report>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let settings = fleet.settings();
+        let (installation, before, path, findings) = match report {
+            Some(report) => (report.installation, report.before, report.path, report.plan.findings),
+            None => {
+                let installation = observe::installation(self.clients(), settings).await?;
+                let before = observe::status(self.clients(), settings, &message.unit).await?;
+                (installation, before, None, vec![])
+            }
+        };
+        let context = Context {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
+        let mut status = before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
+        status.path = path.or(status.path);
+        if !findings.is_empty() {
+            status = status.with(&findings, now);
+        }
+        let record = RoundRecord {
+            at: now,
+            cause: message.cause.clone(),
+            did: vec![],
+            failure: Some(reason.to_owned()),
+        };
+        let status = status.park(reason, &settings.digest, now).with_round(record);
+        status_store::save(self.clients(), &context, before.as_ref(), &status).await?;
+        Ok(())
+    }
+
+    async fn say(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        report: &Report,
+        failure: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let settings = fleet.settings();
+        let context = Context {
+            fleet: settings,
+            installation: &report.installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
+        let old = report.before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
+        let mut next = old.clone().released().with(&report.plan.findings, now);
+        next.path = report.path.clone().or(next.path);
+        next.waiting_since = match &report.plan.verdict {
+            Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
+            Verdict::FollowUp { patient: true, .. } | Verdict::Settled | Verdict::Park { .. } => {
+                None
+            }
+        };
+        if report.before.is_some() && !is_worth_writing(&old, &next, now) {
+            return Ok(());
+        }
+        let record = RoundRecord {
+            at: now,
+            cause: message.cause.clone(),
+            did: report.acted.did.clone(),
+            failure: failure.map(str::to_owned),
+        };
+        if !record.did.is_empty() || record.failure.is_some() {
+            next = next.with_round(record);
+        }
+        status_store::save(self.clients(), &context, report.before.as_ref(), &next).await?;
+        Ok(())
+    }
+
+    pub(super) async fn send(&self, outgoing: Vec<Outgoing>, lines: Vec<String>) -> Outcome {
+        match outbox::send(&self.service_bus, &outgoing).await {
+            Ok(()) => Outcome::Done(lines),
+            Err(failure) => {
+                error!("what comes next could not be queued: {}", failure.text);
+                Outcome::Failed(failure.text)
+            }
+        }
+    }
+}
+
+/// The conditions changed; but steps of one way from *progressing* to *progressing* are not each worth a write.
+fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
+    if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {
+        return false;
+    }
+    let progressing = |status: &Status| {
+        status.condition(ConditionKind::Ready).is_some_and(|ready| ready.reason == "Progressing")
+    };
+    let newest = old.conditions.iter().map(|condition| condition.since).max();
+    let fresh = newest.is_some_and(|at| now.duration_since(at) < PROGRESS_WRITTEN);
+    !(progressing(old) && progressing(next) && fresh && old.parked.is_none())
+}
+
+/// A wake-up of another unit, in the name of the same cause.
+pub(super) fn wake(message: &Message, unit: Unit) -> Message {
+    Message {
+        traceparent: message.traceparent.clone(),
+        ..Message::wake(unit, message.reason, message.cause.clone())
+    }
+}
+
+fn ceilings(fleet: &Fleet) -> Ceilings {
+    let guardrails = fleet.guardrails();
+    Ceilings { runners: guardrails.runners, creations_per_hour: guardrails.creations_per_hour }
+}
+
+fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
+    now.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn jitter() -> f64 {
+    rand::random()
+}

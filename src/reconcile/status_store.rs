@@ -1,0 +1,22 @@
+//! Keeps a unit's conditions, written only when they change. Losing them loses history, never correctness.
+
+use super::{Clients, Failure};
+use crate::{
+    adapters::kubernetes::{DryRun, Force},
+    domain::{names, records, render::Context, status::Status},
+};
+
+/// Writes `next` unless it says what `before` said.
+pub(super) async fn save(
+    clients: &Clients,
+    context: &Context<'_>,
+    before: Option<&Status>,
+    next: &Status,
+) -> Result<bool, Failure> {
+    if before == Some(next) {
+        return Ok(false);
+    }
+    let object = records::status(context, next);
+    clients.kubernetes().apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No).await?;
+    Ok(true)
+}

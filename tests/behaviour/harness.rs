@@ -1,0 +1,247 @@
+//! A sandbox for one test: every service on loopback, the handler in this process, a clock that only leaps.
+
+use forerunner::{
+    cli::{load, stage},
+    clock::Clock,
+    config::Settings,
+    domain::fleet::Fleet,
+    functions::{app::App, engine::Engine, router::router},
+    sandbox::{
+        azure, gitlab,
+        host::Worker,
+        wire::Moment,
+        world::{World, WorldSettings},
+    },
+    telemetry::Telemetry,
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Where every test begins in time. A Tuesday.
+pub(crate) const START: &str = "2026-11-24T08:00:00Z";
+/// What `host.json` and `functions/` hold in this repository: the host reads nothing else.
+pub(crate) const FUNCTIONS: [&str; 6] =
+    ["dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"];
+
+pub(crate) struct Sandbox {
+    pub(crate) world: World,
+    pub(crate) folder: PathBuf,
+}
+
+impl Sandbox {
+    /// A world with this fleet's administrators done, and the handler running.
+    pub(crate) async fn new(fleet: &str) -> Self {
+        Self::with(fleet, azure::Settings::default()).await
+    }
+
+    pub(crate) async fn with(fleet: &str, azure: azure::Settings) -> Self {
+        let start: Timestamp = START.parse().unwrap();
+        let clock = Clock::frozen(start);
+        let folder = fresh_folder();
+        let file = folder.join("fleet.yaml");
+        fs::write(&file, fleet).unwrap();
+        let (parsed, _) = Fleet::parse(fleet, None, start).unwrap_or_else(|problems| {
+            panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        });
+        let settings = WorldSettings {
+            clock: clock.clone(),
+            azure,
+            gitlab: gitlab::Settings::default(),
+            folder: folder.clone(),
+            port: None,
+            confinement: Some(stage::confinement(&parsed)),
+            az_shim: Some(env!("CARGO_BIN_EXE_forerunner").into()),
+        };
+        let mut world = World::start(&stage::stage(&parsed, 1), settings).await.unwrap();
+        stage_app(&folder);
+        let mut app_settings = world.settings(&file);
+        app_settings.remove("FORERUNNER_CLOCK");
+        let build = move |given: BTreeMap<String, String>| handler(given, clock.clone());
+        let worker =
+            Worker::InProcess(Arc::new(move |given| Box::pin(std::future::ready(build(given)))));
+        world
+            .start_host(&folder.join("app"), app_settings, worker, |host| host, None)
+            .await
+            .unwrap();
+        Self { world, folder }
+    }
+
+    /// Leaps until nothing is left to do.
+    pub(crate) async fn settle(&self) {
+        if let Err(error) = self.world.settle(SignedDuration::from_hours(3)).await {
+            panic!("{error}\n{}", self.story());
+        }
+    }
+
+    /// What the handler logged and which calls it made, for a test that fails.
+    pub(crate) fn story(&self) -> String {
+        let calls = self.world.wire.calls();
+        let calls = calls.iter().map(|call| {
+            let status = call.status.map_or("lost".to_owned(), |status| status.to_string());
+            format!(
+                "{} {:?} {} {} {status} {}",
+                call.at, call.service, call.method, call.path, call.caller
+            )
+        });
+        let logs = self.world.host().map(|host| host.logs()).unwrap_or_default();
+        let logs = logs.iter().map(|line| format!("{} {:?} {}", line.at, line.level, line.text));
+        let status = self.world.kubernetes.list("configmaps", "");
+        let status = status.iter().map(|map| map["data"].to_string());
+        calls.chain(logs).chain(status).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Dies around forerunner's `call`th call, and is started again.
+    pub(crate) async fn crash_and_settle(&self, call: usize, moment: Moment) {
+        self.world.wire.crash_at(call, moment);
+        self.settle().await;
+    }
+
+    /// What a runner's unit says of itself.
+    pub(crate) fn status(&self, unit: &str) -> Value {
+        let name = format!("status-{}", unit.replace(['/', '_', '.'], "-"));
+        let maps = self.world.kubernetes.list("configmaps", "");
+        let found = maps.iter().find(|map| map["metadata"]["name"] == *name);
+        let text = found.and_then(|map| map["data"]["record.json"].as_str()).unwrap_or("null");
+        serde_json::from_str(text).unwrap()
+    }
+
+    pub(crate) fn condition(&self, unit: &str, kind: &str) -> Value {
+        let status = self.status(unit);
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or(json!(null))
+    }
+
+    pub(crate) fn is_ready(&self, unit: &str) -> bool {
+        self.condition(unit, "Ready")["status"] == true
+    }
+
+    /// Everything that there is outside, without times, ids and versions that a second run has otherwise.
+    pub(crate) fn inventory(&self) -> Value {
+        let runners = self.world.gitlab.runners();
+        let runners =
+            runners.iter().map(|runner| format!("{} paused={}", runner.description, runner.paused));
+        let identities = self.world.azure.identities();
+        let credentials =
+            identities.iter().flat_map(|identity| self.world.azure.credentials(&identity.id));
+        let assignments = self.world.azure.assignments();
+        let objects = [
+            "namespaces",
+            "serviceaccounts",
+            "rolebindings",
+            "resourcequotas",
+            "limitranges",
+            "networkpolicies",
+            "secrets",
+            "deployments",
+            "configmaps",
+        ];
+        let objects = objects.into_iter().flat_map(|plural| {
+            let found = self.world.kubernetes.list(plural, "").into_iter();
+            found.map(move |object| {
+                let metadata = &object["metadata"];
+                format!(
+                    "{plural} {}/{}",
+                    metadata["namespace"].as_str().unwrap_or(""),
+                    metadata["name"].as_str().unwrap_or("")
+                )
+            })
+        });
+        json!({
+            "runners": sorted(runners),
+            "identities": sorted(identities.iter().map(|identity| identity.id.clone())),
+            "credentials": sorted(credentials.map(|one| format!("{} {:?}", one.name, one.subject))),
+            "assignments": sorted(assignments.iter().map(|one| format!("{} {}", one.role, one.scope))),
+            "objects": sorted(objects),
+        })
+    }
+
+    /// forerunner's own calls so far, as `SERVICE METHOD PATH`.
+    pub(crate) fn own_calls(&self) -> Vec<String> {
+        let calls = self.world.wire.calls();
+        let own = calls.iter().filter(|call| call.is_ours());
+        own.map(|call| format!("{:?} {} {}", call.service, call.method, call.path)).collect()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn sorted(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    lines
+}
+
+/// The handler's router, from app settings as the host gives them.
+pub(crate) fn handler(given: BTreeMap<String, String>, clock: Clock) -> axum::Router {
+    let settings = Settings::read(|name| given.get(name).cloned()).unwrap();
+    let loaded = load::load(&settings, clock.clone()).unwrap_or_else(|error| panic!("{error}"));
+    let queue = Arc::new(loaded.service_bus);
+    let work = Arc::new(Engine::new(loaded.rounds));
+    router(Arc::new(App::new(settings, clock, queue, work, Telemetry::off())))
+}
+
+/// Lays out an app root as the real host wants it. The executable is not run: any file will do.
+pub(crate) fn stage_app(folder: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: PathBuf| {
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let functions =
+        FUNCTIONS.map(|name| (name, read(root.join("functions").join(name).join("function.json"))));
+    let functions: Vec<(&str, &str)> =
+        functions.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let executable = folder.join("forerunner");
+    fs::write(&executable, "").unwrap();
+    let host_json = read(root.join("host.json"));
+    forerunner::sandbox::host::stage(&folder.join("app"), &host_json, &functions, &executable)
+        .unwrap();
+}
+
+fn fresh_folder() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder =
+        std::env::temp_dir().join(format!("forerunner-test-{}-{number}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Two profiles below one anchor: one reads, one writes.
+pub(crate) const FLEET: &str = r#"
+version: 1
+fleet: nonprod
+gitlab: { url: https://gitlab.example.com, token: { keyVault: kv-fleet, secret: gitlab-token } }
+azure: { subscription: 00000000-0000-4000-8000-00000000f00d, resourceGroup: rg-runner-identities, location: westeurope }
+cluster:
+  resourceId: /subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-aks/providers/Microsoft.ContainerService/managedClusters/aks
+  images: { runner: 19.4.0 }
+anchors: { platform: 42 }
+groups:
+  platform/payments: { values: { subscription: 00000000-0000-4000-8000-000000002222 } }
+rules:
+  - { match: { groups: "platform/*" }, profiles: [plan] }
+profiles:
+  plan:
+    runner: { tags: [azure-plan] }
+    identity: { managed: { roles: [{ role: Reader, scope: "/subscriptions/{subscription}/resourceGroups/app" }] } }
+guardrails:
+  roles: [Reader, Contributor]
+  scopes: [/subscriptions/00000000-0000-4000-8000-000000002222/resourceGroups/app]
+  never: [/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-forerunner]
+  runners: 500
+  creations: { perHour: 50 }
+"#;
