@@ -7,7 +7,6 @@ use forerunner::{
     cli::{check, handler, load},
     clock::Clock,
     config::Settings,
-    domain::{render::manager_cluster_role, spec::RunnerSpec},
     functions::engine::Engine,
 };
 use std::{io::Write, process::ExitCode, sync::Arc};
@@ -38,21 +37,20 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
     match arguments.command {
-        Command::Handler => runtime.block_on(serve()),
-        Command::Check(arguments) => {
-            let name = forerunner::domain::names::MANAGER_CLUSTER_ROLE;
-            let role = |specs: &[RunnerSpec]| manager_cluster_role(name, specs).body;
-            ExitCode::from(check::run(&arguments, Clock::system().now(), role))
-        }
+        Command::Handler => block_on(serve()),
+        Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(arguments) => runtime.block_on(sandbox::run(arguments)),
+        Command::Sandbox(arguments) => block_on(sandbox::run(arguments)),
         #[cfg(feature = "sandbox")]
         Command::SandboxAz { arguments } => az::run(arguments),
+    }
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error),
     }
 }
 

@@ -93,7 +93,10 @@ pub(super) fn start(state: &mut State, namespace: &str, name: &str, now: Timesta
         begin(state, &key, pod, now);
         return;
     };
-    if now < after(mounted, state.settings.start_delay) {
+    let ready = after(mounted, state.settings.start_delay);
+    if now < ready {
+        // A write in its namespace had it looked at too early; its own time still comes.
+        state.schedule(Task::StartPod(namespace.to_owned(), name.to_owned()), ready);
         return;
     }
     let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
