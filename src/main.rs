@@ -1,10 +1,77 @@
-use std::process::ExitCode;
+//! Parses arguments and hands over.
+
+use clap::{Parser, Subcommand};
+#[cfg(feature = "sandbox")]
+use forerunner::cli::{az, sandbox};
+use forerunner::{
+    cli::{check, handler, load},
+    clock::Clock,
+    config::Settings,
+    functions::engine::Engine,
+};
+use std::{io::Write, process::ExitCode, sync::Arc};
+
+/// Keeps GitLab runners on AKS, and the federated Azure identities their jobs sign in with, the way fleet.yaml says.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the Azure Functions host, which starts this itself
+    Handler,
+    Check(check::Check),
+    #[cfg(feature = "sandbox")]
+    Sandbox(sandbox::Sandbox),
+    /// What plays `az` in the sandbox's jobs
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true, disable_help_flag = true)]
+    SandboxAz {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Handler => block_on(serve()),
+        Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
         #[cfg(feature = "sandbox")]
-        Some("sandbox-az") => forerunner::cli::az::run(arguments),
-        _ => ExitCode::from(2),
+        Command::Sandbox(arguments) => block_on(sandbox::run(arguments)),
+        #[cfg(feature = "sandbox")]
+        Command::SandboxAz { arguments } => az::run(arguments),
     }
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error),
+    }
+}
+
+async fn serve() -> ExitCode {
+    let prepared = Settings::from_env().map_err(load::Error::from).and_then(|settings| {
+        let clock = settings.clock();
+        load::load(&settings, clock.clone()).map(|loaded| (settings, loaded, clock))
+    });
+    match prepared {
+        Ok((settings, loaded, clock)) => {
+            for problem in &loaded.fleet_problems {
+                let _ = writeln!(std::io::stderr(), "error: {problem}");
+            }
+            let queue = Arc::new(loaded.service_bus);
+            handler::run(settings, Arc::new(Engine::new(loaded.rounds)), queue, clock).await
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::FAILURE
 }

@@ -3,7 +3,7 @@
 use super::meaning::Meaning;
 use crate::domain::{
     fleet::{self, Fleet, Guardrails, Problem, Severity},
-    spec::RunnerSpec,
+    render::manager_cluster_role,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -39,10 +39,10 @@ pub struct Answer {
     pub talk: String,
 }
 
-/// Runs the subcommand on the real terminal. `cluster_role` renders the managers' ClusterRole for these runners.
-pub fn run(arguments: &Check, now: Timestamp, cluster_role: impl Fn(&[RunnerSpec]) -> Value) -> u8 {
+/// Runs the subcommand on the real terminal.
+pub fn run(arguments: &Check, now: Timestamp) -> u8 {
     let (mut out, mut talk) = (std::io::stdout(), std::io::stderr());
-    let answer = answer(arguments, now, out.is_terminal(), cluster_role);
+    let answer = answer(arguments, now, out.is_terminal());
     // A reader that went away, such as `head`, wants no more.
     let written = out.write_all(answer.out.as_bytes()).and_then(|()| out.flush());
     let told = talk.write_all(answer.talk.as_bytes());
@@ -51,12 +51,7 @@ pub fn run(arguments: &Check, now: Timestamp, cluster_role: impl Fn(&[RunnerSpec
 }
 
 /// The same without a terminal.
-pub fn answer(
-    arguments: &Check,
-    now: Timestamp,
-    colour: bool,
-    cluster_role: impl Fn(&[RunnerSpec]) -> Value,
-) -> Answer {
+pub fn answer(arguments: &Check, now: Timestamp, colour: bool) -> Answer {
     if arguments.schema {
         return Answer { code: 0, out: pretty(fleet::schema()), talk: String::new() };
     }
@@ -85,7 +80,7 @@ pub fn answer(
         return Answer { code, out, talk };
     };
     let out = match (arguments.rights, arguments.json) {
-        (true, json) => rights(&fleet, json, &cluster_role(&fleet.sample_runners())),
+        (true, json) => rights(&fleet, json),
         (false, true) => {
             let mut meaning = serde_json::to_value(Meaning::of(&fleet)).unwrap_or_default();
             meaning["problems"] = json!(problems);
@@ -119,7 +114,9 @@ pub fn delegation_condition(guardrails: &Guardrails) -> String {
     format!("{} AND {}", half("write", "Request"), half("delete", "Resource"))
 }
 
-fn rights(fleet: &Fleet, json: bool, cluster_role: &Value) -> String {
+fn rights(fleet: &Fleet, json: bool) -> String {
+    let name = &fleet.settings().cluster.manager_cluster_role;
+    let cluster_role = manager_cluster_role(name, &fleet.sample_runners()).body;
     let guardrails = fleet.guardrails();
     let condition = (!guardrails.roles.is_empty()).then(|| delegation_condition(guardrails));
     let scopes: Vec<&str> = guardrails.scopes.iter().map(|scope| scope.as_str()).collect();
@@ -147,7 +144,7 @@ fn rights(fleet: &Fleet, json: bool, cluster_role: &Value) -> String {
             .push_str("# guardrails.roles is empty: forerunner needs no right to assign roles\n"),
     }
     text.push_str("\n# The managers' ClusterRole, for kubectl apply -f -\n");
-    text.push_str(&pretty(cluster_role));
+    text.push_str(&pretty(&cluster_role));
     text
 }
 

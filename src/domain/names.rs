@@ -11,8 +11,6 @@ use uuid::Uuid;
 
 /// Whoever applies an object as us; never changed, or fields we drop would stay behind.
 pub const FIELD_MANAGER: &str = "forerunner";
-/// The identity unit's own field manager: what it writes on a job account is not the runner's round to prune.
-pub const FIELD_MANAGER_IDENTITY: &str = "forerunner-identity";
 
 /// The shipped ClusterRole of managers, unless `fleet.yaml` names another.
 pub const MANAGER_CLUSTER_ROLE: &str = "forerunner-manager";

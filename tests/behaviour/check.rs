@@ -1,20 +1,12 @@
 //! `forerunner check` on the shipped examples and on broken files.
 
-use forerunner::{
-    cli::check::{Answer, Check, answer},
-    domain::spec::RunnerSpec,
-};
+use forerunner::cli::check::{Answer, Check, answer};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 fn now() -> Timestamp {
     "2026-11-24T08:00:00Z".parse().expect("a time")
-}
-
-/// Stands in for the renderer: tells which runners it was asked for.
-fn cluster_role(runners: &[RunnerSpec]) -> Value {
-    json!({ "for": runners.iter().map(|runner| runner.key.profile.to_string()).collect::<Vec<_>>() })
 }
 
 fn example(name: &str) -> PathBuf {
@@ -24,7 +16,7 @@ fn example(name: &str) -> PathBuf {
 fn check(file: PathBuf, change: fn(&mut Check)) -> Answer {
     let mut arguments = Check { file, json: false, schema: false, rights: false };
     change(&mut arguments);
-    answer(&arguments, now(), false, cluster_role)
+    answer(&arguments, now(), false)
 }
 
 /// A file that only this test has.
@@ -64,7 +56,8 @@ fn rights_in_json_hold_the_same() {
     });
     let rights: Value = serde_json::from_str(&answer.out).unwrap();
     assert_eq!(rights["condition"], Value::Null, "no role, nothing to delegate");
-    assert_eq!(rights["clusterRole"], json!({ "for": ["default"] }));
+    assert_eq!(rights["clusterRole"]["metadata"]["name"], "forerunner-manager");
+    assert!(rights["clusterRole"]["rules"].as_array().is_some_and(|rules| !rules.is_empty()));
 }
 
 #[test]
@@ -122,6 +115,6 @@ fn guardrails_may_lie_beside_the_file() {
 fn colour_is_for_terminals() {
     let arguments =
         Check { file: example("minimal.yaml"), json: false, schema: false, rights: false };
-    assert!(answer(&arguments, now(), true, cluster_role).out.contains('\x1b'));
-    assert!(!answer(&arguments, now(), false, cluster_role).out.contains('\x1b'));
+    assert!(answer(&arguments, now(), true).out.contains('\x1b'));
+    assert!(!answer(&arguments, now(), false).out.contains('\x1b'));
 }

@@ -9,6 +9,7 @@ use forerunner::{
     sandbox::{
         azure, gitlab,
         host::Worker,
+        wire::Moment,
         world::{World, WorldSettings},
     },
     telemetry::Telemetry,
@@ -43,8 +44,17 @@ impl Sandbox {
     }
 
     pub(crate) async fn with(fleet: &str, azure: azure::Settings) -> Self {
-        let start: Timestamp = START.parse().unwrap();
-        let clock = Clock::frozen(start);
+        let clock = Clock::frozen(START.parse().unwrap());
+        Self::start(fleet, azure, clock, false).await
+    }
+
+    /// The same with the real program as the host's child, under a clock that runs.
+    pub(crate) async fn with_child(fleet: &str) -> Self {
+        Self::start(fleet, azure::Settings::default(), Clock::running(), true).await
+    }
+
+    async fn start(fleet: &str, azure: azure::Settings, clock: Clock, child: bool) -> Self {
+        let start: Timestamp = clock.now();
         let folder = fresh_folder();
         let file = folder.join("fleet.yaml");
         fs::write(&file, fleet).unwrap();
@@ -61,12 +71,15 @@ impl Sandbox {
             az_shim: Some(env!("CARGO_BIN_EXE_forerunner").into()),
         };
         let mut world = World::start(&stage::stage(&parsed, 1), settings).await.unwrap();
-        stage_app(&folder);
+        stage_app(&folder, child);
         let mut app_settings = world.settings(&file);
-        app_settings.remove("FORERUNNER_CLOCK");
+        if !child {
+            app_settings.remove("FORERUNNER_CLOCK");
+        }
         let build = move |given: BTreeMap<String, String>| handler(given, clock.clone());
-        let worker =
+        let in_process =
             Worker::InProcess(Arc::new(move |given| Box::pin(std::future::ready(build(given)))));
+        let worker = if child { Worker::Child } else { in_process };
         world
             .start_host(&folder.join("app"), app_settings, worker, |host| host, None)
             .await
@@ -95,9 +108,21 @@ impl Sandbox {
         let logs = logs.iter().map(|line| format!("{} {:?} {}", line.at, line.level, line.text));
         let status = self.world.kubernetes.list("configmaps", "");
         let status = status.iter().map(|map| map["data"].to_string());
-        let managers = self.world.managers.dump().to_string();
-        let managers = std::iter::once(managers);
-        calls.chain(logs).chain(status).chain(managers).collect::<Vec<_>>().join("\n")
+        calls.chain(logs).chain(status).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Dies around forerunner's `call`th call, and is started again. A hook whose answer got lost does not come
+    /// again: the next sweep finds what it would have told.
+    pub(crate) async fn crash_and_settle(&self, call: usize, moment: Moment) {
+        self.world.wire.crash_at(call, moment);
+        self.settle().await;
+        self.sweep().await;
+    }
+
+    /// Lets the sweep run now, and everything that it wakes.
+    pub(crate) async fn sweep(&self) {
+        assert!(self.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+        self.settle().await;
     }
 
     /// What a runner's unit says of itself.
@@ -188,8 +213,8 @@ pub(crate) fn handler(given: BTreeMap<String, String>, clock: Clock) -> axum::Ro
     router(Arc::new(App::new(settings, clock, queue, work, Telemetry::off())))
 }
 
-/// Lays out an app root as the real host wants it. The executable is not run: any file will do.
-pub(crate) fn stage_app(folder: &Path) {
+/// Lays out an app root as the real host wants it. Where nothing is run, any file will do as executable.
+pub(crate) fn stage_app(folder: &Path, runs: bool) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: PathBuf| {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -198,8 +223,14 @@ pub(crate) fn stage_app(folder: &Path) {
         FUNCTIONS.map(|name| (name, read(root.join("functions").join(name).join("function.json"))));
     let functions: Vec<(&str, &str)> =
         functions.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let executable = folder.join("forerunner");
-    fs::write(&executable, "").unwrap();
+    let executable = match runs {
+        true => PathBuf::from(env!("CARGO_BIN_EXE_forerunner")),
+        false => {
+            let empty = folder.join("forerunner");
+            fs::write(&empty, "").unwrap();
+            empty
+        }
+    };
     let host_json = read(root.join("host.json"));
     forerunner::sandbox::host::stage(&folder.join("app"), &host_json, &functions, &executable)
         .unwrap();

@@ -17,6 +17,7 @@ mod harness;
 mod http_client;
 mod kubernetes_answers;
 mod look_alikes;
+mod process;
 mod provisioning;
 mod rendered;
 mod sandbox_azure;

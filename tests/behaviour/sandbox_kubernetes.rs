@@ -17,6 +17,7 @@ const APPLY: &str = "application/apply-patch+yaml";
 const MERGE: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
 const FLEET: &str = "forerunner.example/fleet";
+const LEVEL: &str = "pod-security.kubernetes.io/enforce";
 
 /// A cluster behind the wire, and whoever asks it.
 struct Cluster {
@@ -74,9 +75,15 @@ impl Cluster {
         self.ask_as("admin", "PATCH", &path, APPLY, &body).await
     }
 
+    /// Lets everything happen at its own time.
     async fn turn(&self, seconds: i64) {
-        self.clock.turn_to(self.clock.now() + SignedDuration::from_secs(seconds));
-        while self.kubernetes.act(self.clock.now()).await {}
+        let end = self.clock.now() + SignedDuration::from_secs(seconds);
+        self.kubernetes.act(self.clock.now()).await;
+        while let Some(due) = self.kubernetes.due().filter(|due| due.at() <= end) {
+            self.clock.turn_to(due.at());
+            self.kubernetes.act(due.at()).await;
+        }
+        self.clock.turn_to(end);
     }
 
     /// Until no controller has work left.
@@ -85,6 +92,12 @@ impl Cluster {
             self.clock.turn_to(at);
             self.kubernetes.act(self.clock.now()).await;
         }
+    }
+
+    async fn seconds_to_settle(&self) -> i64 {
+        let begun = self.clock.now();
+        self.settle().await;
+        self.clock.now().duration_since(begun).as_secs()
     }
 
     fn admin(&self, object: Value) -> Value {
@@ -442,6 +455,11 @@ async fn types_and_role_references_never_change() {
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
         })
     };
+    let immutable = |content: &str| {
+        let mut secret = secret("fixed", content);
+        secret["immutable"] = json!(true);
+        secret
+    };
     let mut typed = secret("config", "x");
     typed["type"] = json!("example.com/other");
     for (path, first, second, words) in [
@@ -456,6 +474,12 @@ async fn types_and_role_references_never_change() {
             secret("config", "x"),
             typed,
             "type: Invalid value: \"example.com/other\": field is immutable",
+        ),
+        (
+            "/api/v1/namespaces/default/secrets/fixed".to_owned(),
+            immutable("x"),
+            immutable("y"),
+            "data: Forbidden: field is immutable when `immutable` is set",
         ),
     ] {
         assert_eq!(cluster.apply(&path, "", first).await.0, 201);
@@ -643,8 +667,9 @@ async fn tokens_of_others_are_left_to_whoever_knows_them() {
     }
 }
 
-#[tokio::test]
-async fn the_policy_confines_forerunner_to_its_fleet() {
+/// The fleet's namespaces `managers` and `ci`, one that is not the fleet's, and forerunner, whom nothing but the policy
+/// holds back, as soon as it is bound.
+async fn fleet() -> Cluster {
     let cluster = Cluster::start().await;
     let masters = vec!["system:masters".to_owned()];
     cluster.kubernetes.add_token("own", User { name: "forerunner".to_owned(), groups: masters });
@@ -655,12 +680,26 @@ async fn the_policy_confines_forerunner_to_its_fleet() {
         managers_namespace: "managers".to_owned(),
         managers_cluster_role: "forerunner-manager".to_owned(),
     });
-    let level = "pod-security.kubernetes.io/enforce";
     for name in ["managers", "ci"] {
-        cluster.namespace(name, json!({FLEET: "f", level: "restricted"}));
+        cluster.namespace(name, json!({FLEET: "f", LEVEL: "restricted"}));
     }
     cluster.namespace("foreign", json!({}));
     cluster.settle().await;
+    cluster
+}
+
+fn bind_policy(cluster: &Cluster) {
+    cluster.admin(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "forerunner"},
+        "spec": {"policyName": "forerunner", "validationActions": ["Deny"]},
+    }));
+}
+
+#[tokio::test]
+async fn the_policy_confines_forerunner_to_its_fleet() {
+    let cluster = fleet().await;
+    let level = LEVEL;
     let namespace = |name: &str, labels: Value| {
         let object = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
@@ -696,18 +735,14 @@ async fn the_policy_confines_forerunner_to_its_fleet() {
         (namespace("ci", json!({FLEET: "f", level: "privileged"})), false),
         (namespace("managers", json!({FLEET: "f", level: "baseline"})), false),
         (in_namespace("ci", "rolebindings", binding("forerunner-manager", "managers")), true),
-        (in_namespace("new", "rolebindings", binding("cluster-admin", "managers")), false),
-        (in_namespace("new", "rolebindings", binding("forerunner-manager", "new")), false),
+        (in_namespace("ci", "rolebindings", binding("cluster-admin", "managers")), false),
+        (in_namespace("ci", "rolebindings", binding("forerunner-manager", "ci")), false),
         (in_namespace("ci", "pods", bare), false),
     ];
     let mut refused = 0;
     for held in [true, false] {
         if held {
-            cluster.admin(json!({
-                "apiVersion": "admissionregistration.k8s.io/v1",
-                "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "forerunner"},
-                "spec": {"policyName": "forerunner", "validationActions": ["Deny"]},
-            }));
+            bind_policy(&cluster);
         } else {
             cluster.kubernetes.delete_as_admin(
                 "validatingadmissionpolicybindings",
@@ -721,7 +756,6 @@ async fn the_policy_confines_forerunner_to_its_fleet() {
             let message = body["message"].as_str().unwrap_or_default();
             let words = "ValidatingAdmissionPolicy 'forerunner' with binding 'forerunner' denied";
             let denied = message.contains(words);
-            // The new namespaces are not made by a dry run; what goes into them fails otherwise without the policy.
             assert_eq!(denied, held && !allowed, "{path} {status} {message}");
             if denied {
                 assert_eq!((status, &body["reason"]), (422, &json!("Invalid")));
@@ -730,6 +764,39 @@ async fn the_policy_confines_forerunner_to_its_fleet() {
         }
     }
     assert_eq!(refused, attempts.iter().filter(|(_, allowed)| !allowed).count());
+}
+
+#[tokio::test]
+async fn the_policy_refuses_what_a_stolen_identity_would_delete_or_ask_for() {
+    let cluster = fleet().await;
+    let bare = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let (made, _) = cluster.ask("POST", "/api/v1/namespaces/foreign/pods", bare).await;
+    assert_eq!(made, 201);
+    bind_policy(&cluster);
+    let token = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": ["api://AzureADTokenExchange"]},
+    });
+    let unlabel = json!({"metadata": {"labels": {FLEET: null}}});
+    for (method, path, body, status) in [
+        ("DELETE", "namespaces/ci", Value::Null, 200),
+        ("DELETE", "namespaces/managers", Value::Null, 422),
+        ("PATCH", "namespaces/managers", unlabel, 422),
+        ("DELETE", "namespaces/foreign", Value::Null, 422),
+        ("DELETE", "namespaces/ci/configmaps/kube-root-ca.crt", Value::Null, 200),
+        ("DELETE", "namespaces/foreign/configmaps/kube-root-ca.crt", Value::Null, 422),
+        ("DELETE", "namespaces/foreign/pods", Value::Null, 422),
+        ("POST", "namespaces/ci/serviceaccounts/default/token", token.clone(), 422),
+        ("POST", "namespaces/managers/serviceaccounts/default/token", token, 422),
+    ] {
+        let path = format!("/api/v1/{path}?dryRun=All");
+        let media_type = if method == "PATCH" { MERGE } else { JSON };
+        let (got, answer) = cluster.ask_as("own", method, &path, media_type, &body).await;
+        assert_eq!(got, status, "{method} {path} {answer}");
+        let message = answer["message"].as_str().unwrap_or_default();
+        let words = "ValidatingAdmissionPolicy 'forerunner' with binding 'forerunner' denied";
+        assert_eq!(message.contains(words), status == 422, "{message}");
+    }
 }
 
 #[tokio::test]
@@ -745,9 +812,7 @@ async fn a_manager_comes_up_once_its_secret_is_there() {
     assert_eq!(cluster.get(DEPLOYMENT).await["status"]["readyReplicas"], Value::Null);
 
     cluster.admin(secret("config", "concurrent = 1"));
-    let begun = cluster.clock.now();
-    cluster.settle().await;
-    assert_eq!(cluster.clock.now().duration_since(begun).as_secs(), 3);
+    assert_eq!(cluster.seconds_to_settle().await, 3);
     let status = cluster.get(DEPLOYMENT).await["status"].clone();
     for (pointer, value) in [
         ("/observedGeneration", json!(1)),
@@ -863,6 +928,224 @@ async fn a_pod_that_may_not_be_made_shows_on_its_deployment() {
     cluster.account("default", "manager", json!({}));
     cluster.settle().await;
     assert_eq!(cluster.get(DEPLOYMENT).await["status"]["readyReplicas"], 1);
+}
+
+#[tokio::test]
+async fn a_refused_pod_is_tried_again_ten_seconds_later_and_not_before() {
+    let cluster = Cluster::start().await;
+    cluster.admin(secret("config", "a"));
+    cluster.admin(json!({
+        "apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "bounds", "namespace": "default"}, "spec": {"hard": {"pods": "1"}},
+    }));
+    let bare = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
+    assert_eq!(cluster.ask("POST", "/api/v1/namespaces/default/pods", bare).await.0, 201);
+    cluster.settle().await;
+    cluster.apply(DEPLOYMENT, "", deployment("runner:1")).await;
+    cluster.turn(0).await;
+    let refused = cluster.get(DEPLOYMENT).await;
+    let message = refused["status"]["conditions"][2]["message"].as_str().unwrap();
+    assert!(message.contains("exceeded quota: bounds"), "{message}");
+
+    let now = json!({"gracePeriodSeconds": 0});
+    assert_eq!(cluster.ask("DELETE", "/api/v1/namespaces/default/pods/p", now).await.0, 200);
+    cluster.turn(9).await;
+    assert_eq!(cluster.get(DEPLOYMENT).await, refused);
+    cluster.turn(1).await;
+    assert_eq!(cluster.kubernetes.list("pods", "default").len(), 1);
+    cluster.settle().await;
+    let status = cluster.get(DEPLOYMENT).await["status"].clone();
+    assert_eq!((&status["readyReplicas"], &status["conditions"][2]), (&json!(1), &Value::Null));
+}
+
+#[tokio::test]
+async fn another_secret_neither_hurries_nor_strands_a_pod_that_starts() {
+    let cluster = Cluster::start().await;
+    cluster.admin(secret("config", "a"));
+    cluster.apply(DEPLOYMENT, "", deployment("runner:1")).await;
+    cluster.turn(1).await;
+    cluster.admin(secret("another", "b"));
+    cluster.turn(0).await;
+    assert_eq!(cluster.kubernetes.running_manager_pods(), []);
+    assert_eq!(cluster.seconds_to_settle().await, 2);
+    assert_eq!(cluster.kubernetes.running_manager_pods().len(), 1);
+}
+
+#[tokio::test]
+async fn settling_waits_for_the_last_change_of_a_secret() {
+    let cluster = Cluster::start().await;
+    cluster.admin(secret("config", "one"));
+    cluster.apply(DEPLOYMENT, "", deployment("runner:1")).await;
+    cluster.settle().await;
+    cluster.turn(600).await;
+    cluster.admin(secret("config", "two"));
+    cluster.turn(30).await;
+    cluster.admin(secret("config", "three"));
+    assert_eq!(cluster.seconds_to_settle().await, 60);
+    let seen = cluster.kubernetes.mounted_secret("default", "config").unwrap();
+    assert_eq!(seen.data["config.toml"], b"three");
+}
+
+#[tokio::test]
+async fn a_lost_pod_has_the_whole_deadline_to_come_back() {
+    let cluster = Cluster::start().await;
+    cluster.admin(secret("config", "a"));
+    cluster.apply(DEPLOYMENT, "", deployment("runner:1")).await;
+    cluster.settle().await;
+    cluster.turn(86_400).await;
+    cluster.kubernetes.fail_image_pulls(Some("runner:1"));
+    let lost = cluster.kubernetes.running_manager_pods().remove(0).name;
+    let path = format!("/api/v1/namespaces/default/pods/{lost}?gracePeriodSeconds=0");
+    assert_eq!(cluster.ask("DELETE", &path, Value::Null).await.0, 200);
+    for (seconds, reason) in [(599, "ReplicaSetUpdated"), (2, "ProgressDeadlineExceeded")] {
+        cluster.turn(seconds).await;
+        let conditions = cluster.get(DEPLOYMENT).await["status"]["conditions"].clone();
+        assert_eq!(conditions[1]["reason"], reason, "{conditions}");
+    }
+}
+
+#[tokio::test]
+async fn plain_text_of_a_secret_is_never_read_back_and_its_keys_stay() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/secrets/plain";
+    let plain = |data: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "plain"}, "stringData": data,
+        })
+    };
+    let (status, _) = cluster.apply(path, "", plain(json!({"a": "1", "b": "2"}))).await;
+    assert_eq!(status, 201);
+    let (status, left) = cluster.apply(path, "", plain(json!({"a": "3"}))).await;
+    assert_eq!((status, &left["data"]), (200, &json!({"a": "Mw==", "b": "Mg=="})));
+    assert_eq!(left.get("stringData"), None);
+    let owned = &left["metadata"]["managedFields"][0]["fieldsV1"];
+    assert_eq!((&owned["f:stringData"], &owned["f:data"]), (&json!({"f:a": {}}), &Value::Null));
+}
+
+#[tokio::test]
+async fn force_takes_back_what_people_changed_and_leaves_what_they_added() {
+    let cluster = Cluster::start().await;
+    let mut wanted = deployment("runner:1");
+    wanted["spec"]["template"]["spec"]["nodeSelector"] = json!({"pool": "ci"});
+    assert_eq!(cluster.apply(DEPLOYMENT, "", wanted.clone()).await.0, 201);
+    let restarted = json!({"kubectl.kubernetes.io/restartedAt": "2026-11-24T07:00:00Z"});
+    assert!(cluster.kubernetes.edit("deployments", "default", "m", |found| {
+        found["spec"]["replicas"] = json!(3);
+        let template = &mut found["spec"]["template"];
+        template["metadata"]["annotations"] = restarted.clone();
+        template["spec"]["nodeSelector"]["zone"] = json!("1");
+        template["spec"]["containers"][0]["args"] = json!(["run", "--debug"]);
+    }));
+
+    let (status, body) = cluster.apply(DEPLOYMENT, "", wanted.clone()).await;
+    let causes = body["details"]["causes"].as_array().unwrap();
+    let mut fields: Vec<&str> =
+        causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    fields.sort_unstable();
+    let pod = ".spec.template.spec";
+    let args = format!("{pod}.containers[name=\"gitlab-runner\"].args");
+    let selector = format!("{pod}.nodeSelector");
+    assert_eq!((status, fields), (409, vec![".spec.replicas", args.as_str(), selector.as_str()]));
+
+    for _again in 0..2 {
+        let (status, forced) = cluster.apply(DEPLOYMENT, "force=true", wanted.clone()).await;
+        assert_eq!((status, &forced["metadata"]["generation"]), (200, &json!(3)));
+        let template = &forced["spec"]["template"];
+        assert_eq!(forced["spec"]["replicas"], 1);
+        assert_eq!(template["spec"]["nodeSelector"], json!({"pool": "ci"}));
+        assert_eq!(template["spec"]["containers"][0]["args"], json!(["run"]));
+        assert_eq!(template["metadata"]["annotations"], restarted);
+    }
+}
+
+#[tokio::test]
+async fn a_manager_is_refused_exactly_what_its_role_lacks() {
+    let cluster = Cluster::start().await;
+    for name in ["managers", "ci-a"] {
+        cluster.namespace(name, json!({}));
+    }
+    cluster.account("managers", "manager", json!({}));
+    let group = "rbac.authorization.k8s.io";
+    cluster.admin(json!({
+        "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+        "metadata": {"name": "manager", "namespace": "ci-a"},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "manager"},
+        "subjects": [{"kind": "ServiceAccount", "name": "manager", "namespace": "managers"}],
+    }));
+    let issuer = cluster.kubernetes.issuer();
+    let token = cluster.kubernetes.service_account_token("managers", "manager", &issuer, None);
+    let token = token.unwrap();
+    let calls = [
+        ("POST", "pods", "create", "pods", ""),
+        ("DELETE", "pods/p", "delete", "pods", ""),
+        ("GET", "pods/p", "get", "pods", ""),
+        ("GET", "pods", "list", "pods", ""),
+        ("GET", "pods?watch=true", "watch", "pods", ""),
+        ("POST", "pods/p/attach", "create", "pods/attach", ""),
+        ("POST", "pods/p/exec", "create", "pods/exec", ""),
+        ("GET", "pods/p/log", "get", "pods/log", ""),
+        ("POST", "secrets", "create", "secrets", ""),
+        ("GET", "events", "list", "events", ""),
+        ("GET", "events?watch=true", "watch", "events", ""),
+        ("POST", "poddisruptionbudgets", "create", "poddisruptionbudgets", "policy"),
+    ];
+    for removed in 0..calls.len() {
+        let rules: Vec<Value> = calls
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != removed)
+            .map(|(_, (_, _, verb, resource, group))| {
+                json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
+            })
+            .collect();
+        cluster.admin(json!({
+            "apiVersion": format!("{group}/v1"), "kind": "Role",
+            "metadata": {"name": "manager", "namespace": "ci-a"}, "rules": rules,
+        }));
+        for (index, (method, path, verb, resource, group)) in calls.into_iter().enumerate() {
+            let prefix = if group.is_empty() { "/api/v1" } else { "/apis/policy/v1" };
+            let path = format!("{prefix}/namespaces/ci-a/{path}");
+            let body = if method == "POST" { json!({}) } else { Value::Null };
+            let (status, answer) = cluster.ask_as(&token, method, &path, JSON, &body).await;
+            assert_eq!(status == 403, index == removed, "{method} {path} {answer}");
+            if index == removed {
+                let about = match (path.contains("/pods/p"), group) {
+                    (true, _) => "pods \"p\"".to_owned(),
+                    (false, "") => resource.to_owned(),
+                    (false, group) => format!("{resource}.{group}"),
+                };
+                let message = format!(
+                    "{about} is forbidden: User \"system:serviceaccount:managers:manager\" cannot \
+                     {verb} resource \"{resource}\" in API group \"{group}\" in the namespace \
+                     \"ci-a\""
+                );
+                assert_eq!(answer["message"], message);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_bound_to_a_pod_names_it_and_dies_with_it() {
+    let cluster = Cluster::start().await;
+    let bare = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let (_, made) = cluster.ask("POST", "/api/v1/namespaces/default/pods", bare).await;
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p"}},
+    });
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let (status, body) = cluster.ask("POST", path, request.clone()).await;
+    assert_eq!(status, 201, "{body}");
+    let token = body["status"]["token"].as_str().unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let named = json!({"name": "p", "uid": made["metadata"]["uid"]});
+    assert_eq!(claims["kubernetes.io"]["pod"], named);
+    assert_eq!(cluster.ask_as(token, "GET", MAPS, JSON, &Value::Null).await.0, 403);
+    assert!(cluster.kubernetes.delete_as_admin("pods", "default", "p"));
+    assert_eq!(cluster.ask_as(token, "GET", MAPS, JSON, &Value::Null).await.0, 401);
+    assert_eq!(cluster.ask("POST", path, request).await.0, 404);
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! Simulated managers and their jobs, against the sandbox's own GitLab, Kubernetes and Azure, provisioned by hand.
 
-#![expect(clippy::unwrap_used, reason = "in a test whatever is not there ends it")]
-
 use base64::Engine;
 use forerunner::{
     clock::Clock,
@@ -76,6 +74,8 @@ impl World {
         };
         world.provision_azure();
         world.provision_cluster();
+        // New namespaces get their contents.
+        world.pass(1).await;
         world
     }
 

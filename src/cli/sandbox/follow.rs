@@ -31,14 +31,14 @@ pub(super) async fn follow<T>(
 
 fn tell(world: &World, terminal: &Terminal, seen: &mut usize) {
     let calls = world.wire.calls();
-    for call in calls.iter().skip(*seen).filter(|call| call.is_ours() && changes_something(call)) {
+    let told = |call: &&Call| {
+        call.is_ours() && changes_something(call) && call.service != Service::ServiceBus
+    };
+    for call in calls.iter().skip(*seen).filter(told) {
         let status = call.status.map_or("lost".to_owned(), |status| status.to_string());
-        terminal.quiet(&format!(
-            "{status} {:<11} {:<6} {}",
-            name(call.service),
-            call.method,
-            short(&call.path)
-        ));
+        let (service, path) = (name(call.service), short(&call.path));
+        let rehearsed = if call.path.contains("dryRun=All") { " (rehearsed)" } else { "" };
+        terminal.quiet(&format!("{status} {service:<10} {:<6} {path}{rehearsed}", call.method));
     }
     *seen = calls.len();
 }
@@ -75,9 +75,10 @@ fn name(service: Service) -> &'static str {
 /// What a person needs of a path: no query, and of a long ARM id the end.
 fn short(path: &str) -> String {
     let path = path.split('?').next().unwrap_or(path);
-    let path = path.strip_prefix("/api/v1").or(path.strip_prefix("/apis")).unwrap_or(path);
-    let end: Vec<&str> = path.rsplit('/').take(4).collect();
-    if path.len() <= 72 {
+    let prefixes = ["/api/v1/namespaces/", "/apis/apps/v1/namespaces/", "/api/v1", "/apis"];
+    let path = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
+    let end: Vec<&str> = path.rsplit('/').take(3).collect();
+    if path.len() <= 60 {
         return path.to_owned();
     }
     let end: Vec<&str> = end.into_iter().rev().collect();

@@ -1,6 +1,6 @@
 //! What a person sees: colour on a terminal, plain lines in a pipe.
 
-use crate::sandbox::world::{HOOK_TOKEN, World};
+use crate::sandbox::world::{FUNCTION_KEY, HOOK_TOKEN, World};
 use std::{
     error::Error,
     io::{self, IsTerminal, Write},
@@ -75,7 +75,7 @@ impl Terminal {
         ));
         if let Some(host) = world.address("host").filter(|_| with_host) {
             self.say("See what forerunner says of it:");
-            self.say(&format!("curl -s http://{host}/api/health"));
+            self.say(&format!("curl -s 'http://{host}/api/fleet?code={FUNCTION_KEY}'"));
         }
         self.quiet(&format!("GitLab's hooks carry the token {HOOK_TOKEN}"));
     }

@@ -339,7 +339,6 @@ fn not_acted_on(raw: &RawFleet, own: Option<&RawGuardrails>) -> Vec<&'static str
         ("runner.versionFloor", profiles().any(|profile| profile.runner.version_floor.is_some())),
         ("versionFloors", raw.version_floors.is_some()),
         ("rollout", raw.rollout.is_some()),
-        ("withdrawn", !raw.withdrawn.is_empty()),
         ("guardrails.deletions", guardrails.is_some_and(|found| found.deletions.is_some())),
         ("guardrails.grace", guardrails.is_some_and(|found| found.grace.is_some())),
         ("guardrails.freeze", guardrails.is_some_and(|found| !found.freeze.is_empty())),

@@ -359,6 +359,15 @@ impl Asked {
         for pod in found["items"].as_array().into_iter().flatten() {
             let text = |name: &str| pod["metadata"][name].as_str().unwrap_or_default();
             let key = Key::new("pods", text("namespace"), text("name"));
+            let write = Write {
+                kind: resource.kind,
+                subresource: "",
+                namespace: &key.namespace,
+                name: &key.name,
+                object: None,
+                old: Some(pod),
+            };
+            admission::validate(state, call.user, &write)?;
             if !call.dry_run {
                 pods::delete(state, &key, grace, call.now);
             }

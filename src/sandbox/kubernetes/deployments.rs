@@ -151,7 +151,9 @@ fn make_pod(
         now,
     };
     let made = verbs::create(state, &call, kinds::known("pods"), namespace, pod);
-    made.map(|_| ()).map_err(|refusal| refusal.message().to_owned())
+    // A refusal names the stem of the name: the same trouble reads the same at each try.
+    let stem = format!("{set_name}-");
+    made.map(|_| ()).map_err(|refusal| refusal.message().replace(&format!("{stem}{suffix}"), &stem))
 }
 
 fn owner(object: &Value) -> Value {
@@ -283,9 +285,16 @@ fn progress(
         .and_then(|set| set["metadata"]["creationTimestamp"].as_str()?.parse().ok())
         .unwrap_or(now);
     let before = find_condition(deployment, "Progressing");
-    // A rollout that was done and has lost its pod since does not count from its first day.
-    let was_done = before.is_some_and(|before| before["reason"] == "NewReplicaSetAvailable");
-    let since = if was_done { now } else { began };
+    // A rollout that was done and has lost its pod since does not count from its first day, but from the first look
+    // that missed the pod.
+    let since = match before.and_then(|before| before["reason"].as_str()) {
+        Some("NewReplicaSetAvailable") => now,
+        Some("ReplicaSetUpdated") => {
+            let updated = before.and_then(|before| before["lastUpdateTime"].as_str());
+            updated.and_then(|time| time.parse().ok()).map_or(began, |time| began.max(time))
+        }
+        Some(_) | None => began,
+    };
     let patience = deployment["spec"]["progressDeadlineSeconds"].as_u64().unwrap_or(600);
     let deadline = after(since, Duration::from_secs(patience));
     if now >= deadline {

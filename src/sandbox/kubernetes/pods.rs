@@ -31,9 +31,13 @@ pub(super) fn waits_for_mount(pod: &Value) -> bool {
         })
 }
 
-/// Whether a pod of the namespace has the Secret as a volume.
+/// Whether a pod of the namespace has its volumes already, the Secret among them. One that still waits for the Secret
+/// gets the present content when it mounts it.
 pub(super) fn is_mounted(state: &State, namespace: &str, secret: &str) -> bool {
-    state.list("pods", Some(namespace)).any(|pod| secrets_of(pod).any(|name| name == secret))
+    state.list("pods", Some(namespace)).any(|pod| {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        state.mounted.contains_key(uid) && secrets_of(pod).any(|name| name == secret)
+    })
 }
 
 /// Names of the Secrets a pod mounts.
@@ -75,22 +79,15 @@ pub(super) fn start(state: &mut State, namespace: &str, name: &str, now: Timesta
         warn(state, &key, "FailedScheduling", message, now);
         return;
     }
-    if let Some(missing) = missing_volume(state, &pod) {
-        let status = waiting(&pod, now, "ContainerCreating", "");
-        set_status(state, &key, pod, status, now);
-        let message = format!(
-            "MountVolume.SetUp failed for volume \"{}\" : secret \"{}\" not found",
-            missing.0, missing.1
-        );
-        warn(state, &key, "FailedMount", &message, now);
-        return;
-    }
     let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
     let Some(mounted) = state.mounted.get(uid).copied() else {
-        begin(state, &key, pod, now);
+        mount(state, &key, pod, now);
         return;
     };
-    if now < after(mounted, state.settings.start_delay) {
+    let starts = after(mounted, state.settings.start_delay);
+    if now < starts {
+        // Something else, such as another Secret, made the kubelet look before its time.
+        state.schedule(Task::StartPod(key.namespace, key.name), starts);
         return;
     }
     let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
@@ -110,6 +107,20 @@ pub(super) fn start(state: &mut State, namespace: &str, name: &str, now: Timesta
     }
     let status = running(&pod, now);
     set_status(state, &key, pod, status, now);
+}
+
+/// A real kubelet tries a failed mount again after a growing pause of up to about two minutes; here the Secret's
+/// appearance alone is what makes it try, at once.
+fn mount(state: &mut State, key: &Key, pod: Value, now: Timestamp) {
+    let Some((volume, secret)) = missing_volume(state, &pod) else {
+        begin(state, key, pod, now);
+        return;
+    };
+    let status = waiting(&pod, now, "ContainerCreating", "");
+    set_status(state, key, pod, status, now);
+    let message =
+        format!("MountVolume.SetUp failed for volume \"{volume}\" : secret \"{secret}\" not found");
+    warn(state, key, "FailedMount", &message, now);
 }
 
 /// Everything is mounted: the containers start after the delay.

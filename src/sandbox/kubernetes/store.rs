@@ -158,8 +158,13 @@ impl State {
         if key.plural == "secrets" {
             self.remember_secret(&key, &object, now);
         }
-        self.objects.insert(key.clone(), object.clone());
-        self.notify(&key, &object, now);
+        let before = self.objects.insert(key.clone(), object.clone());
+        // The controller that wrote a status learns nothing from it, and would write and look for ever.
+        let own_echo = key.plural == "deployments"
+            && before.is_some_and(|before| without_status(&before) == without_status(&object));
+        if !own_echo {
+            self.notify(&key, &object, now);
+        }
         object
     }
 
@@ -176,10 +181,15 @@ impl State {
         let object = self.objects.remove(key)?;
         self.version += 1;
         self.notify(key, &object, now);
-        if let Some(uid) = object["metadata"]["uid"].as_str()
-            && ["deployments", "replicasets"].contains(&key.plural)
-        {
-            self.schedule(Task::Collect(key.namespace.clone(), uid.to_owned()), now);
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+        match key.plural {
+            "deployments" | "replicasets" => {
+                self.schedule(Task::Collect(key.namespace.clone(), uid.to_owned()), now);
+            }
+            "pods" => {
+                self.mounted.remove(uid);
+            }
+            _ => {}
         }
         Some(object)
     }
@@ -204,6 +214,17 @@ impl State {
         let task = task.clone();
         self.timers.remove(&task);
         Some(task)
+    }
+
+    /// Waits for the last content of a Secret, if one was written while an earlier one was on its way.
+    pub(super) fn refresh(&mut self, namespace: String, name: String, now: Timestamp) {
+        let place = (namespace, name);
+        let last = self.secrets.get(&place).and_then(|versions| versions.last());
+        let Some(written) = last.map(|last| last.written) else { return };
+        let visible = after(written, self.settings.refresh_lag);
+        if visible > now {
+            self.schedule(Task::RefreshMount(place.0, place.1), visible);
+        }
     }
 
     fn remember_secret(&mut self, key: &Key, object: &Value, now: Timestamp) {
@@ -264,6 +285,19 @@ impl State {
             _ => {}
         }
     }
+}
+
+/// What of an object its writers ask for.
+fn without_status(object: &Value) -> Value {
+    let mut rest = object.clone();
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = rest.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+        metadata.remove("managedFields");
+    }
+    rest
 }
 
 pub(super) fn after(now: Timestamp, delay: Duration) -> Timestamp {
