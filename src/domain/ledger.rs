@@ -3,6 +3,7 @@
 use super::ids::Unit;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The ledger as read, with the version it was read at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,21 @@ impl Book {
         self.recent(now).count() < per_hour as usize
     }
 
+    /// Whether `unit` would be one of at most `runners_max`, where `made` have a manager. What the last hour booked
+    /// counts too: it may be on its way to one.
+    pub fn has_place(
+        &self,
+        unit: &Unit,
+        runners_max: u32,
+        made: &BTreeSet<Unit>,
+        now: Timestamp,
+    ) -> bool {
+        let booked = self.recent(now).map(|made| &made.unit);
+        let others: BTreeSet<&Unit> =
+            made.iter().chain(booked).filter(|one| *one != unit).collect();
+        others.len() < runners_max as usize
+    }
+
     /// The book with this creation in it and without what is older than a day.
     pub fn with(&self, unit: &Unit, generation: u32, now: Timestamp) -> Self {
         let mut next = self.clone();
@@ -78,6 +94,14 @@ mod tests {
                 && book.has_room(1, later(60))
                 && book.has_room(2, later(1))
         );
+        let other: Unit = "runner/g44-tf".parse().unwrap();
+        let made = BTreeSet::from([unit.clone()]);
+        assert!(!book.has_place(&other, 1, &made, later(1)), "made and booked is one");
+        assert!(
+            book.has_place(&other, 2, &made, later(1)) && book.has_place(&unit, 1, &made, start)
+        );
+        assert!(!book.has_place(&other, 1, &BTreeSet::new(), later(59)), "on its way");
+        assert!(book.has_place(&other, 1, &BTreeSet::new(), later(60)));
         let other: Unit = "runner/g43-tf".parse().unwrap();
         assert_eq!(book.with(&other, 1, later(60 * 24)).creations.len(), 1);
     }

@@ -3,13 +3,16 @@
 use super::{
     azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
     gitlab::{Entity, Manager},
-    ids::{InstallationId, RunnerId},
+    ids::{InstallationId, RunnerId, Unit},
     kubernetes::{Object, ObjectName},
     ledger::Ledger,
     status::Status,
 };
 use secrecy::SecretString;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// All that a runner's round looks at, beside the target itself.
 #[derive(Clone, Debug)]
@@ -25,8 +28,8 @@ pub struct Observed {
     pub manager_policy: Option<Object>,
     pub binding: Option<Object>,
     pub ledger: Ledger,
-    /// How many runners of the fleet have a manager, this one included.
-    pub runners: usize,
+    /// The runners of the fleet that have a manager; only asked for where this one has no Secret.
+    pub runners: BTreeSet<Unit>,
     pub status: Option<Status>,
 }
 

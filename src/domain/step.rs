@@ -10,7 +10,10 @@ use super::{
 };
 use jiff::Timestamp;
 use secrecy::SecretString;
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 use uuid::Uuid;
 
 /// Position of a step in its plan.
@@ -33,6 +36,9 @@ pub enum Step {
         generation: u32,
         at: Timestamp,
         per_hour: u32,
+        runners_max: u32,
+        /// The runners that had a manager when the round looked.
+        made: BTreeSet<Unit>,
         book: Book,
         version: Option<String>,
     },

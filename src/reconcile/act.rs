@@ -19,7 +19,7 @@ use crate::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use serde_json::json;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 use tracing::info;
 
 /// What a plan was made for: all that its steps may still have to render.
@@ -112,8 +112,15 @@ async fn perform(
     given: &Givens,
 ) -> Result<Product, Failure> {
     match step {
-        Step::BookCreation { unit, generation, at, per_hour, book, version } => {
-            let booking = Booking { unit, generation: *generation, at: *at, per_hour: *per_hour };
+        Step::BookCreation { unit, generation, at, per_hour, runners_max, made, book, version } => {
+            let booking = Booking {
+                unit,
+                generation: *generation,
+                at: *at,
+                per_hour: *per_hour,
+                runners_max: *runners_max,
+                made,
+            };
             book_creation(clients, scene, &booking, book.clone(), version.clone()).await?;
         }
         Step::RehearseSecret { object } => rehearse(clients, object).await?,
@@ -233,6 +240,8 @@ struct Booking<'a> {
     generation: u32,
     at: Timestamp,
     per_hour: u32,
+    runners_max: u32,
+    made: &'a BTreeSet<Unit>,
 }
 
 /// How often another round may get its booking in before ours. Bookings are short and few.
@@ -257,6 +266,9 @@ async fn book_creation(
             return Err(Failure::conflict(
                 "other rounds took the last of guardrails.creations.perHour",
             ));
+        }
+        if !book.has_place(booking.unit, booking.runners_max, booking.made, booking.at) {
+            return Err(Failure::conflict("other rounds took the last of guardrails.runners"));
         }
         let object = records::ledger(
             &scene.context(),

@@ -141,7 +141,7 @@ struct Entities {
     entities: Vec<crate::domain::gitlab::Entity>,
     managers: BTreeMap<RunnerId, Vec<crate::domain::gitlab::Manager>>,
     secret: SecretObserved,
-    runners: usize,
+    runners: BTreeSet<Unit>,
 }
 
 /// The entities of this key in the target's own list, who polls with them, and the Secret with its tokens.
@@ -191,11 +191,11 @@ async fn entities(
     let verifier = names::verifier_system_id(installation, key);
     let entries = check(clients, entries, certain, &verifier).await?;
     let (secret, runners) = match live {
-        None => (SecretObserved::Absent, count_runners(clients, fleet).await?),
+        None => (SecretObserved::Absent, made_runners(clients, fleet).await?),
         Some(object) if object.label(names::LABEL_FLEET) != Some(fleet.name.as_str()) => {
-            (SecretObserved::Foreign, 0)
+            (SecretObserved::Foreign, BTreeSet::new())
         }
-        Some(object) => (SecretObserved::Present { object, entries }, 0),
+        Some(object) => (SecretObserved::Present { object, entries }, BTreeSet::new()),
     };
     Ok(Entities { entities, managers, secret, runners })
 }
@@ -235,13 +235,14 @@ async fn check(
 }
 
 /// Every runner of the fleet has one manager Deployment.
-async fn count_runners(clients: &Clients, fleet: &FleetSettings) -> Result<usize, Failure> {
+async fn made_runners(clients: &Clients, fleet: &FleetSettings) -> Result<BTreeSet<Unit>, Failure> {
     let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
     let kubernetes = clients.kubernetes();
     let found = kubernetes
         .list(Kind::Deployment, Some(&fleet.cluster.managers_namespace), Some(&selector))
         .await?;
-    Ok(found.len())
+    let keys = found.iter().filter_map(|one| one.label(names::LABEL_KEY)?.parse().ok());
+    Ok(keys.map(Unit::Runner).collect())
 }
 
 /// All that a trust domain's round looks at.

@@ -503,6 +503,10 @@ impl Rounds {
 
 /// The conditions changed; but steps of one way from *progressing* to *progressing* are not each worth a write.
 fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
+    // A wait that may last begins: what was waited for before counts no more.
+    if old.waiting_since.is_some() && next.waiting_since.is_none() {
+        return true;
+    }
     if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {
         return false;
     }

@@ -16,7 +16,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
 use tower::ServiceExt;
 
 /// Shared by all servers of one sandbox; a clone is the same wire.
@@ -35,7 +39,30 @@ struct State {
     calls: Vec<Call>,
     faults: Vec<Fault>,
     crash: Option<(usize, Moment)>,
+    hold: Option<(usize, Gate)>,
     product_calls: usize,
+}
+
+/// Where one call waits.
+struct Gate {
+    reached: oneshot::Sender<()>,
+    opened: oneshot::Receiver<()>,
+}
+
+/// A call that [`Wire::hold_at`] keeps from having its effect. It goes on when this is dropped.
+pub struct Held {
+    reached: Option<oneshot::Receiver<()>>,
+    _open: oneshot::Sender<()>,
+}
+
+impl Held {
+    /// Waits until the call has arrived; for ever if it never does.
+    pub async fn reached(&mut self) {
+        let Some(reached) = self.reached.take() else { return };
+        if reached.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Which simulated service a call went to.
@@ -152,6 +179,16 @@ impl Wire {
         state.crash = Some((call, moment));
     }
 
+    /// Keeps forerunner's `call`th call from now (from 0) waiting before it has its effect.
+    pub fn hold_at(&self, call: usize) -> Held {
+        let (reached, is_reached) = oneshot::channel();
+        let (open, opened) = oneshot::channel();
+        let mut state = self.state();
+        state.product_calls = 0;
+        state.hold = Some((call, Gate { reached, opened }));
+        Held { reached: Some(is_reached), _open: open }
+    }
+
     /// Waits for the crash that [`Wire::crash_at`] asked for.
     pub async fn crashed(&self) {
         self.0.crashed.notified().await;
@@ -210,7 +247,12 @@ impl Wire {
             status: None,
             caller: caller(request.headers()),
         };
-        let (latency, fault, crash) = self.meet(&call);
+        let Met { latency, fault, crash, gate } = self.meet(&call);
+        if let Some(Gate { reached, opened }) = gate {
+            // Whoever holds it may have stopped looking; dropping the other end opens it.
+            let _unseen = reached.send(());
+            let _opened = opened.await;
+        }
         if !latency.is_zero() {
             #[expect(
                 clippy::disallowed_methods,
@@ -247,7 +289,7 @@ impl Wire {
     }
 
     /// Counts the call and says what is to happen to it.
-    fn meet(&self, call: &Call) -> (Duration, Option<What>, Option<Moment>) {
+    fn meet(&self, call: &Call) -> Met {
         let mut state = self.state();
         let latency = state
             .latency
@@ -264,13 +306,14 @@ impl Wire {
             fault.times -= 1;
             fault.what.clone()
         });
-        let mut crash = None;
+        let (mut crash, mut gate) = (None, None);
         if call.is_ours() {
             let number = state.product_calls;
             state.product_calls += 1;
             crash = state.crash.take_if(|(at, _)| *at == number).map(|(_, moment)| moment);
+            gate = state.hold.take_if(|(at, _)| *at == number).map(|(_, gate)| gate);
         }
-        (latency, fault, crash)
+        Met { latency, fault, crash, gate }
     }
 
     async fn die(&self, call: Call) -> Result<Response<Body>, Lost> {
@@ -286,6 +329,14 @@ impl Wire {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is to happen to a call.
+struct Met {
+    latency: Duration,
+    fault: Option<What>,
+    crash: Option<Moment>,
+    gate: Option<Gate>,
 }
 
 /// Ends the connection without an answer.

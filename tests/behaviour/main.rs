@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod azure_answers;
+mod ceilings;
 mod check;
 mod ci_template;
+mod crashes;
+mod disturbed;
 mod envelopes;
 mod fakes;
 mod fleet_file;
@@ -13,6 +16,7 @@ mod gitlab_hook;
 mod harness;
 mod http_client;
 mod kubernetes_answers;
+mod look_alikes;
 mod process;
 mod provisioning;
 mod rendered;
@@ -25,3 +29,4 @@ mod sandbox_service_bus;
 mod settings;
 mod stub;
 mod telemetry;
+mod two_writers;

@@ -23,6 +23,8 @@ pub const CREDENTIALS_MAX: usize = 20;
 /// What the runner's own part of a plan needs to know of its domain's part.
 #[derive(Debug, Default)]
 pub(crate) struct DomainDraft {
+    /// Whether the job namespace is ours to write in, once `namespace` is done.
+    pub(crate) usable: bool,
     /// The step that makes the job namespace, if it has to be made.
     pub(crate) namespace: Option<StepId>,
     /// Whether credential and every role were seen, so that settling may begin.
@@ -131,6 +133,7 @@ pub(crate) fn draft_domain(
     if !namespace_is_usable(draft, spec, context, observed) {
         return domain;
     }
+    domain.usable = true;
     let account = ObjectName::new(
         Kind::ServiceAccount,
         &names::job_namespace(&context.fleet.name, spec),
@@ -139,7 +142,11 @@ pub(crate) fn draft_domain(
     let (made, named) = match (&spec.identity, &observed.identity) {
         (IdentitySpec::Managed { tags, roles, .. }, IdentityObserved::Managed { identity, .. }) => {
             let made = draft_managed(draft, &mut domain, spec, context, observed, tags, roles);
-            (made, AccountIdentity { identity: identity.as_ref(), asks: None })
+            // A stranger's identity of that name is not named to jobs.
+            let key = names::domain_key(&spec.key, spec.isolation);
+            let ours =
+                |one: &&Identity| is_ours(one, &context.fleet.name, context.installation, &key);
+            (made, AccountIdentity { identity: identity.as_ref().filter(ours), asks: None })
         }
         (
             IdentitySpec::Existing { expect, .. },

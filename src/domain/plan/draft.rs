@@ -82,7 +82,8 @@ impl Draft {
         !self.blocks.is_empty()
     }
 
-    /// Asks for another look; the soonest wish wins. It must come to an end before the message's deadline.
+    /// Asks for another look; the soonest wish wins. It must come to an end before the message's deadline, unless
+    /// something else may last.
     pub(crate) fn wait(&mut self, after: SignedDuration, waits: impl Into<String>) {
         self.wish(Wait { after, waits: waits.into(), patient: false });
     }
@@ -93,9 +94,18 @@ impl Draft {
     }
 
     fn wish(&mut self, wish: Wait) {
-        if self.wait.as_ref().is_none_or(|sooner| wish.after < sooner.after) {
+        let Some(other) = self.wait.take() else {
             self.wait = Some(wish);
-        }
+            return;
+        };
+        let after = wish.after.min(other.after);
+        let first = match (other.patient, wish.patient) {
+            (true, false) => other,
+            (false, true) => wish,
+            (true, true) | (false, false) if wish.after < other.after => wish,
+            (true, true) | (false, false) => other,
+        };
+        self.wait = Some(Wait { after, ..first });
     }
 
     pub(crate) fn wake(&mut self, unit: Unit) {

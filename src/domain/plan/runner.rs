@@ -71,8 +71,8 @@ pub fn plan(
     }
     let kept = draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
     draft_entity(&mut draft, spec, fleet, &ours, settled && kept.holds);
-    draft_manager(&mut draft, spec, &context, observed, &domain, kept.step);
-    judge_manager(&mut draft, spec, observed, &ours, now);
+    draft_manager(&mut draft, spec, &context, observed, &domain, &kept);
+    judge_manager(&mut draft, spec, observed, &ours, &kept, now);
     draft.finish(SOON)
 }
 
@@ -174,7 +174,8 @@ fn await_domain(
         draft.wake(Unit::Domain(spec.key.profile.clone()));
         draft.wait(SOON, format!("the domain of profile `{}`", spec.key.profile));
     }
-    DomainDraft { namespace: None, ..domain }
+    let usable = domain.usable && domain.namespace.is_none();
+    DomainDraft { usable, namespace: None, ..domain }
 }
 
 /// Whether a job can sign in by now; begins the wait where a round sees everything for the first time.
@@ -189,7 +190,8 @@ fn settle(
     if !domain.has_identity {
         return true;
     }
-    let (true, Some(deployment)) = (domain.seen, &observed.deployment) else {
+    let ours = |one: &&Object| one.label(names::LABEL_FLEET) == Some(fleet.name.as_str());
+    let (true, Some(deployment)) = (domain.seen, observed.deployment.as_ref().filter(ours)) else {
         return false;
     };
     let since = deployment
@@ -306,7 +308,7 @@ fn draft_booking(
         return Some(None);
     }
     let per_hour = ceilings.creations_per_hour;
-    let waits = if observed.runners >= ceilings.runners as usize {
+    let waits = if !book.has_place(unit, ceilings.runners, &observed.runners, now) {
         Some(format!("guardrails.runners ({}) to leave room", ceilings.runners))
     } else if !book.has_room(per_hour, now) {
         Some(format!("guardrails.creations.perHour ({per_hour}) to leave room"))
@@ -318,8 +320,16 @@ fn draft_booking(
         return None;
     }
     let (book, version) = (book.clone(), resource_version.clone());
-    let step =
-        Step::BookCreation { unit: unit.clone(), generation: 1, at: now, per_hour, book, version };
+    let step = Step::BookCreation {
+        unit: unit.clone(),
+        generation: 1,
+        at: now,
+        per_hour,
+        runners_max: ceilings.runners,
+        made: observed.runners.clone(),
+        book,
+        version,
+    };
     Some(Some(draft.add(step, [])))
 }
 
@@ -440,9 +450,10 @@ fn draft_manager(
     context: &Context<'_>,
     observed: &Observed,
     domain: &DomainDraft,
-    kept: Option<StepId>,
+    kept: &Kept,
 ) {
     let mut applied = Vec::new();
+    let mut account_is_ours = true;
     for object in manager_objects(spec, context) {
         let live = match object.name.kind {
             Kind::ServiceAccount => &observed.manager_account,
@@ -460,16 +471,34 @@ fn draft_manager(
         if let Some(live) = live {
             if live.label(names::LABEL_FLEET) != Some(context.fleet.name.as_str()) {
                 draft.block(format!("{} exists and is not ours: remove or rename it", object.name));
+                account_is_ours &= object.name.kind != Kind::ServiceAccount;
                 continue;
             }
             if render::differs(&object, live).is_none() {
                 continue;
             }
         }
+        let has_all = match object.name.kind {
+            Kind::RoleBinding => domain.usable,
+            // A pod without a token would poll for nobody, and one with somebody else's account or Secret as them.
+            Kind::Deployment => account_is_ours && (kept.holds || kept.step.is_some()),
+            Kind::Namespace
+            | Kind::ServiceAccount
+            | Kind::ClusterRole
+            | Kind::ResourceQuota
+            | Kind::LimitRange
+            | Kind::NetworkPolicy
+            | Kind::Secret
+            | Kind::ConfigMap
+            | Kind::Pod => true,
+        };
+        if !has_all {
+            continue;
+        }
         let needs: Vec<StepId> = match object.name.kind {
             Kind::RoleBinding => domain.namespace.into_iter().collect(),
             // The pod mounts the Secret and runs as the account: both first.
-            Kind::Deployment => kept.into_iter().chain(applied.iter().copied()).collect(),
+            Kind::Deployment => kept.step.into_iter().chain(applied.iter().copied()).collect(),
             Kind::Namespace
             | Kind::ServiceAccount
             | Kind::ClusterRole
@@ -494,6 +523,7 @@ fn judge_manager(
     spec: &RunnerSpec,
     observed: &Observed,
     ours: &Ours<'_>,
+    kept: &Kept,
     now: Timestamp,
 ) {
     let running = observed.deployment.as_ref().is_some_and(is_available);
@@ -502,7 +532,9 @@ fn judge_manager(
     } else {
         Finding::fails(ConditionKind::Deployed, "Progressing", "the manager does not run yet")
     });
-    if !running {
+    // Without a token there is no manager to wait for, but something else.
+    let has_token = kept.holds || kept.step.is_some();
+    if !running && has_token {
         draft.wait(SOON, "the manager to run");
     }
     let online = ours
@@ -524,7 +556,9 @@ fn judge_manager(
             Finding::holds(ConditionKind::Online, "Polling", "the manager polls GitLab")
         }
         (None, _) | (Some(_), Some(false) | None) => {
-            draft.wait(SOON, "the manager to poll GitLab");
+            if has_token {
+                draft.wait(SOON, "the manager to poll GitLab");
+            }
             Finding::fails(
                 ConditionKind::Online,
                 "NeverContacted",

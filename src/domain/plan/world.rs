@@ -23,7 +23,7 @@ use crate::domain::{
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 pub(super) fn fleet() -> FleetSettings {
@@ -266,7 +266,7 @@ impl World {
             manager_policy: get(Kind::NetworkPolicy, managers),
             binding: get(Kind::RoleBinding, &jobs),
             ledger,
-            runners: 0,
+            runners: BTreeSet::new(),
             status: None,
         }
     }

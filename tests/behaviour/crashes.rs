@@ -1,0 +1,145 @@
+//! The handler dies around a call, or an answer is lost: in the end there is what the undisturbed run leaves.
+
+use crate::{
+    disturbed::{EXISTING, MANAGED, PROJECT, Scenario, calm, check_all, run, same, settle},
+    harness::Sandbox,
+};
+use forerunner::sandbox::wire::{Call, Fault, Moment, Service, What};
+use std::{collections::BTreeSet, fmt};
+
+#[derive(Clone)]
+struct Crash {
+    call: usize,
+    moment: Moment,
+    /// What the undisturbed run called at about that time: parallel calls come in any order.
+    about: String,
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dies {:?} of call {}, {}", self.moment, self.call, self.about)
+    }
+}
+
+fn crashes(calls: &[Call]) -> Vec<Crash> {
+    let about = |call: &Call| format!("{:?} {} {}", call.service, call.method, call.path);
+    let around = |(at, call): (usize, &Call)| {
+        let crash = |moment| Crash { call: at, moment, about: about(call) };
+        [crash(Moment::BeforeEffect), crash(Moment::AfterEffect)]
+    };
+    calls.iter().enumerate().flat_map(around).collect()
+}
+
+fn check_crashes(scenario: Scenario) {
+    let (inventory, calls) = run(calm(scenario));
+    check_all(&crashes(&calls), async |crash| {
+        let sandbox = Sandbox::new(scenario.fleet).await;
+        sandbox.world.wire.crash_at(crash.call, crash.moment);
+        let unit = (scenario.begin)(&sandbox);
+        let found = settle(&sandbox, &unit).await?;
+        same(&sandbox, &found, &inventory)
+    });
+}
+
+#[test]
+fn a_crash_around_any_call_leaves_no_trace_with_an_identity_of_its_own() {
+    check_crashes(MANAGED);
+}
+
+#[test]
+fn a_crash_around_any_call_leaves_no_trace_with_an_existing_identity() {
+    check_crashes(EXISTING);
+}
+
+#[test]
+fn a_crash_around_any_call_leaves_no_trace_on_a_project_without_identity() {
+    check_crashes(PROJECT);
+}
+
+/// One kind of call, and what happens to the first of it.
+#[derive(Clone)]
+struct Trouble {
+    service: Service,
+    method: &'static str,
+    path: String,
+    what: What,
+    /// Two of it also meet the repeat in place.
+    times: usize,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, method, path, what, times } = self;
+        let what = match what {
+            What::DropBeforeEffect | What::DropAfterEffect => format!("{what:?}"),
+            What::Answer { status, .. } => status.to_string(),
+        };
+        write!(f, "{what} {times} times to {service:?} {method} {path}")
+    }
+}
+
+/// Each different call once, as service, method and path.
+fn kinds(calls: &[Call]) -> Vec<(Service, &'static str, String)> {
+    let method = |method: &str| {
+        ["GET", "POST", "PUT", "PATCH", "DELETE"].into_iter().find(|known| *known == method)
+    };
+    let kinds: BTreeSet<_> = calls
+        .iter()
+        .filter_map(|call| Some((call.service, method(&call.method)?, call.path.clone())))
+        .collect();
+    kinds.into_iter().collect()
+}
+
+fn check_trouble(scenario: Scenario, whats: &[(What, usize)], concerns: fn(&Call) -> bool) {
+    let (inventory, calls) = run(calm(scenario));
+    let calls: Vec<Call> = calls.into_iter().filter(concerns).collect();
+    let of = |(service, method, path): (Service, &'static str, String)| {
+        let trouble = move |(what, times): &(What, usize)| Trouble {
+            service,
+            method,
+            path: path.clone(),
+            what: what.clone(),
+            times: *times,
+        };
+        whats.iter().map(trouble).collect::<Vec<_>>()
+    };
+    let cases: Vec<Trouble> = kinds(&calls).into_iter().flat_map(of).collect();
+    check_all(&cases, async |trouble| {
+        let sandbox = Sandbox::new(scenario.fleet).await;
+        let Trouble { service, method, path, what, times } = trouble;
+        sandbox.world.wire.add_fault(Fault { service, method: Some(method), path, times, what });
+        let unit = (scenario.begin)(&sandbox);
+        let found = settle(&sandbox, &unit).await?;
+        same(&sandbox, &found, &inventory)
+    });
+}
+
+fn lost_answers() -> [(What, usize); 3] {
+    [(What::DropBeforeEffect, 1), (What::DropAfterEffect, 1), (What::DropAfterEffect, 2)]
+}
+
+fn answers() -> [(What, usize); 3] {
+    let answer = |status, headers, body: &str| What::Answer { status, headers, body: body.into() };
+    let html = "<html><head><title>502 Bad Gateway</title></head><body>proxy</body></html>";
+    let soon = vec![("retry-after", "2".to_owned())];
+    [
+        (answer(500, vec![], r#"{"message":"500 Internal Server Error"}"#), 1),
+        (answer(502, vec![("content-type", "text/html".to_owned())], html), 2),
+        (answer(429, soon, r#"{"message":"Too many requests"}"#), 2),
+    ]
+}
+
+#[test]
+fn a_lost_answer_to_a_write_leaves_no_trace_with_an_identity_of_its_own() {
+    check_trouble(MANAGED, &lost_answers(), Call::is_write);
+}
+
+#[test]
+fn a_lost_answer_to_a_write_leaves_no_trace_with_an_existing_identity() {
+    check_trouble(EXISTING, &lost_answers(), Call::is_write);
+}
+
+#[test]
+fn a_refusal_for_a_while_leaves_no_trace_whichever_call_it_meets() {
+    check_trouble(MANAGED, &answers(), |_| true);
+}
