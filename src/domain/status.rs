@@ -20,6 +20,10 @@ pub struct Status {
     /// Since when it waits for something that must come to an end; parallel chains of messages share this clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<Timestamp>,
+    /// Digest of what was asked of the unit when a round last found nothing left to do: the sweep wakes it when
+    /// something else is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_for: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +105,7 @@ impl Status {
             rounds: Vec::new(),
             parked: None,
             waiting_since: None,
+            settled_for: None,
         }
     }
 
@@ -147,6 +152,7 @@ impl Status {
         let wait = PARKED_FIRST.saturating_mul(1 << tries.min(6)).min(PARKED_LONGEST);
         let next = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         self.waiting_since = None;
+        self.settled_for = None;
         self.parked =
             Some(Parked { reason: reason.to_owned(), since, tries, next, fleet: fleet.to_owned() });
         let finding = [

@@ -8,7 +8,7 @@ use forerunner::{
     functions::{app::App, engine::Engine, router::router},
     sandbox::{
         azure, gitlab,
-        host::Worker,
+        host::{HostSettings, Worker},
         wire::Moment,
         world::{World, WorldSettings},
     },
@@ -28,6 +28,8 @@ use std::{
 
 /// Where every test begins in time. A Tuesday.
 pub(crate) const START: &str = "2026-11-24T08:00:00Z";
+/// Opens the functions of level `function`. Made up.
+pub(crate) const FUNCTION_KEY: &str = "made-up-function-key";
 /// What `host.json` and `functions/` hold in this repository: the host reads nothing else.
 pub(crate) const FUNCTIONS: [&str; 6] =
     ["dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"];
@@ -44,6 +46,15 @@ impl Sandbox {
     }
 
     pub(crate) async fn with(fleet: &str, azure: azure::Settings) -> Self {
+        Self::with_settings(fleet, azure, &[]).await
+    }
+
+    /// The same with further app settings.
+    pub(crate) async fn with_settings(
+        fleet: &str,
+        azure: azure::Settings,
+        further: &[(&str, &str)],
+    ) -> Self {
         let start: Timestamp = START.parse().unwrap();
         let clock = Clock::frozen(start);
         let folder = fresh_folder();
@@ -65,13 +76,15 @@ impl Sandbox {
         stage_app(&folder);
         let mut app_settings = world.settings(&file);
         app_settings.remove("FORERUNNER_CLOCK");
+        app_settings.extend(further.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let build = move |given: BTreeMap<String, String>| handler(given, clock.clone());
         let worker =
             Worker::InProcess(Arc::new(move |given| Box::pin(std::future::ready(build(given)))));
-        world
-            .start_host(&folder.join("app"), app_settings, worker, |host| host, None)
-            .await
-            .unwrap();
+        let with_key = |mut host: HostSettings| {
+            host.keys.host = vec![FUNCTION_KEY.into()];
+            host
+        };
+        world.start_host(&folder.join("app"), app_settings, worker, with_key, None).await.unwrap();
         Self { world, folder }
     }
 

@@ -3,16 +3,24 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod azure_answers;
+mod ceilings_and_values;
 mod check;
 mod ci_template;
+mod deeds;
 mod envelopes;
 mod fakes;
 mod fleet_file;
 mod gitlab_answers;
 mod gitlab_hook;
 mod harness;
+mod holding;
+mod hooks_end_to_end;
 mod http_client;
+mod identities;
 mod kubernetes_answers;
+mod names;
+mod observing;
+mod parking;
 mod provisioning;
 mod rendered;
 mod sandbox_azure;
@@ -20,6 +28,8 @@ mod sandbox_gitlab;
 mod sandbox_host;
 mod sandbox_kubernetes;
 mod sandbox_service_bus;
+mod scopes;
 mod settings;
 mod stub;
+mod sweeping;
 mod telemetry;
