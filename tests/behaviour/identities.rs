@@ -145,7 +145,7 @@ async fn places_on_existing_identities_are_handed_out_by_their_own_rounds() {
         "{reason}"
     );
     // An administrator lists another or makes room: the sweep brings it back.
-    assert!(sandbox.world.azure.remove_credential(&format!("{IDENTITIES}/id-one"), "somebody-5"));
+    assert!(sandbox.world.azure.remove_credential(&format!("{IDENTITIES}/id-two"), "somebody-5"));
     sandbox.pass_minutes(25).await;
     sandbox.assert_ready(parked);
 }

@@ -391,7 +391,8 @@ enum Choice<'a> {
     Full,
 }
 
-/// The one holding the account's credential, else the first of the list with room that has not refused.
+/// The one holding the account's credential, else the first of the list with room; one that refused comes last, and is
+/// asked again once it has room.
 fn choose<'a>(
     candidates: &'a [Candidate],
     wanted: &FederatedCredential,
@@ -404,12 +405,11 @@ fn choose<'a>(
     let answer = account.and_then(|account| account.annotation(names::ANNOTATION_IDENTITY_ANSWER));
     let refused =
         answer.and_then(|answer| answer.strip_prefix("refused ")).and_then(ResourceId::new);
-    let mut with_room = candidates.iter().filter(|candidate| {
-        candidate.identity.is_some()
-            && candidate.credentials.len() < CREDENTIALS_MAX
-            && refused.as_ref() != Some(&candidate.id)
+    let with_room = candidates.iter().filter(|candidate| {
+        candidate.identity.is_some() && candidate.credentials.len() < CREDENTIALS_MAX
     });
-    match (with_room.next(), candidates.iter().find(|candidate| candidate.identity.is_none())) {
+    let best = with_room.min_by_key(|candidate| refused.as_ref() == Some(&candidate.id));
+    match (best, candidates.iter().find(|candidate| candidate.identity.is_none())) {
         (Some(first), _) => Choice::Ask(first),
         (None, Some(missing)) => Choice::Missing(&missing.id),
         (None, None) => Choice::Full,
