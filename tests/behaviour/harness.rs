@@ -109,7 +109,11 @@ impl Sandbox {
         let logs = logs.iter().map(|line| format!("{} {:?} {}", line.at, line.level, line.text));
         let status = self.world.kubernetes.list("configmaps", "");
         let status = status.iter().map(|map| map["data"].to_string());
-        calls.chain(logs).chain(status).collect::<Vec<_>>().join("\n")
+        let managers = self.world.managers.dump().to_string();
+        let pods = self.world.kubernetes.list("pods", "");
+        let pods = pods.iter().map(|pod| format!("{} {}", pod["metadata"]["name"], pod["status"]));
+        let rest = pods.chain([managers]);
+        calls.chain(logs).chain(status).chain(rest).collect::<Vec<_>>().join("\n")
     }
 
     /// Dies around forerunner's `call`th call, and is started again.

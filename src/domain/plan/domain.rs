@@ -29,6 +29,8 @@ pub(crate) struct DomainDraft {
     pub(crate) seen: bool,
     /// Whether the profile has an identity at all.
     pub(crate) has_identity: bool,
+    /// Whether jobs have, or get in this round, a namespace of ours that stays.
+    pub(crate) usable: bool,
 }
 
 /// Plans the round of a domain that a whole profile shares.
@@ -131,6 +133,7 @@ pub(crate) fn draft_domain(
     if !namespace_is_usable(draft, spec, context, observed) {
         return domain;
     }
+    domain.usable = true;
     let account = ObjectName::new(
         Kind::ServiceAccount,
         &names::job_namespace(&context.fleet.name, spec),

@@ -82,7 +82,7 @@ impl Draft {
         !self.blocks.is_empty()
     }
 
-    /// Asks for another look; the soonest wish wins. It must come to an end before the message's deadline.
+    /// Asks for another look; the soonest wish wins, unless one is patient. It must come to an end before the message's deadline.
     pub(crate) fn wait(&mut self, after: SignedDuration, waits: impl Into<String>) {
         self.wish(Wait { after, waits: waits.into(), patient: false });
     }
@@ -92,8 +92,10 @@ impl Draft {
         self.wish(Wait { after, waits: waits.into(), patient: true });
     }
 
+    /// What may last decides: all that comes after it waits with it, and none of that is late meanwhile.
     fn wish(&mut self, wish: Wait) {
-        if self.wait.as_ref().is_none_or(|sooner| wish.after < sooner.after) {
+        let order = |wait: &Wait| (!wait.patient, wait.after);
+        if self.wait.as_ref().is_none_or(|before| order(&wish) < order(before)) {
             self.wait = Some(wish);
         }
     }

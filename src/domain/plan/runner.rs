@@ -71,7 +71,7 @@ pub fn plan(
     }
     let kept = draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
     draft_entity(&mut draft, spec, fleet, &ours, settled && kept.holds);
-    draft_manager(&mut draft, spec, &context, observed, &domain, kept.step);
+    draft_manager(&mut draft, spec, &context, observed, &domain, &kept);
     judge_manager(&mut draft, spec, observed, &ours, now);
     draft.finish(SOON)
 }
@@ -174,7 +174,8 @@ fn await_domain(
         draft.wake(Unit::Domain(spec.key.profile.clone()));
         draft.wait(SOON, format!("the domain of profile `{}`", spec.key.profile));
     }
-    DomainDraft { namespace: None, ..domain }
+    let usable = domain.usable && !own.has_steps();
+    DomainDraft { namespace: None, usable, ..domain }
 }
 
 /// Whether a job can sign in by now; begins the wait where a round sees everything for the first time.
@@ -187,7 +188,7 @@ fn settle(
     now: Timestamp,
 ) -> bool {
     if !domain.has_identity {
-        return true;
+        return domain.usable;
     }
     let (true, Some(deployment)) = (domain.seen, &observed.deployment) else {
         return false;
@@ -440,7 +441,7 @@ fn draft_manager(
     context: &Context<'_>,
     observed: &Observed,
     domain: &DomainDraft,
-    kept: Option<StepId>,
+    kept: &Kept,
 ) {
     let mut applied = Vec::new();
     for object in manager_objects(spec, context) {
@@ -457,6 +458,18 @@ fn draft_manager(
             | Kind::ConfigMap
             | Kind::Pod) => unreachable!("a manager has no {kind:?}"),
         };
+        if object.name.kind == Kind::RoleBinding && !domain.usable {
+            // Where jobs cannot be yet, there is nothing to bind; the domain's own finding or wait says why.
+            continue;
+        }
+        if object.name.kind == Kind::Deployment
+            && live.is_none()
+            && !kept.holds
+            && kept.step.is_none()
+        {
+            // Its pod would wait for a Secret that nobody writes, and it would count as a runner of the fleet.
+            continue;
+        }
         if let Some(live) = live {
             if live.label(names::LABEL_FLEET) != Some(context.fleet.name.as_str()) {
                 draft.block(format!("{} exists and is not ours: remove or rename it", object.name));
@@ -469,7 +482,7 @@ fn draft_manager(
         let needs: Vec<StepId> = match object.name.kind {
             Kind::RoleBinding => domain.namespace.into_iter().collect(),
             // The pod mounts the Secret and runs as the account: both first.
-            Kind::Deployment => kept.into_iter().chain(applied.iter().copied()).collect(),
+            Kind::Deployment => kept.step.into_iter().chain(applied.iter().copied()).collect(),
             Kind::Namespace
             | Kind::ServiceAccount
             | Kind::ClusterRole

@@ -90,7 +90,10 @@ pub(super) fn start(state: &mut State, namespace: &str, name: &str, now: Timesta
         begin(state, &key, pod, now);
         return;
     };
-    if now < after(mounted, state.settings.start_delay) {
+    let starts = after(mounted, state.settings.start_delay);
+    if now < starts {
+        // Looked at early, because something it mounts was written; that look took the place of the one to come.
+        state.schedule(Task::StartPod(namespace.to_owned(), name.to_owned()), starts);
         return;
     }
     let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
