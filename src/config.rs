@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub struct Settings {
     /// `FORERUNNER_FLEET`: the fleet's file. Default: `fleet.yaml` beside `host.json`.
     pub fleet: PathBuf,
-    /// `FORERUNNER_MODE`: overrides the file's `mode`.
+    /// `FORERUNNER_MODE`: `observe` lowers the file's `mode`; nothing raises it.
     pub mode: Option<Mode>,
     /// `GITLAB_HOOK_TOKENS` and `GITLAB_HOOK_SIGNING_SECRETS`: one or two each, comma-separated.
     pub hook_secrets: proof::Secrets,

@@ -55,8 +55,23 @@ impl Sandbox {
         azure: azure::Settings,
         further: &[(&str, &str)],
     ) -> Self {
-        let start: Timestamp = START.parse().unwrap();
-        let clock = Clock::frozen(start);
+        let clock = Clock::frozen(START.parse().unwrap());
+        Self::start(fleet, azure, clock, false, further).await
+    }
+
+    /// The same with the real program as the host's child, under a clock that runs.
+    pub(crate) async fn with_child(fleet: &str) -> Self {
+        Self::start(fleet, azure::Settings::default(), Clock::running(), true, &[]).await
+    }
+
+    async fn start(
+        fleet: &str,
+        azure: azure::Settings,
+        clock: Clock,
+        child: bool,
+        further: &[(&str, &str)],
+    ) -> Self {
+        let start: Timestamp = clock.now();
         let folder = fresh_folder();
         let file = folder.join("fleet.yaml");
         fs::write(&file, fleet).unwrap();
@@ -73,17 +88,20 @@ impl Sandbox {
             az_shim: Some(env!("CARGO_BIN_EXE_forerunner").into()),
         };
         let mut world = World::start(&stage::stage(&parsed, 1), settings).await.unwrap();
-        stage_app(&folder);
+        stage_app(&folder, child);
         let mut app_settings = world.settings(&file);
-        app_settings.remove("FORERUNNER_CLOCK");
+        if !child {
+            app_settings.remove("FORERUNNER_CLOCK");
+        }
         app_settings.extend(further.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let build = move |given: BTreeMap<String, String>| handler(given, clock.clone());
-        let worker =
+        let in_process =
             Worker::InProcess(Arc::new(move |given| Box::pin(std::future::ready(build(given)))));
         let with_key = |mut host: HostSettings| {
             host.keys.host = vec![FUNCTION_KEY.into()];
             host
         };
+        let worker = if child { Worker::Child } else { in_process };
         world.start_host(&folder.join("app"), app_settings, worker, with_key, None).await.unwrap();
         Self { world, folder }
     }
@@ -116,9 +134,17 @@ impl Sandbox {
         calls.chain(logs).chain(status).chain(rest).collect::<Vec<_>>().join("\n")
     }
 
-    /// Dies around forerunner's `call`th call, and is started again.
+    /// Dies around forerunner's `call`th call, and is started again. A hook whose answer got lost does not come
+    /// again: the next sweep finds what it would have told.
     pub(crate) async fn crash_and_settle(&self, call: usize, moment: Moment) {
         self.world.wire.crash_at(call, moment);
+        self.settle().await;
+        self.sweep().await;
+    }
+
+    /// Lets the sweep run now, and everything that it wakes.
+    pub(crate) async fn sweep(&self) {
+        assert!(self.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         self.settle().await;
     }
 
@@ -210,8 +236,8 @@ pub(crate) fn handler(given: BTreeMap<String, String>, clock: Clock) -> axum::Ro
     router(Arc::new(App::new(settings, clock, queue, work, Telemetry::off())))
 }
 
-/// Lays out an app root as the real host wants it. The executable is not run: any file will do.
-pub(crate) fn stage_app(folder: &Path) {
+/// Lays out an app root as the real host wants it. Where nothing is run, any file will do as executable.
+pub(crate) fn stage_app(folder: &Path, runs: bool) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: PathBuf| {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -220,8 +246,14 @@ pub(crate) fn stage_app(folder: &Path) {
         FUNCTIONS.map(|name| (name, read(root.join("functions").join(name).join("function.json"))));
     let functions: Vec<(&str, &str)> =
         functions.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let executable = folder.join("forerunner");
-    fs::write(&executable, "").unwrap();
+    let executable = match runs {
+        true => PathBuf::from(env!("CARGO_BIN_EXE_forerunner")),
+        false => {
+            let empty = folder.join("forerunner");
+            fs::write(&empty, "").unwrap();
+            empty
+        }
+    };
     let host_json = read(root.join("host.json"));
     forerunner::sandbox::host::stage(&folder.join("app"), &host_json, &functions, &executable)
         .unwrap();

@@ -143,7 +143,7 @@ pub(super) struct RawNetwork {
     pub(super) allow: Vec<RawAllowed>,
 }
 
-/// A network, on every port or on some.
+/// A network: its CIDR alone means port 443; else the ports are listed.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum RawAllowed {

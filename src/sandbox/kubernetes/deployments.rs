@@ -151,7 +151,9 @@ fn make_pod(
         now,
     };
     let made = verbs::create(state, &call, kinds::known("pods"), namespace, pod);
-    made.map(|_| ()).map_err(|refusal| refusal.message().to_owned())
+    // A refusal names the stem of the name: the same trouble reads the same at each try.
+    let stem = format!("{set_name}-");
+    made.map(|_| ()).map_err(|refusal| refusal.message().replace(&format!("{stem}{suffix}"), &stem))
 }
 
 fn owner(object: &Value) -> Value {

@@ -31,9 +31,12 @@ pub(super) fn waits_for_mount(pod: &Value) -> bool {
         })
 }
 
-/// Whether a pod of the namespace has the Secret as a volume.
+/// Whether a pod of the namespace shows the Secret already: one that still waits for it reads it when it starts.
 pub(super) fn is_mounted(state: &State, namespace: &str, secret: &str) -> bool {
-    state.list("pods", Some(namespace)).any(|pod| secrets_of(pod).any(|name| name == secret))
+    state.list("pods", Some(namespace)).any(|pod| {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        state.mounted.contains_key(uid) && secrets_of(pod).any(|name| name == secret)
+    })
 }
 
 /// Names of the Secrets a pod mounts.

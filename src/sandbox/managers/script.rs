@@ -72,7 +72,7 @@ pub(super) async fn run(
             Ended::Exited { code: own, .. } if own == 0 || step.allow_failure => {}
             Ended::Exited { code: own, .. } if code == 0 => code = own,
             Ended::Exited { .. } => {}
-            other @ (Ended::Cancelled | Ended::TimedOut | Ended::Broken(_)) => return other,
+            ended @ (Ended::Cancelled | Ended::TimedOut | Ended::Broken(_)) => return ended,
         }
     }
     Ended::Exited { code, slept_seconds: workspace.slept() }

@@ -1,0 +1,135 @@
+//! The real program, run as people and the Functions host run it.
+
+use crate::harness::{FLEET, Sandbox};
+use forerunner::sandbox::wire::Moment;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::process::{Child, Command};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn forerunner(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forerunner"));
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_shows_a_runner_settle_and_a_job_sign_in() {
+    let run = forerunner(&["sandbox", "--demo"]).output();
+    let output = tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    let parts = [
+        "runner/g43-plan",
+        "ok Ready: as fleet.yaml says",
+        "azure: signed in as client",
+        "AuthorizationFailed",
+        "this job may read and not write",
+        "Job succeeded",
+    ];
+    for part in parts {
+        assert!(out.contains(part), "no `{part}` in\n{out}");
+    }
+    assert!(
+        !out.contains("glrt-") && !out.contains('\x1b'),
+        "a pipe sees plain lines and no token:\n{out}"
+    );
+}
+
+/// The process dies for real, before and after calls from the first to the last round.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_is_killed_leaves_no_trace() {
+    let settled = async |crash: Option<(usize, Moment)>| {
+        let sandbox = Sandbox::with_child(FLEET).await;
+        sandbox.world.gitlab.create_group(Some(42), "payments");
+        match crash {
+            Some((call, moment)) => sandbox.crash_and_settle(call, moment).await,
+            None => sandbox.settle().await,
+        }
+        assert!(sandbox.is_ready("runner/g43-plan"), "{crash:?}\n{}", sandbox.story());
+        sandbox.inventory()
+    };
+    let calm = settled(None).await;
+    // The hook's own send, the first writes, the entity and its token, a later round.
+    let crashes = [
+        (0, Moment::AfterEffect),
+        (28, Moment::BeforeEffect),
+        (40, Moment::AfterEffect),
+        (48, Moment::AfterEffect),
+    ];
+    for crash in crashes {
+        assert_eq!(settled(Some(crash)).await, calm, "{crash:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_host_can_drive_the_handler_against_the_sandbox() {
+    let folder = std::env::temp_dir().join(format!("forerunner-flags-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (settings, dump) = (path("settings.env"), path("state.json"));
+    let arguments =
+        ["sandbox", "--without", "host", "--env-file", &settings, "--dump", &dump, "--seed", "7"];
+    let mut sandbox = forerunner(&arguments).stdout(Stdio::null()).spawn().unwrap();
+    let lines = appears(&PathBuf::from(&settings)).await;
+    let port = free_port();
+    let mut handler = forerunner(&["handler"]);
+    for line in lines.lines() {
+        let (name, value) = line.split_once('=').unwrap();
+        handler.env(name, value);
+    }
+    handler.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string());
+    let handler = handler.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let health = answers(&format!("http://127.0.0.1:{port}/api/health")).await;
+    assert_eq!(health["ready"], true, "{health}");
+    drop(handler);
+    terminate(&sandbox);
+    let status = tokio::time::timeout(PATIENCE, sandbox.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "{status}");
+    let state = fs::read_to_string(&dump).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    for part in ["gitlab", "azure", "kubernetes", "serviceBus", "managers", "calls"] {
+        assert!(!state[part].is_null(), "no {part} in the dump");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+fn terminate(child: &Child) {
+    let id = child.id().expect("it runs").to_string();
+    let sent = std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    assert!(sent.success());
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// The file's text, once another process has written it.
+async fn appears(file: &Path) -> String {
+    eventually(async || fs::read_to_string(file).ok()).await
+}
+
+async fn answers(url: &str) -> serde_json::Value {
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    eventually(async || client.get(url).send().await.ok()?.json().await.ok()).await
+}
+
+/// Another process has no clock of ours: it is asked until it answers.
+async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap()
+}
