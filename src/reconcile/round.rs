@@ -575,11 +575,12 @@ fn findings(report: &Report) -> Vec<Finding> {
 
 /// The conditions changed; but steps of one way from *progressing* to *progressing* are not each worth a write.
 fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
-    if old.conditions == next.conditions
-        && old.path == next.path
-        && old.parked == next.parked
-        && old.settled_for == next.settled_for
-    {
+    // A clock that no longer runs would end a later wait before it began.
+    let wait_over = old.waiting_since.is_some() && next.waiting_since.is_none();
+    if wait_over || old.settled_for != next.settled_for {
+        return true;
+    }
+    if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {
         return false;
     }
     let progressing = |status: &Status| {

@@ -63,12 +63,6 @@ impl Sandbox {
         self.world.host().unwrap().restart().await.unwrap();
     }
 
-    /// One sweep now, and all that comes of it.
-    pub(crate) async fn sweep(&self) {
-        assert!(self.world.host().unwrap().run_timer_now("sweep"));
-        self.settle().await;
-    }
-
     pub(crate) async fn pass_minutes(&self, minutes: i64) {
         self.world.pass(SignedDuration::from_mins(minutes)).await;
     }

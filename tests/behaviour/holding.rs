@@ -55,7 +55,8 @@ async fn check(case: Case) {
     assert!(!sandbox.is_parked(&unit), "{name}: a state to wait in");
     assert_eq!(kept(&sandbox), before, "{name}: nothing is deleted, nothing made");
     let held_writes = sandbox.own_writes();
-    assert_eq!(held_writes.len() - writes, 3, "{name}: pause, scale, status: {held_writes:#?}");
+    // Pause, scale to zero, and the status: why it is held, and that there is nothing left to do.
+    assert_eq!(held_writes.len() - writes, 4, "{name}: {held_writes:#?}");
     // It stays so, without another write.
     sandbox.sweep().await;
     assert_eq!(sandbox.own_writes().len(), held_writes.len(), "{name}");
@@ -192,6 +193,7 @@ async fn a_persons_pause_is_kept_and_shown_through_a_hold_and_after_it() {
     sandbox.wake(&unit);
     sandbox.settle().await;
     assert_eq!(sandbox.condition(&unit, "Online")["reason"], json!("PausedByPerson"));
+    assert_eq!(sandbox.ready(&unit).0, "PausedByPerson");
     sandbox.world.gitlab.archive_group(group);
     sandbox.settle().await;
     assert_eq!(sandbox.replicas(&key), json!(0));

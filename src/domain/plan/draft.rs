@@ -124,7 +124,11 @@ impl Draft {
         });
         let ready = match (self.blocks.first(), missing, &self.wait) {
             (Some(reason), _, _) => Finding::fails(ConditionKind::Ready, "Parked", reason.clone()),
-            (None, Some(_), _) | (None, None, Some(_)) => Finding::fails(
+            // Nothing to wait for and yet not as asked: a person's doing, and it says so itself.
+            (None, Some(missing), None) => {
+                Finding::fails(ConditionKind::Ready, missing.reason, missing.message.clone())
+            }
+            (None, _, Some(_)) => Finding::fails(
                 ConditionKind::Ready,
                 "Progressing",
                 "on its way; the other conditions say what is left",
