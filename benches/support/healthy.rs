@@ -109,7 +109,7 @@ impl Case {
             manager_policy: None,
             binding: None,
             ledger: Ledger::default(),
-            runners: 0,
+            runners: std::collections::BTreeSet::new(),
             status: None,
         };
         Self { facts, spec, observed }
@@ -164,6 +164,7 @@ impl Case {
                 | Step::KeepToken { .. }
                 | Step::RewriteSecret { .. }
                 | Step::UpdateRunner { .. }
+                | Step::PauseRunner { .. }
                 | Step::DeleteTwin { .. }
                 | Step::CreateIdentity { .. }
                 | Step::Apply { .. }

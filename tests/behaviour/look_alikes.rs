@@ -66,10 +66,10 @@ fn group_of(unit: &str) -> u64 {
 /// Where somebody else's runner is.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    OtherGroup,
-    ParentGroup,
-    ProjectOfTheGroup,
-    SubgroupOfTheGroup,
+    Elsewhere,
+    Above,
+    ProjectBelow,
+    GroupBelow,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,16 +93,16 @@ async fn forge(sandbox: &Sandbox, unit: &str, place: Place) -> u64 {
     let text = marker(unit, &installation(sandbox));
     let of_group = |group: u64| json!({ "runner_type": "group_type", "group_id": group });
     let (owned, scope) = match place {
-        Place::OtherGroup => {
+        Place::Elsewhere => {
             let other = gitlab.create_group(None, "elsewhere");
             (other, of_group(other))
         }
-        Place::ParentGroup => (42, of_group(42)),
-        Place::SubgroupOfTheGroup => {
+        Place::Above => (42, of_group(42)),
+        Place::GroupBelow => {
             let below = gitlab.create_group(Some(group), "below");
             (below, of_group(below))
         }
-        Place::ProjectOfTheGroup => {
+        Place::ProjectBelow => {
             let project = gitlab.create_project(group, "app");
             (group, json!({ "runner_type": "project_type", "project_id": project }))
         }
@@ -130,8 +130,8 @@ fn kept(runner: Option<RunnerView>) -> Value {
 
 #[test]
 fn a_forged_marker_on_another_owners_runner_gains_nothing() {
-    use Place::{OtherGroup, ParentGroup, ProjectOfTheGroup, SubgroupOfTheGroup};
-    let places = [OtherGroup, ParentGroup, ProjectOfTheGroup, SubgroupOfTheGroup];
+    use Place::{Above, Elsewhere, GroupBelow, ProjectBelow};
+    let places = [Elsewhere, Above, ProjectBelow, GroupBelow];
     let cases: Vec<Forgery> = places
         .into_iter()
         .flat_map(|place| [Forgery(place, When::Before), Forgery(place, When::After)])
