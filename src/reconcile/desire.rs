@@ -25,7 +25,7 @@ impl Desires {
     pub(super) fn digest(&self, wanted: Option<&WantedState>, hold: Option<&Hold>) -> String {
         let text = match wanted {
             Some(wanted) => format!("{}|{wanted:?}|{hold:?}", self.shared),
-            None => "nothing".to_owned(),
+            None => format!("nothing|{hold:?}"),
         };
         names::hash(&text)[..16].to_owned()
     }

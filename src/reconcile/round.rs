@@ -134,7 +134,6 @@ impl Rounds {
         )?;
         let unit = Unit::Runner(key.clone());
         let desires = Desires::of(fleet);
-        let nothing = desires.digest(None, None);
         let Some(read) = read else {
             let finding = Finding::fails(
                 ConditionKind::Ready,
@@ -145,7 +144,7 @@ impl Rounds {
                 ),
             );
             let report = self.only_say(fleet, installation, None, &unit, finding).await?;
-            return Ok(Report { desire: Some(nothing), ..report });
+            return Ok(Report { desire: Some(desires.digest(None, None)), ..report });
         };
         let path = Some(read.facts.path.clone()).filter(|path| !path.is_empty());
         let now = self.clock.now();
@@ -153,10 +152,8 @@ impl Rounds {
             .wanted_at(&read.facts, now)
             .into_iter()
             .find(|wanted| wanted.profile == key.profile);
-        let desire = match &wanted {
-            Some(wanted) => desires.digest(Some(&wanted.state), read.hold.as_ref()),
-            None => nothing,
-        };
+        let state = wanted.map(|wanted| wanted.state);
+        let desire = desires.digest(state.as_ref(), read.hold.as_ref());
         let say = async |finding| {
             let (installation, path) = (installation.clone(), path.clone());
             let report = self.only_say(fleet, installation, path, &unit, finding).await?;
@@ -169,11 +166,12 @@ impl Rounds {
         };
         let not_ready =
             |reason, message: String| Finding::fails(ConditionKind::Ready, reason, message);
-        let (spec, hold) = match wanted.map(|wanted| wanted.state) {
-            Some(WantedState::Runner(spec)) => match read.hold {
-                None => (spec, None),
-                Some(hold) => (spec, Some(hold)),
-            },
+        // A group scheduled for deletion gets another path: what the rules say of that one means nothing.
+        if let Some(hold) = &read.hold {
+            return pause(hold).await;
+        }
+        let spec = match state {
+            Some(WantedState::Runner(spec)) => spec,
             Some(WantedState::NeedsValue { placeholder }) => {
                 let message = format!(
                     "needs {placeholder}: give it under `groups:` or `projects:` of fleet.yaml"
@@ -201,9 +199,6 @@ impl Rounds {
                 return say(not_ready("NotWanted", message.to_owned())).await;
             }
         };
-        if let Some(hold) = hold {
-            return pause(&hold).await;
-        }
         let observed =
             observe::runner(self.clients(), settings, &spec, installation.clone()).await?;
         let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);

@@ -102,8 +102,12 @@ impl Rounds {
         let desires = Desires::of(fleet);
         let mut asked: BTreeMap<Unit, String> = BTreeMap::new();
         // What nobody asks for any more is looked at once, and then known.
-        for status in statuses.iter().filter(|status| matches!(status.unit, Unit::Runner(_))) {
-            asked.insert(status.unit.clone(), desires.digest(None, None));
+        let holds: BTreeMap<TargetId, Option<&Hold>> =
+            targets.iter().map(|read| (read.facts.id, read.hold.as_ref())).collect();
+        for status in &statuses {
+            let Unit::Runner(key) = &status.unit else { continue };
+            let hold = holds.get(&key.target).copied().flatten();
+            asked.insert(status.unit.clone(), desires.digest(None, hold));
         }
         for read in &targets {
             for wanted in fleet.wanted_at(&read.facts, now) {

@@ -206,6 +206,25 @@ async fn a_persons_pause_is_kept_and_shown_through_a_hold_and_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_no_hook_announced_is_found_by_the_sweep() {
+    let sandbox = Sandbox::new(&plain_fleet()).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let (key, unit) = (format!("g{group}-plain"), format!("runner/g{group}-plain"));
+    sandbox.assert_ready(&unit);
+    sandbox.lose_hooks();
+    sandbox.world.gitlab.schedule_group_deletion(42);
+    sandbox.sweep().await;
+    assert!(sandbox.runner(&key).paused, "{}", sandbox.story());
+    assert_eq!(sandbox.replicas(&key), json!(0));
+    assert_eq!(sandbox.ready(&unit).0, "ScheduledForDeletion");
+    sandbox.world.gitlab.restore_group(42);
+    sandbox.sweep().await;
+    sandbox.assert_ready(&unit);
+    assert!(!sandbox.runner(&key).paused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_made_for_a_target_that_is_on_its_way_out() {
     let sandbox = Sandbox::new(&plan_fleet()).await;
     sandbox.lose_hooks();
