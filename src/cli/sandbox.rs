@@ -134,7 +134,8 @@ async fn play(arguments: &Sandbox, terminal: &Terminal) -> Result<(), Failure> {
         },
         false => {
             terminal.addresses(&world, with_host);
-            world.run_until(interrupted()).await;
+            let mut seen = world.wire.calls().len();
+            follow::follow(&world, terminal, &mut seen, world.run_until(interrupted())).await;
             Ok(())
         }
     };

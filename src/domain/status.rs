@@ -20,6 +20,10 @@ pub struct Status {
     /// Since when it waits for something that must come to an end; parallel chains of messages share this clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<Timestamp>,
+    /// Digest of what was asked of the unit when a round last found nothing left to do: the sweep wakes it when
+    /// something else is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_for: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +105,7 @@ impl Status {
             rounds: Vec::new(),
             parked: None,
             waiting_since: None,
+            settled_for: None,
         }
     }
 
@@ -142,11 +147,18 @@ impl Status {
 
     /// Parked, or parked again at a doubled interval: 10 min at first, 6 h at most.
     pub fn park(mut self, reason: &str, fleet: &str, now: Timestamp) -> Self {
-        let (since, tries) =
-            self.parked.as_ref().map_or((now, 0), |before| (before.since, before.tries + 1));
-        let wait = PARKED_FIRST.saturating_mul(1 << tries.min(6)).min(PARKED_LONGEST);
-        let next = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let after = |tries: u32| {
+            let wait = PARKED_FIRST.saturating_mul(1 << tries.min(6)).min(PARKED_LONGEST);
+            now.saturating_add(wait).unwrap_or(Timestamp::MAX)
+        };
+        let (since, tries, next) = match &self.parked {
+            None => (now, 0, after(0)),
+            // A message that was under way already, or a hook: the sweep's own next try stands.
+            Some(before) if now < before.next => (before.since, before.tries, before.next),
+            Some(before) => (before.since, before.tries + 1, after(before.tries + 1)),
+        };
         self.waiting_since = None;
+        self.settled_for = None;
         self.parked =
             Some(Parked { reason: reason.to_owned(), since, tries, next, fleet: fleet.to_owned() });
         let finding = [
@@ -181,16 +193,20 @@ mod tests {
 
     #[test]
     fn a_parked_unit_is_tried_at_doubled_intervals_up_to_six_hours() {
-        let start: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let mut now: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
         let mut status = Status::new("runner/g42-tf".parse().unwrap());
         let mut waits = Vec::new();
         for _ in 0..8 {
-            status = status.park("no right", "sha256:1", start);
-            let parked = status.parked.as_ref().unwrap();
-            waits.push(parked.next.duration_since(start).as_mins());
+            status = status.park("no right", "sha256:1", now);
+            let next = status.parked.as_ref().unwrap().next;
+            waits.push(next.duration_since(now).as_mins());
+            // Whoever tries before that changes nothing of it.
+            status = status.park("no right", "sha256:1", now);
+            assert_eq!(status.parked.as_ref().unwrap().next, next);
+            assert!(status.is_due("sha256:2", now) && !status.is_due("sha256:1", now));
+            now = next;
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 320, 360, 360]);
-        assert!(status.is_due("sha256:2", start) && !status.is_due("sha256:1", start));
         assert!(status.released().parked.is_none());
     }
 

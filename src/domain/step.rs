@@ -77,6 +77,12 @@ pub enum Step {
         change: EntityChange,
         why: &'static str,
     },
+    /// Keep an entity from taking jobs, and write down that it was us. `may_be_refused`: scaling to zero stands for it.
+    PauseRunner {
+        runner: RunnerId,
+        note: String,
+        may_be_refused: bool,
+    },
     /// Remove an entity that another one of ours stands for and that nobody has polled with.
     DeleteTwin {
         runner: RunnerId,
@@ -146,6 +152,7 @@ impl Step {
             Self::CreateRunner { .. }
             | Self::ReplaceToken { .. }
             | Self::UpdateRunner { .. }
+            | Self::PauseRunner { .. }
             | Self::DeleteTwin { .. } => Service::Gitlab,
             Self::CreateIdentity { .. }
             | Self::TagIdentity { .. }
@@ -178,6 +185,7 @@ impl fmt::Display for Step {
             Self::KeepToken { secret, .. } => write!(f, "keep the token in {secret}"),
             Self::RewriteSecret { secret, .. } => write!(f, "bring {secret} up to date"),
             Self::UpdateRunner { runner, why, .. } => write!(f, "{why} runner {runner}"),
+            Self::PauseRunner { runner, .. } => write!(f, "pause runner {runner}"),
             Self::DeleteTwin { runner } => {
                 write!(f, "delete runner {runner}, a twin that nobody used")
             }

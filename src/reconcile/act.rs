@@ -5,6 +5,8 @@ use crate::{
     adapters::kubernetes::{DryRun, Force},
     domain::{
         azure::{Identity, RoleAssignment},
+        class::Class,
+        gitlab::EntityChange,
         ids::{InstallationId, Unit},
         kubernetes::{Kind, Object, ObjectName},
         ledger::Book,
@@ -147,6 +149,19 @@ async fn perform(
         Step::UpdateRunner { runner, change, .. } => {
             clients.gitlab().update_runner(*runner, change).await?
         }
+        Step::PauseRunner { runner, note, may_be_refused } => {
+            let change = EntityChange {
+                paused: Some(true),
+                maintenance_note: Some(note.clone()),
+                ..EntityChange::default()
+            };
+            match clients.gitlab().update_runner(*runner, &change).await {
+                Err(error) if *may_be_refused && error.class() == Class::Permanent => {
+                    info!("GitLab refuses to pause runner {runner}; scaling to zero stands for it");
+                }
+                result => result?,
+            }
+        }
         Step::DeleteTwin { runner } => clients.gitlab().delete_runner(*runner).await?,
         Step::CreateIdentity { id, location, tags } => {
             let identity = clients.arm().put_identity(id, location, tags).await?;
@@ -280,7 +295,7 @@ async fn book_creation(
         };
         match written {
             Ok(_) => return Ok(()),
-            Err(error) if error.class() == crate::domain::class::Class::Conflict => {
+            Err(error) if error.class() == Class::Conflict => {
                 let ledger = clients.ledger(&name).await?;
                 (book, version) = (ledger.book, ledger.resource_version);
             }

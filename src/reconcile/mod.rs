@@ -2,6 +2,7 @@
 
 mod act;
 mod clients;
+mod desire;
 mod failure;
 mod foreign;
 mod keep_token;

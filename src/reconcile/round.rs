@@ -3,6 +3,7 @@
 use super::{
     Clients, Failure,
     act::{self, Acted, Scene},
+    desire::Desires,
     observe, outbox, status_store, target,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         message::{Intent, Message, Outgoing},
         plan::{self, Plan, Verdict, hold::Hold, runner::Ceilings},
         render::Context,
-        spec::{Mode, RunnerSpec},
+        spec::Mode,
         status::{ConditionKind, Finding, RoundRecord, Status},
     },
 };
@@ -58,6 +59,10 @@ pub(super) struct Report {
     plan: Plan,
     acted: Acted,
     before: Option<Status>,
+    /// Digest of what was asked, where the unit is one that the sweep compares.
+    desire: Option<String>,
+    /// Nothing was carried out, only shown.
+    observing: bool,
 }
 
 impl Rounds {
@@ -93,7 +98,7 @@ impl Rounds {
         let result = match &message.unit {
             Unit::Target(target) => {
                 return match self.target_round(&fleet, *target, message).await {
-                    Ok(wakes) => self.send(wakes, vec![]).await,
+                    Ok(wakes) => self.conclude_target(&fleet, message, wakes).await,
                     Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
                 };
             }
@@ -128,6 +133,7 @@ impl Rounds {
             target::read(self.clients(), key.target)
         )?;
         let unit = Unit::Runner(key.clone());
+        let desires = Desires::of(fleet);
         let Some(read) = read else {
             let finding = Finding::fails(
                 ConditionKind::Ready,
@@ -137,7 +143,8 @@ impl Rounds {
                     key.target
                 ),
             );
-            return self.only_say(fleet, installation, None, &unit, finding).await;
+            let report = self.only_say(fleet, installation, None, &unit, finding).await?;
+            return Ok(Report { desire: Some(desires.digest(None, None)), ..report });
         };
         let path = Some(read.facts.path.clone()).filter(|path| !path.is_empty());
         let now = self.clock.now();
@@ -145,15 +152,26 @@ impl Rounds {
             .wanted_at(&read.facts, now)
             .into_iter()
             .find(|wanted| wanted.profile == key.profile);
-        let say =
-            |finding| self.only_say(fleet, installation.clone(), path.clone(), &unit, finding);
+        let state = wanted.map(|wanted| wanted.state);
+        let desire = desires.digest(state.as_ref(), read.hold.as_ref());
+        let say = async |finding| {
+            let (installation, path) = (installation.clone(), path.clone());
+            let report = self.only_say(fleet, installation, path, &unit, finding).await?;
+            Ok(Report { desire: Some(desire.clone()), ..report })
+        };
+        let pause = async |hold: &Hold| {
+            let (installation, path) = (installation.clone(), path.clone());
+            let report = self.hold(fleet, key, installation, path, hold).await?;
+            Ok(Report { desire: Some(desire.clone()), ..report })
+        };
         let not_ready =
             |reason, message: String| Finding::fails(ConditionKind::Ready, reason, message);
-        let (spec, hold) = match wanted.map(|wanted| wanted.state) {
-            Some(WantedState::Runner(spec)) => match read.hold {
-                None => (spec, None),
-                Some(hold) => (spec, Some(hold)),
-            },
+        // A group scheduled for deletion gets another path: what the rules say of that one means nothing.
+        if let Some(hold) = &read.hold {
+            return pause(hold).await;
+        }
+        let spec = match state {
+            Some(WantedState::Runner(spec)) => spec,
             Some(WantedState::NeedsValue { placeholder }) => {
                 let message = format!(
                     "needs {placeholder}: give it under `groups:` or `projects:` of fleet.yaml"
@@ -167,24 +185,20 @@ impl Rounds {
                 return say(not_ready("AnchorMoved", message)).await;
             }
             Some(WantedState::Withdrawn { reason }) => {
-                return self.hold(fleet, key, installation, path, &Hold::Withdrawn(reason)).await;
+                return pause(&Hold::Withdrawn(reason)).await;
             }
             Some(WantedState::OutsideGuardrails { problems }) => {
-                let hold = Hold::OutsideGuardrails(problems.join("; "));
-                return self.hold(fleet, key, installation, path, &hold).await;
+                return pause(&Hold::OutsideGuardrails(problems.join("; "))).await;
             }
             Some(WantedState::ExceptionEnded { exception, until }) => {
-                let hold = Hold::ExceptionEnded(format!("{exception} (until {until})"));
-                return self.hold(fleet, key, installation, path, &hold).await;
+                let ended = format!("{exception} (until {until})");
+                return pause(&Hold::ExceptionEnded(ended)).await;
             }
             None => {
                 let message = "no rule gives this target the profile; what is there is kept until removal is asked for";
                 return say(not_ready("NotWanted", message.to_owned())).await;
             }
         };
-        if let Some(hold) = hold {
-            return self.hold(fleet, key, installation, path, &hold).await;
-        }
         let observed =
             observe::runner(self.clients(), settings, &spec, installation.clone()).await?;
         let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
@@ -195,8 +209,10 @@ impl Rounds {
             gitlab_ca: self.clients().gitlab_ca(),
             spec: Some(&spec),
         };
-        let acted = self.act(fleet, Some(&spec), &plan, &scene).await;
-        Ok(Report { installation, path, plan, acted, before: observed.status })
+        let observing = self.observes(fleet, Some(&key.profile));
+        let acted = self.act(observing, &plan, &scene).await;
+        let before = observed.status;
+        Ok(Report { installation, path, plan, acted, before, desire: Some(desire), observing })
     }
 
     /// Pauses and scales to zero what must not serve for now.
@@ -218,8 +234,10 @@ impl Rounds {
             gitlab_ca: None,
             spec: None,
         };
-        let acted = self.act(fleet, None, &plan, &scene).await;
-        Ok(Report { installation, path, plan, acted, before: observed.status })
+        let observing = self.observes(fleet, Some(&key.profile));
+        let acted = self.act(observing, &plan, &scene).await;
+        let before = observed.status;
+        Ok(Report { installation, path, plan, acted, before, desire: None, observing })
     }
 
     /// A state to wait in: it is said, and nothing else is done.
@@ -233,7 +251,8 @@ impl Rounds {
     ) -> Result<Report, Failure> {
         let before = observe::status(self.clients(), fleet.settings(), unit).await?;
         let plan = Plan { findings: vec![finding], ..Plan::default() };
-        Ok(Report { installation, path, plan, acted: Acted::default(), before })
+        let acted = Acted::default();
+        Ok(Report { installation, path, plan, acted, before, desire: None, observing: false })
     }
 
     async fn domain_round(&self, fleet: &Fleet, profile: &ProfileName) -> Result<Report, Failure> {
@@ -262,8 +281,9 @@ impl Rounds {
             gitlab_ca: self.clients().gitlab_ca(),
             spec: Some(&spec),
         };
-        let acted = self.act(fleet, Some(&spec), &plan, &scene).await;
-        Ok(Report { installation, path: None, plan, acted, before })
+        let observing = self.observes(fleet, Some(profile));
+        let acted = self.act(observing, &plan, &scene).await;
+        Ok(Report { installation, path: None, plan, acted, before, desire: None, observing })
     }
 
     async fn identity_round(&self, fleet: &Fleet, name: &IdentityName) -> Result<Report, Failure> {
@@ -291,36 +311,65 @@ impl Rounds {
             gitlab_ca: None,
             spec: None,
         };
-        let acted = self.act(fleet, None, &plan, &scene).await;
-        Ok(Report { installation, path: None, plan, acted, before })
+        let observing = self.observes(fleet, None);
+        let acted = self.act(observing, &plan, &scene).await;
+        Ok(Report { installation, path: None, plan, acted, before, desire: None, observing })
     }
 
     /// Carries the plan out, or only shows it where the mode says so.
-    async fn act(
-        &self,
-        fleet: &Fleet,
-        spec: Option<&RunnerSpec>,
-        plan: &Plan,
-        scene: &Scene<'_>,
-    ) -> Acted {
-        if self.mode_of(fleet, spec) == Mode::Enforce {
+    async fn act(&self, observing: bool, plan: &Plan, scene: &Scene<'_>) -> Acted {
+        if !observing {
             return act::act(self.clients(), plan, scene).await;
         }
-        for node in &plan.steps {
-            info!(step = %node.step, "would: {}", node.step);
+        let would: Vec<String> =
+            plan.steps.iter().map(|node| format!("would {}", node.step)).collect();
+        for line in &would {
+            info!("{line}");
         }
-        Acted::default()
+        Acted { did: would, failures: vec![] }
     }
 
-    fn mode_of(&self, fleet: &Fleet, spec: Option<&RunnerSpec>) -> Mode {
-        let of_profile = spec.map_or(Mode::Enforce, |spec| spec.mode);
-        self.mode.min(fleet.settings().mode).min(of_profile)
+    /// The lowest of the modes that the setting, the file and the profile name.
+    fn observes(&self, fleet: &Fleet, profile: Option<&ProfileName>) -> bool {
+        let of_profile = profile.and_then(|name| fleet.profile(name)).map(|profile| profile.mode);
+        let mode = self.mode.min(fleet.settings().mode).min(of_profile.unwrap_or(Mode::Enforce));
+        mode == Mode::Observe
+    }
+
+    /// A target's own status says only that it is parked: this round was not, so that is over.
+    async fn conclude_target(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        wakes: Vec<Outgoing>,
+    ) -> Outcome {
+        if let Err(failure) = self.release(fleet, message).await {
+            warn!("`{}` could not be released: {}", message.unit, failure.text);
+        }
+        self.send(wakes, vec![]).await
+    }
+
+    async fn release(&self, fleet: &Fleet, message: &Message) -> Result<(), Failure> {
+        let settings = fleet.settings();
+        let before = observe::status(self.clients(), settings, &message.unit).await?;
+        let Some(before) = before.filter(|before| before.parked.is_some()) else { return Ok(()) };
+        let installation = observe::installation(self.clients(), settings).await?;
+        let context = Context {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
+        let woken = Finding::holds(ConditionKind::Ready, "Settled", "its runners were woken");
+        let next = before.clone().released().with(&[woken], self.clock.now());
+        status_store::save(self.clients(), &context, Some(&before), &next).await?;
+        Ok(())
     }
 
     /// Says how the unit stands, wakes whom it has news for, and schedules the next look.
     async fn conclude(&self, fleet: &Fleet, message: &Message, report: Report) -> Outcome {
         let now = self.clock.now();
-        let observing = self.mode.min(fleet.settings().mode) == Mode::Observe;
+        let observing = report.observing;
         let mut outgoing: Vec<Outgoing> =
             report.plan.wakes.iter().map(|unit| wake(message, unit.clone()).send(now)).collect();
         if observing {
@@ -466,7 +515,13 @@ impl Rounds {
             gitlab_ca: None,
         };
         let old = report.before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
-        let mut next = old.clone().released().with(&report.plan.findings, now);
+        if failure.is_some() && old.parked.is_some() {
+            // Still what it is parked for, as far as anybody knows: how often it was tried must not be lost.
+            return Ok(());
+        }
+        let mut next = old.clone().released().with(&findings(report), now);
+        let settled = report.plan.is_settled() && failure.is_none();
+        next.settled_for = report.desire.clone().filter(|_| settled);
         next.path = report.path.clone().or(next.path);
         next.waiting_since = match &report.plan.verdict {
             Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
@@ -501,10 +556,23 @@ impl Rounds {
     }
 }
 
+/// What is told of the unit; where nothing is carried out, that is why it is not ready.
+fn findings(report: &Report) -> Vec<Finding> {
+    let mut findings = report.plan.findings.clone();
+    let steps = report.plan.steps.len();
+    if report.observing && steps > 0 {
+        findings.retain(|finding| finding.kind != ConditionKind::Ready);
+        let message = format!("mode: observe; {steps} step(s) would be taken");
+        findings.push(Finding::fails(ConditionKind::Ready, "Observing", message));
+    }
+    findings
+}
+
 /// The conditions changed; but steps of one way from *progressing* to *progressing* are not each worth a write.
 fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
-    // A wait that may last begins: what was waited for before counts no more.
-    if old.waiting_since.is_some() && next.waiting_since.is_none() {
+    // A clock that no longer runs would end a later wait before it began.
+    let wait_over = old.waiting_since.is_some() && next.waiting_since.is_none();
+    if wait_over || old.settled_for != next.settled_for {
         return true;
     }
     if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {

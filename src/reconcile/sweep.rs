@@ -1,9 +1,11 @@
 //! Rounds that look at many: a target's fan-out, the sweep over the whole fleet, dead letters, and the fleet's status.
 
 use super::{
-    Clients, Failure, observe, outbox,
+    Clients, Failure,
+    desire::Desires,
+    observe, outbox,
     round::{Outcome, Rounds, wake},
-    target,
+    target::{self, TargetRead},
 };
 use crate::domain::{
     fleet::{Fleet, TargetFacts, TargetKind},
@@ -12,10 +14,13 @@ use crate::domain::{
     kubernetes::Kind,
     marker::Marker,
     message::{Message, Outgoing, Reason},
-    names, records,
-    status::Status,
+    names,
+    plan::hold::Hold,
+    records,
+    status::{ConditionKind, Status},
 };
 use futures::{TryFutureExt, try_join};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::{error, info, warn};
 
@@ -31,13 +36,13 @@ impl Rounds {
         target: TargetId,
         message: &Message,
     ) -> Result<Vec<Outgoing>, Failure> {
-        let gitlab = self.clients().gitlab();
+        let (gitlab, now) = (self.clients().gitlab(), self.clock.now());
         let (read, made) =
             try_join!(target::read(self.clients(), target), made_runners(self.clients(), fleet))?;
         let mut keys: BTreeSet<RunnerKey> =
             made.iter().filter(|key| key.target == target).cloned().collect();
         if let Some(read) = &read {
-            keys.extend(wanted_keys(fleet, &read.facts));
+            keys.extend(wanted_keys(fleet, &read.facts, now));
             let listed = gitlab.runners_of(target).await?;
             let marked = listed.iter().filter_map(|one| Marker::find(&one.description));
             keys.extend(
@@ -54,9 +59,8 @@ impl Rounds {
             keys.extend(
                 made.iter().filter(|key| below.iter().any(|facts| facts.id == key.target)).cloned(),
             );
-            keys.extend(below.iter().flat_map(|facts| wanted_keys(fleet, facts)));
+            keys.extend(below.iter().flat_map(|facts| wanted_keys(fleet, facts, now)));
         }
-        let now = self.clock.now();
         Ok(keys.into_iter().map(|key| wake(message, Unit::Runner(key)).send(now)).collect())
     }
 
@@ -94,18 +98,36 @@ impl Rounds {
         observe::installation(self.clients(), fleet.settings()).await?;
         let (statuses, targets) =
             try_join!(statuses(self.clients(), fleet), targets(self.clients(), fleet))?;
+        let (now, digest) = (self.clock.now(), &fleet.settings().digest);
+        let desires = Desires::of(fleet);
+        let mut asked: BTreeMap<Unit, String> = BTreeMap::new();
+        // What nobody asks for any more is looked at once, and then known.
+        let holds: BTreeMap<TargetId, Option<&Hold>> =
+            targets.iter().map(|read| (read.facts.id, read.hold.as_ref())).collect();
+        for status in &statuses {
+            let Unit::Runner(key) = &status.unit else { continue };
+            let hold = holds.get(&key.target).copied().flatten();
+            asked.insert(status.unit.clone(), desires.digest(None, hold));
+        }
+        for read in &targets {
+            for wanted in fleet.wanted_at(&read.facts, now) {
+                let key = RunnerKey { target: read.facts.id, profile: wanted.profile };
+                let desire = desires.digest(Some(&wanted.state), read.hold.as_ref());
+                asked.insert(Unit::Runner(key), desire);
+            }
+        }
         let known: BTreeMap<&Unit, &Status> =
             statuses.iter().map(|status| (&status.unit, status)).collect();
-        let (now, digest) = (self.clock.now(), &fleet.settings().digest);
-        let wanted = targets.iter().flat_map(|facts| wanted_keys(fleet, facts)).map(Unit::Runner);
-        let unsettled = wanted.filter(|unit| {
-            known.get(unit).is_none_or(|status| !status.is_ready() && status.parked.is_none())
+        let unsettled = asked.iter().filter(|(unit, desire)| {
+            known.get(unit).is_none_or(|status| {
+                status.parked.is_none()
+                    && (status.settled_for.as_ref() != Some(desire)
+                        || status.condition(ConditionKind::NeedsAdministrator).is_some())
+            })
         });
-        let due = statuses
-            .iter()
-            .filter(|status| status.is_due(digest, now))
-            .map(|status| status.unit.clone());
-        Ok(unsettled.chain(due).collect())
+        let due = statuses.iter().filter(|status| status.is_due(digest, now));
+        let due = due.map(|status| status.unit.clone());
+        Ok(unsettled.map(|(unit, _)| unit.clone()).chain(due).collect())
     }
 
     /// A message that the broker gave up on: its unit is parked with the reason. If that cannot be written down it
@@ -142,10 +164,10 @@ impl Rounds {
     }
 }
 
-fn wanted_keys(fleet: &Fleet, facts: &TargetFacts) -> Vec<RunnerKey> {
+fn wanted_keys(fleet: &Fleet, facts: &TargetFacts, now: Timestamp) -> Vec<RunnerKey> {
     let target = facts.id;
     fleet
-        .wanted(facts)
+        .wanted_at(facts, now)
         .into_iter()
         .map(|wanted| RunnerKey { target, profile: wanted.profile })
         .collect()
@@ -172,7 +194,7 @@ async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failu
 }
 
 /// Every target that a rule could match.
-async fn targets(clients: &Clients, fleet: &Fleet) -> Result<Vec<TargetFacts>, Failure> {
+async fn targets(clients: &Clients, fleet: &Fleet) -> Result<Vec<TargetRead>, Failure> {
     let gitlab = clients.gitlab();
     let groups = gitlab.groups().all().map_err(Failure::from);
     let (groups, projects) = if matches_projects(fleet) {
@@ -180,15 +202,22 @@ async fn targets(clients: &Clients, fleet: &Fleet) -> Result<Vec<TargetFacts>, F
     } else {
         (groups.await?, vec![])
     };
-    let mut all = vec![TargetFacts {
+    let instance = TargetFacts {
         id: TargetId::Instance,
         path: String::new(),
         ancestors: vec![],
         personal: false,
-    }];
+    };
+    let mut all = vec![TargetRead { facts: instance, hold: None }];
     let tree = Tree::of(&groups);
-    all.extend(groups.iter().map(|group| tree.group(group)));
-    all.extend(projects.iter().map(|project| tree.project(project)));
+    all.extend(groups.iter().map(|group| TargetRead {
+        facts: tree.group(group),
+        hold: tree.hold(group.archived, group.marked_for_deletion_on.is_some(), group.parent),
+    }));
+    all.extend(projects.iter().map(|project| TargetRead {
+        facts: tree.project(project),
+        hold: tree.hold(project.archived, project.marked_for_deletion_on.is_some(), project.group),
+    }));
     Ok(all)
 }
 
@@ -241,15 +270,24 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn above(&self, mut parent: Option<GroupId>) -> Vec<(GroupId, String)> {
+    /// As a round that reads one target finds it.
+    fn hold(&self, archived: bool, marked: bool, parent: Option<GroupId>) -> Option<Hold> {
+        target::hold(archived, marked, self.chain(parent).into_iter())
+    }
+
+    /// The groups above, nearest first.
+    fn chain(&self, mut parent: Option<GroupId>) -> Vec<&'a Group> {
         let mut chain = Vec::new();
         while let Some(group) = parent.and_then(|id| self.groups.get(&id)) {
-            chain.push((group.id, group.full_path.clone()));
+            chain.push(*group);
             parent = group.parent;
         }
-        let mut all = self.root.clone();
-        chain.reverse();
-        all.extend(chain);
-        all
+        chain
+    }
+
+    fn above(&self, parent: Option<GroupId>) -> Vec<(GroupId, String)> {
+        let chain = self.chain(parent);
+        let below_root = chain.iter().rev().map(|group| (group.id, group.full_path.clone()));
+        self.root.iter().cloned().chain(below_root).collect()
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn read(
         TargetId::Group(id) => {
             let Some(group) = gitlab.group(id).await? else { return Ok(None) };
             let above = ancestors(clients, group.parent).await?;
-            let hold = hold(group.archived, group.marked_for_deletion_on.is_some(), &above);
+            let hold = hold(group.archived, group.marked_for_deletion_on.is_some(), above.iter());
             let facts = TargetFacts {
                 id: target,
                 path: group.full_path,
@@ -46,7 +46,8 @@ pub(super) async fn read(
         TargetId::Project(id) => {
             let Some(project) = gitlab.project(id).await? else { return Ok(None) };
             let above = ancestors(clients, project.group).await?;
-            let hold = hold(project.archived, project.marked_for_deletion_on.is_some(), &above);
+            let hold =
+                hold(project.archived, project.marked_for_deletion_on.is_some(), above.iter());
             let facts = TargetFacts {
                 id: target,
                 path: project.path_with_namespace,
@@ -79,11 +80,16 @@ async fn ancestors(clients: &Clients, mut parent: Option<GroupId>) -> Result<Vec
     Ok(above)
 }
 
-fn hold(archived: bool, marked: bool, above: &[Group]) -> Option<Hold> {
+/// What the target's own state and that of the groups above it ask for.
+pub(super) fn hold<'a>(
+    archived: bool,
+    marked: bool,
+    above: impl Iterator<Item = &'a Group> + Clone,
+) -> Option<Hold> {
     // A descendant of a doomed group is not marked itself (gitlab.md §4.3).
-    if marked || above.iter().any(|group| group.marked_for_deletion_on.is_some()) {
+    if marked || above.clone().any(|group| group.marked_for_deletion_on.is_some()) {
         Some(Hold::Scheduled)
-    } else if archived || above.iter().any(|group| group.archived) {
+    } else if archived || above.clone().any(|group| group.archived) {
         Some(Hold::Archived)
     } else {
         None

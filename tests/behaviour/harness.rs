@@ -8,7 +8,7 @@ use forerunner::{
     functions::{app::App, engine::Engine, router::router},
     sandbox::{
         azure, gitlab,
-        host::Worker,
+        host::{HostSettings, Worker},
         wire::Moment,
         world::{World, WorldSettings},
     },
@@ -28,6 +28,8 @@ use std::{
 
 /// Where every test begins in time. A Tuesday.
 pub(crate) const START: &str = "2026-11-24T08:00:00Z";
+/// Opens the functions of level `function`. Made up.
+pub(crate) const FUNCTION_KEY: &str = "made-up-function-key";
 /// What `host.json` and `functions/` hold in this repository: the host reads nothing else.
 pub(crate) const FUNCTIONS: [&str; 6] =
     ["dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"];
@@ -44,16 +46,31 @@ impl Sandbox {
     }
 
     pub(crate) async fn with(fleet: &str, azure: azure::Settings) -> Self {
+        Self::with_settings(fleet, azure, &[]).await
+    }
+
+    /// The same with further app settings.
+    pub(crate) async fn with_settings(
+        fleet: &str,
+        azure: azure::Settings,
+        further: &[(&str, &str)],
+    ) -> Self {
         let clock = Clock::frozen(START.parse().unwrap());
-        Self::start(fleet, azure, clock, false).await
+        Self::start(fleet, azure, clock, false, further).await
     }
 
     /// The same with the real program as the host's child, under a clock that runs.
     pub(crate) async fn with_child(fleet: &str) -> Self {
-        Self::start(fleet, azure::Settings::default(), Clock::running(), true).await
+        Self::start(fleet, azure::Settings::default(), Clock::running(), true, &[]).await
     }
 
-    async fn start(fleet: &str, azure: azure::Settings, clock: Clock, child: bool) -> Self {
+    async fn start(
+        fleet: &str,
+        azure: azure::Settings,
+        clock: Clock,
+        child: bool,
+        further: &[(&str, &str)],
+    ) -> Self {
         let start: Timestamp = clock.now();
         let folder = fresh_folder();
         let file = folder.join("fleet.yaml");
@@ -76,14 +93,16 @@ impl Sandbox {
         if !child {
             app_settings.remove("FORERUNNER_CLOCK");
         }
+        app_settings.extend(further.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let build = move |given: BTreeMap<String, String>| handler(given, clock.clone());
         let in_process =
             Worker::InProcess(Arc::new(move |given| Box::pin(std::future::ready(build(given)))));
+        let with_key = |mut host: HostSettings| {
+            host.keys.host = vec![FUNCTION_KEY.into()];
+            host
+        };
         let worker = if child { Worker::Child } else { in_process };
-        world
-            .start_host(&folder.join("app"), app_settings, worker, |host| host, None)
-            .await
-            .unwrap();
+        world.start_host(&folder.join("app"), app_settings, worker, with_key, None).await.unwrap();
         Self { world, folder }
     }
 
@@ -108,7 +127,11 @@ impl Sandbox {
         let logs = logs.iter().map(|line| format!("{} {:?} {}", line.at, line.level, line.text));
         let status = self.world.kubernetes.list("configmaps", "");
         let status = status.iter().map(|map| map["data"].to_string());
-        calls.chain(logs).chain(status).collect::<Vec<_>>().join("\n")
+        let managers = self.world.managers.dump().to_string();
+        let pods = self.world.kubernetes.list("pods", "");
+        let pods = pods.iter().map(|pod| format!("{} {}", pod["metadata"]["name"], pod["status"]));
+        let rest = pods.chain([managers]);
+        calls.chain(logs).chain(status).chain(rest).collect::<Vec<_>>().join("\n")
     }
 
     /// Dies around forerunner's `call`th call, and is started again. A hook whose answer got lost does not come

@@ -68,8 +68,8 @@ fn group_of(unit: &str) -> u64 {
 enum Place {
     Elsewhere,
     Above,
-    Project,
-    Below,
+    ProjectBelow,
+    GroupBelow,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,11 +98,11 @@ async fn forge(sandbox: &Sandbox, unit: &str, place: Place) -> u64 {
             (other, of_group(other))
         }
         Place::Above => (42, of_group(42)),
-        Place::Below => {
+        Place::GroupBelow => {
             let below = gitlab.create_group(Some(group), "below");
             (below, of_group(below))
         }
-        Place::Project => {
+        Place::ProjectBelow => {
             let project = gitlab.create_project(group, "app");
             (group, json!({ "runner_type": "project_type", "project_id": project }))
         }
@@ -130,8 +130,8 @@ fn kept(runner: Option<RunnerView>) -> Value {
 
 #[test]
 fn a_forged_marker_on_another_owners_runner_gains_nothing() {
-    use Place::{Above, Below, Elsewhere, Project};
-    let places = [Elsewhere, Above, Project, Below];
+    use Place::{Above, Elsewhere, GroupBelow, ProjectBelow};
+    let places = [Elsewhere, Above, ProjectBelow, GroupBelow];
     let cases: Vec<Forgery> = places
         .into_iter()
         .flat_map(|place| [Forgery(place, When::Before), Forgery(place, When::After)])

@@ -65,7 +65,7 @@ impl Terminal {
         let Some(gitlab) = world.address("gitlab") else { return };
         let token = world.gitlab.admin_token();
         self.say("");
-        self.say("Create a group and watch the log of what follows:");
+        self.say("Create a group, and what forerunner changes shows below:");
         self.say(&format!(
             "curl -s -H 'PRIVATE-TOKEN: {token}' -d 'name=payments&path=payments&parent_id=42' http://{gitlab}/api/v4/groups"
         ));

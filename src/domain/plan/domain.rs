@@ -23,14 +23,14 @@ pub const CREDENTIALS_MAX: usize = 20;
 /// What the runner's own part of a plan needs to know of its domain's part.
 #[derive(Debug, Default)]
 pub(crate) struct DomainDraft {
-    /// Whether the job namespace is ours to write in, once `namespace` is done.
-    pub(crate) usable: bool,
     /// The step that makes the job namespace, if it has to be made.
     pub(crate) namespace: Option<StepId>,
     /// Whether credential and every role were seen, so that settling may begin.
     pub(crate) seen: bool,
     /// Whether the profile has an identity at all.
     pub(crate) has_identity: bool,
+    /// Whether jobs have, or get in this round, a namespace of ours that stays.
+    pub(crate) usable: bool,
 }
 
 /// Plans the round of a domain that a whole profile shares.
@@ -398,7 +398,8 @@ enum Choice<'a> {
     Full,
 }
 
-/// The one holding the account's credential, else the first of the list with room that has not refused.
+/// The one holding the account's credential, else the first of the list with room; one that refused comes last, and is
+/// asked again once it has room.
 fn choose<'a>(
     candidates: &'a [Candidate],
     wanted: &FederatedCredential,
@@ -411,12 +412,11 @@ fn choose<'a>(
     let answer = account.and_then(|account| account.annotation(names::ANNOTATION_IDENTITY_ANSWER));
     let refused =
         answer.and_then(|answer| answer.strip_prefix("refused ")).and_then(ResourceId::new);
-    let mut with_room = candidates.iter().filter(|candidate| {
-        candidate.identity.is_some()
-            && candidate.credentials.len() < CREDENTIALS_MAX
-            && refused.as_ref() != Some(&candidate.id)
+    let with_room = candidates.iter().filter(|candidate| {
+        candidate.identity.is_some() && candidate.credentials.len() < CREDENTIALS_MAX
     });
-    match (with_room.next(), candidates.iter().find(|candidate| candidate.identity.is_none())) {
+    let best = with_room.min_by_key(|candidate| refused.as_ref() == Some(&candidate.id));
+    match (best, candidates.iter().find(|candidate| candidate.identity.is_none())) {
         (Some(first), _) => Choice::Ask(first),
         (None, Some(missing)) => Choice::Missing(&missing.id),
         (None, None) => Choice::Full,

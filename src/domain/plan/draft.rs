@@ -82,8 +82,7 @@ impl Draft {
         !self.blocks.is_empty()
     }
 
-    /// Asks for another look; the soonest wish wins. It must come to an end before the message's deadline, unless
-    /// something else may last.
+    /// Asks for another look; the soonest wish wins, unless one is patient. It must come to an end before the message's deadline.
     pub(crate) fn wait(&mut self, after: SignedDuration, waits: impl Into<String>) {
         self.wish(Wait { after, waits: waits.into(), patient: false });
     }
@@ -93,19 +92,12 @@ impl Draft {
         self.wish(Wait { after, waits: waits.into(), patient: true });
     }
 
+    /// What may last decides: all that comes after it waits with it, and none of that is late meanwhile.
     fn wish(&mut self, wish: Wait) {
-        let Some(other) = self.wait.take() else {
+        let order = |wait: &Wait| (!wait.patient, wait.after);
+        if self.wait.as_ref().is_none_or(|before| order(&wish) < order(before)) {
             self.wait = Some(wish);
-            return;
-        };
-        let after = wish.after.min(other.after);
-        let first = match (other.patient, wish.patient) {
-            (true, false) => other,
-            (false, true) => wish,
-            (true, true) | (false, false) if wish.after < other.after => wish,
-            (true, true) | (false, false) => other,
-        };
-        self.wait = Some(Wait { after, ..first });
+        }
     }
 
     pub(crate) fn wake(&mut self, unit: Unit) {
@@ -132,7 +124,11 @@ impl Draft {
         });
         let ready = match (self.blocks.first(), missing, &self.wait) {
             (Some(reason), _, _) => Finding::fails(ConditionKind::Ready, "Parked", reason.clone()),
-            (None, Some(_), _) | (None, None, Some(_)) => Finding::fails(
+            // Nothing to wait for and yet not as asked: a person's doing, and it says so itself.
+            (None, Some(missing), None) => {
+                Finding::fails(ConditionKind::Ready, missing.reason, missing.message.clone())
+            }
+            (None, _, Some(_)) => Finding::fails(
                 ConditionKind::Ready,
                 "Progressing",
                 "on its way; the other conditions say what is left",

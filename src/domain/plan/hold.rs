@@ -3,7 +3,7 @@
 use super::{Draft, Plan, domain::SOON};
 use crate::domain::{
     claim::{self, Claim},
-    gitlab::{Entity, EntityChange},
+    gitlab::Entity,
     ids::{InstallationId, RunnerKey},
     kubernetes::Object,
     names,
@@ -65,24 +65,23 @@ pub struct HeldObserved {
 /// Pauses every entity of ours and scales the manager to zero; creates nothing, deletes nothing.
 pub fn plan(key: &RunnerKey, fleet: &FleetSettings, observed: &HeldObserved, hold: &Hold) -> Plan {
     let mut draft = Draft::default();
+    let running = observed.deployment.as_ref().filter(|live| {
+        live.label(names::LABEL_FLEET) == Some(fleet.name.as_str())
+            && live.body["spec"]["replicas"] != 0
+    });
     for entity in &observed.entities {
         let claim = claim::judge(entity, &fleet.name, key, &observed.installation);
         let ours = matches!(claim, Some(Claim::Ours { .. }));
-        // Under an archived target GitLab may refuse the pause; scaling to zero stands for it.
-        if !ours || entity.paused || *hold == Hold::Archived {
+        // Under an archived target GitLab may refuse the pause. Scaling to zero stands for it, so it is tried together
+        // with that and never again.
+        let may_be_refused = *hold == Hold::Archived;
+        if !ours || entity.paused || (may_be_refused && running.is_none()) {
             continue;
         }
-        let change = EntityChange {
-            paused: Some(true),
-            maintenance_note: Some(format!("forerunner: paused, {}", hold.message())),
-            ..EntityChange::default()
-        };
-        draft.add(Step::UpdateRunner { runner: entity.id, change, why: "pause" }, []);
+        let note = format!("forerunner: paused, {}", hold.message());
+        draft.add(Step::PauseRunner { runner: entity.id, note, may_be_refused }, []);
     }
-    if let Some(live) = &observed.deployment
-        && live.label(names::LABEL_FLEET) == Some(fleet.name.as_str())
-        && live.body["spec"]["replicas"] != 0
-    {
+    if let Some(live) = running {
         draft.add(Step::ScaleToZero { deployment: live.name.clone() }, []);
     }
     let mut plan = draft.finish(SOON);

@@ -174,8 +174,8 @@ fn await_domain(
         draft.wake(Unit::Domain(spec.key.profile.clone()));
         draft.wait(SOON, format!("the domain of profile `{}`", spec.key.profile));
     }
-    let usable = domain.usable && domain.namespace.is_none();
-    DomainDraft { usable, namespace: None, ..domain }
+    let usable = domain.usable && !own.has_steps();
+    DomainDraft { namespace: None, usable, ..domain }
 }
 
 /// Whether a job can sign in by now; begins the wait where a round sees everything for the first time.
@@ -188,7 +188,7 @@ fn settle(
     now: Timestamp,
 ) -> bool {
     if !domain.has_identity {
-        return true;
+        return domain.usable;
     }
     let ours = |one: &&Object| one.label(names::LABEL_FLEET) == Some(fleet.name.as_str());
     let (true, Some(deployment)) = (domain.seen, observed.deployment.as_ref().filter(ours)) else {
@@ -479,6 +479,7 @@ fn draft_manager(
             }
         }
         let has_all = match object.name.kind {
+            // Where jobs cannot be yet, there is nothing to bind; the domain's own finding or wait says why.
             Kind::RoleBinding => domain.usable,
             // A pod without a token would poll for nobody, and one with somebody else's account or Secret as them.
             Kind::Deployment => account_is_ours && (kept.holds || kept.step.is_some()),

@@ -329,6 +329,12 @@ impl World {
                 let entity = self.entities.iter_mut().find(|entity| entity.id == *runner);
                 set(entity.expect("only what was observed is updated"), change);
             }
+            Step::PauseRunner { runner, note, .. } => {
+                let entity = self.entities.iter_mut().find(|entity| entity.id == *runner);
+                let entity = entity.expect("only what was observed is paused");
+                entity.paused = true;
+                entity.maintenance_note = Some(note.clone());
+            }
             Step::DeleteTwin { runner } => self.entities.retain(|entity| entity.id != *runner),
             Step::CreateIdentity { id, location, tags } => {
                 self.counter += 1;

@@ -1,0 +1,32 @@
+//! Tells whether what is asked of a runner is what it was when a round last settled it.
+
+use crate::domain::{
+    fleet::{Fleet, WantedState},
+    names,
+    plan::hold::Hold,
+};
+
+/// What every runner of a fleet is asked beside its own specification; made once for many runners.
+pub(super) struct Desires {
+    shared: String,
+}
+
+impl Desires {
+    /// Another version may render other objects from the same file, so it is part of what is asked.
+    pub(super) fn of(fleet: &Fleet) -> Self {
+        let mut settings = fleet.settings().clone();
+        // The digest of the whole file changes with every comment in it.
+        settings.digest.clear();
+        let shared = format!("{}|{settings:?}", env!("CARGO_PKG_VERSION"));
+        Self { shared: names::hash(&shared) }
+    }
+
+    /// Digest of what is asked of one runner. `None`: nothing asks for it.
+    pub(super) fn digest(&self, wanted: Option<&WantedState>, hold: Option<&Hold>) -> String {
+        let text = match wanted {
+            Some(wanted) => format!("{}|{wanted:?}|{hold:?}", self.shared),
+            None => format!("nothing|{hold:?}"),
+        };
+        names::hash(&text)[..16].to_owned()
+    }
+}

@@ -1,0 +1,144 @@
+//! The sweep makes the promise true that hooks make fast.
+
+use crate::{
+    deeds::{fleet, plain_fleet, plan_fleet},
+    harness::Sandbox,
+};
+use forerunner::sandbox::wire::{Fault, Service, What};
+use serde_json::json;
+
+const NO: fn() -> What =
+    || What::Answer { status: 500, headers: vec![], body: "{\"message\":\"500\"}".into() };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_no_hook_announced_gets_its_runner() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    sandbox.lose_hooks();
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    assert!(sandbox.own_calls().iter().all(|call| !call.contains("/groups/")));
+    // The timer's own time: ten minutes at most.
+    sandbox.pass_minutes(15).await;
+    sandbox.assert_ready(&format!("runner/g{group}-plan"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_healthy_runner_is_not_woken_and_a_round_of_it_writes_nothing() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let unit = format!("runner/g{group}-plan");
+    sandbox.assert_ready(&unit);
+    sandbox.world.wire.forget_calls();
+    sandbox.sweep().await;
+    let calls = sandbox.own_calls();
+    assert!(calls.iter().any(|call| call.contains("/groups")), "it did look: {calls:#?}");
+    assert!(!calls.iter().any(|call| call.starts_with("ServiceBus")), "{calls:#?}");
+    assert_eq!(sandbox.own_writes(), Vec::<String>::new());
+    sandbox.wake(&format!("target/g{group}"));
+    sandbox.wake(&unit);
+    sandbox.settle().await;
+    let calls = sandbox.own_calls();
+    assert!(calls.iter().any(|call| call.contains("/deployments/")), "a round ran: {calls:#?}");
+    assert_eq!(sandbox.own_writes(), Vec::<String>::new(), "verify is one too");
+    sandbox.assert_ready(&unit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_file_reaches_a_settled_runner_and_a_changed_comment_does_not() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.world.wire.forget_calls();
+    sandbox.deploy(&format!("# reviewed\n{}", plan_fleet())).await;
+    sandbox.sweep().await;
+    let calls = sandbox.own_calls();
+    assert!(!calls.iter().any(|call| call.starts_with("ServiceBus")), "{calls:#?}");
+    sandbox.deploy(&plan_fleet().replace("tags: [azure-plan]", "tags: [azure-read]")).await;
+    sandbox.sweep().await;
+    let key = format!("g{group}-plan");
+    assert_eq!(sandbox.runner(&key).tags, ["azure-read"]);
+    sandbox.assert_ready(&format!("runner/{key}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_fails_half_way_wakes_nothing() {
+    let sandbox = Sandbox::new(&plain_fleet()).await;
+    let settled = sandbox.world.gitlab.create_group(Some(42), "settled");
+    sandbox.settle().await;
+    sandbox.lose_hooks();
+    for number in 0..110 {
+        sandbox.world.gitlab.create_group(None, &format!("elsewhere-{number}"));
+    }
+    let late = sandbox.world.gitlab.create_group(Some(42), "on-the-second-page");
+    sandbox.world.wire.forget_calls();
+    let fault = |service, path: &str| Fault {
+        service,
+        method: Some("GET"),
+        path: path.into(),
+        times: 1000,
+        what: NO(),
+    };
+    for broken in [
+        fault(Service::Gitlab, "page=2"),
+        fault(Service::Gitlab, "/api/v4/groups?"),
+        fault(Service::Kubernetes, "/configmaps?"),
+    ] {
+        let path = broken.path.clone();
+        sandbox.world.wire.add_fault(broken);
+        sandbox.sweep().await;
+        sandbox.world.wire.clear_faults();
+        let calls = sandbox.own_calls();
+        assert!(!calls.iter().any(|call| call.starts_with("ServiceBus")), "{path}: {calls:#?}");
+        assert_eq!(sandbox.own_writes(), Vec::<String>::new(), "{path}");
+    }
+    sandbox.assert_ready(&format!("runner/g{settled}-plain"));
+    sandbox.sweep().await;
+    sandbox.assert_ready(&format!("runner/g{late}-plain"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_moved_without_a_hook_is_found() {
+    let sandbox = Sandbox::new(&plain_fleet()).await;
+    let (inside, outside) = (
+        sandbox.world.gitlab.create_group(Some(42), "leaves"),
+        sandbox.world.gitlab.create_group(None, "comes"),
+    );
+    sandbox.settle().await;
+    let inventory = sandbox.inventory();
+    sandbox.world.gitlab.transfer_group(inside, None);
+    sandbox.world.gitlab.transfer_group(outside, Some(42));
+    sandbox.settle().await;
+    assert_eq!(sandbox.inventory(), inventory, "GitLab has no hook for it");
+    sandbox.sweep().await;
+    sandbox.assert_ready(&format!("runner/g{outside}-plain"));
+    // No longer matched: said, and kept until removal is asked for.
+    assert_eq!(sandbox.ready(&format!("runner/g{inside}-plain")).0, "NotWanted");
+    assert_eq!(sandbox.replicas(&format!("g{inside}-plain")), json!(1));
+    let looked = sandbox.own_calls().len();
+    sandbox.world.wire.forget_calls();
+    sandbox.sweep().await;
+    let calls = sandbox.own_calls();
+    assert!(!calls.iter().any(|call| call.starts_with("ServiceBus")), "{looked} {calls:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_parent_wakes_what_lies_below_it() {
+    let file = fleet(
+        "rules:\n  - { match: { groups: 'tools/**', projects: 'tools/**' }, profiles: [plain] }\nprofiles:\n  plain: { runner: { tags: [plain] }, identity: none }",
+    );
+    let sandbox = Sandbox::new(&file).await;
+    let parent = sandbox.world.gitlab.create_group(None, "outils");
+    let child = sandbox.world.gitlab.create_group(Some(parent), "linters");
+    let grandchild = sandbox.world.gitlab.create_group(Some(child), "rust");
+    let project = sandbox.world.gitlab.create_project(child, "clippy");
+    sandbox.settle().await;
+    assert!(sandbox.keys().is_empty());
+    sandbox.world.gitlab.rename_group(parent, "tools");
+    sandbox.settle().await;
+    let expected =
+        [format!("g{child}-plain"), format!("g{grandchild}-plain"), format!("p{project}-plain")];
+    assert_eq!(sandbox.keys(), expected.into_iter().collect(), "{}", sandbox.story());
+    let now = sandbox.world.clock.now();
+    assert!(now < "2026-11-24T08:10:00Z".parse().unwrap(), "before any sweep: {now}");
+}
