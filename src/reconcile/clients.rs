@@ -89,10 +89,8 @@ impl Clients {
     pub(super) async fn issuer(&self) -> Result<String, Failure> {
         let mut known = self.issuer.lock().await;
         let now = self.clock.now();
-        if let Some((at, issuer)) =
-            known.as_ref().filter(|(at, _)| now.duration_since(*at) < CLUSTER_KNOWN)
-        {
-            let _ = at;
+        let fresh = known.as_ref().filter(|(at, _)| now.duration_since(*at) < CLUSTER_KNOWN);
+        if let Some((_, issuer)) = fresh {
             return Ok(issuer.clone());
         }
         let issuer = match &self.access {
