@@ -42,6 +42,46 @@ async fn the_demo_shows_a_runner_settle_and_a_job_sign_in() {
     );
 }
 
+/// An app root as a deployment package holds it, made by hand from what the repository ships.
+fn app_root(name: &str) -> PathBuf {
+    let root = std::env::temp_dir().join(format!("forerunner-{name}-{}", std::process::id()));
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::create_dir_all(&root).unwrap();
+    fs::copy(repository.join("host.json"), root.join("host.json")).unwrap();
+    for function in fs::read_dir(repository.join("functions")).unwrap() {
+        let function = function.unwrap();
+        let folder = root.join(function.file_name());
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(function.path().join("function.json"), folder.join("function.json")).unwrap();
+    }
+    root
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_root_of_a_users_own_is_served_as_it_is() {
+    let root = app_root("app");
+    let arguments = ["sandbox", "--demo", "--app", root.to_str().unwrap()];
+    let run = async || {
+        let output = forerunner(&arguments).output();
+        let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
+        (output.status, [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()))
+    };
+    let (status, [out, err]) = run().await;
+    assert_eq!(status.code(), Some(1), "an app root without its executable\n{out}\n{err}");
+    assert!(err.contains("forerunner"), "the error names what is missing:\n{err}");
+    fs::hard_link(env!("CARGO_BIN_EXE_forerunner"), root.join("forerunner"))
+        .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_forerunner"), root.join("forerunner")).map(drop))
+        .unwrap();
+    let (status, [out, err]) = run().await;
+    assert!(status.success(), "{out}\n{err}");
+    assert!(out.contains("Job succeeded"), "{out}");
+    // A function the package lacks is one the host does not have: nothing else stands in for it.
+    fs::remove_dir_all(root.join("round")).unwrap();
+    let (status, [out, err]) = run().await;
+    assert_eq!(status.code(), Some(1), "without `round` no runner is made\n{out}\n{err}");
+    fs::remove_dir_all(&root).unwrap();
+}
+
 /// The process dies for real, before and after calls from the first to the last round.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_is_killed_leaves_no_trace() {
