@@ -10,6 +10,7 @@ use forerunner::{
     functions::engine::Engine,
 };
 use std::{io::Write, process::ExitCode, sync::Arc};
+use tokio::runtime::Builder;
 
 /// Keeps GitLab runners on AKS, and the federated Azure identities their jobs sign in with, the way fleet.yaml says.
 #[derive(Parser)]
@@ -38,17 +39,20 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Handler => block_on(serve()),
+        // One thread: what the handler does is wait for other machines, and a second one only adds wake-ups.
+        Command::Handler => block_on(Builder::new_current_thread(), serve()),
         Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(arguments) => block_on(sandbox::run(arguments)),
+        Command::Sandbox(arguments) => {
+            block_on(Builder::new_multi_thread(), sandbox::run(arguments))
+        }
         #[cfg(feature = "sandbox")]
         Command::SandboxAz { arguments } => az::run(arguments),
     }
 }
 
-fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+fn block_on(mut runtime: Builder, work: impl Future<Output = ExitCode>) -> ExitCode {
+    match runtime.enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => fail(&error),
     }

@@ -55,6 +55,7 @@ impl Scene {
             gitlab: gitlab::Settings::default(),
             folder: folder.clone(),
             port: None,
+            cluster: None,
             az_shim: None,
             confinement: Some(stage::confinement(&parsed)),
         };

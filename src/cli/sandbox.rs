@@ -7,11 +7,15 @@ mod terminal;
 use super::stage;
 use crate::{
     clock::Clock,
-    domain::fleet::{Fleet, Severity},
+    domain::{
+        fleet::{Fleet, Severity},
+        spec::ClusterAccess,
+    },
     sandbox::{
         azure, gitlab, host,
+        kubernetes::{self, Kubernetes},
         wire::Service,
-        world::{World, WorldSettings},
+        world::{StartError, World, WorldSettings},
     },
 };
 use std::{
@@ -50,6 +54,9 @@ pub struct Sandbox {
     /// How long each call to a service takes, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency: u64,
+    /// A real cluster in the place of the simulated one, as an administrator; without nodes, the sandbox plays one
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// The first of ten ports in a row; free ones otherwise
     #[arg(long)]
     port: Option<u16>,
@@ -70,10 +77,18 @@ enum Failure {
     File { what: String, done: &'static str, source: io::Error },
     #[error("a port could not be had; leave --port out, or choose another")]
     Port { source: io::Error },
+    #[error(transparent)]
+    Kubeconfig(#[from] kubernetes::Unusable),
+    #[error("{0}")]
+    Cluster(StartError),
     #[error("the miniature Functions host did not start the handler")]
     Host { source: host::Error },
     #[error("{0}")]
     Demo(String),
+    #[error(
+        "--kubeconfig changes the fleet's `cluster.resourceId` into a kubeconfig of forerunner's own: write it as plain text"
+    )]
+    FleetKubeconfig,
     #[error("--demo needs the host: leave --without host out")]
     DemoWithoutHost,
     #[error("--demo shows `platform/payments`, which this fleet does not match: leave --fleet out")]
@@ -180,6 +195,10 @@ fn lay_fleet(arguments: &Sandbox, folder: &Path) -> Result<(PathBuf, Fleet), Fai
             let problems = errors.map(ToString::to_string).collect::<Vec<_>>().join("\n");
             Failure::Fleet { file: name, problems }
         })?;
+    let (text, fleet) = match arguments.kubeconfig {
+        None => (text, fleet),
+        Some(_) => through_kubeconfig(&text, guardrails.as_deref(), folder, fleet)?,
+    };
     let file = folder.join("fleet.yaml");
     let write = |file: &Path, text: &str| {
         fs::write(file, text).map_err(|source| Failure::File {
@@ -195,9 +214,46 @@ fn lay_fleet(arguments: &Sandbox, folder: &Path) -> Result<(PathBuf, Fleet), Fai
     Ok((file, fleet))
 }
 
+/// The same fleet, but for how forerunner reaches the cluster.
+fn through_kubeconfig(
+    text: &str,
+    guardrails: Option<&str>,
+    folder: &Path,
+    fleet: Fleet,
+) -> Result<(String, Fleet), Failure> {
+    let ClusterAccess::Aks(id) = &fleet.settings().cluster.access else {
+        return Err(Failure::FleetKubeconfig);
+    };
+    // The id stands once in the file, as the value of `resourceId`: strict parsing has seen to that.
+    let kubeconfig = World::kubeconfig_in(folder);
+    let key = text.find("resourceId").ok_or(Failure::FleetKubeconfig)?;
+    let (before, rest) = text.split_at(key);
+    let length = id.to_string().len();
+    let value = rest.find("/subscriptions/").ok_or(Failure::FleetKubeconfig)?;
+    let quote = if rest[..value].ends_with(['"', '\'']) { "" } else { "\"" };
+    let text = format!(
+        "{before}kubeconfig{}{quote}{}{quote}{}",
+        &rest["resourceId".len()..value],
+        kubeconfig.display(),
+        &rest[value + length..]
+    );
+    match Fleet::parse(&text, guardrails, Clock::system().now()) {
+        Ok((fleet, _)) => Ok((text, fleet)),
+        Err(_) => Err(Failure::FleetKubeconfig),
+    }
+}
+
 async fn start_world(arguments: &Sandbox, fleet: &Fleet, folder: &Path) -> Result<World, Failure> {
+    let clock = Clock::running();
+    let cluster = match &arguments.kubeconfig {
+        None => None,
+        Some(file) => {
+            let own = kubernetes::Settings { seed: arguments.seed, ..Default::default() };
+            Some(Kubernetes::real(clock.clone(), own, file).await?)
+        }
+    };
     let settings = WorldSettings {
-        clock: Clock::running(),
+        clock,
         azure: azure::Settings { seed: arguments.seed, ..azure::Settings::default() },
         gitlab: gitlab::Settings {
             seed: arguments.seed,
@@ -206,11 +262,15 @@ async fn start_world(arguments: &Sandbox, fleet: &Fleet, folder: &Path) -> Resul
         },
         folder: folder.to_owned(),
         port: arguments.port,
+        cluster,
         confinement: Some(stage::confinement(fleet)),
         az_shim: std::env::current_exe().ok(),
     };
     let world = World::start(&stage::stage(fleet, arguments.seed), settings).await;
-    let world = world.map_err(|source| Failure::Port { source })?;
+    let world = world.map_err(|error| match error {
+        StartError::Port(source) => Failure::Port { source },
+        StartError::Cluster { .. } => Failure::Cluster(error),
+    })?;
     let latency = Duration::from_millis(arguments.latency);
     for service in
         [Service::Gitlab, Service::Arm, Service::KeyVault, Service::ServiceBus, Service::Kubernetes]

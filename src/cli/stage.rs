@@ -64,6 +64,7 @@ pub fn confinement(fleet: &Fleet) -> Confinement {
         policy: format!("forerunner-{}", fleet.settings().name),
         user: String::new(),
         fleet_label: crate::domain::names::LABEL_FLEET.to_owned(),
+        fleet: fleet.settings().name.to_string(),
         managers_namespace: cluster.managers_namespace.clone(),
         managers_cluster_role: cluster.manager_cluster_role.clone(),
     }

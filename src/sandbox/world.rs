@@ -5,7 +5,7 @@ use super::{
     azure::{self, Azure},
     gitlab::{self, Gitlab},
     host::{Host, HostSettings, Worker},
-    kubernetes::{self, Confinement, Kubernetes, User},
+    kubernetes::{self, Confinement, Kubernetes, Refusal, User},
     managers::{Managers, ManagersSettings},
     service_bus::{QueueSettings, ServiceBus},
     stage::{API_SERVER, CLIENT_ID, Stage},
@@ -31,6 +31,8 @@ pub const HOOK_TOKEN: &str = "made-up-hook-token-of-the-sandbox";
 /// Opens the functions of level `function`. Made up, like the hook's.
 pub const FUNCTION_KEY: &str = "made-up-function-key";
 
+const KUBECONFIG: &str = "kubeconfig";
+
 /// How long duplicate detection remembers.
 const DUPLICATES: SignedDuration = SignedDuration::from_mins(10);
 
@@ -43,6 +45,8 @@ pub struct WorldSettings {
     pub folder: PathBuf,
     /// The first of the ports; any free ones otherwise.
     pub port: Option<u16>,
+    /// A real cluster in the place of the sandbox's own; see [`Kubernetes::real`].
+    pub cluster: Option<Kubernetes>,
     /// What confines forerunner in the cluster, as its admission policy would.
     pub confinement: Option<Confinement>,
     /// The program that plays `az` in jobs: forerunner itself.
@@ -66,6 +70,21 @@ pub struct World {
     user: String,
 }
 
+/// Why a world did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("a port could not be had")]
+    Port(#[from] io::Error),
+    #[error("the cluster refuses what an administrator applies to it: {message}")]
+    Cluster { message: String },
+}
+
+impl From<Refusal> for StartError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Cluster { message: refusal.message }
+    }
+}
+
 /// Why a world did not come to rest.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsettled {
@@ -77,17 +96,21 @@ pub enum Unsettled {
 
 impl World {
     /// Starts every service, with what the stage says in it. No host yet: see [`World::start_host`].
-    pub async fn start(stage: &Stage, settings: WorldSettings) -> io::Result<Self> {
+    pub async fn start(stage: &Stage, settings: WorldSettings) -> Result<Self, StartError> {
         std::fs::create_dir_all(&settings.folder)?;
         let clock = settings.clock;
         let wire = Wire::new(clock.clone());
         let gitlab = Gitlab::new(clock.clone(), settings.gitlab);
         let azure = Azure::new(clock.clone(), settings.azure);
-        let tenant_id = azure.tenant_id().to_string();
-        let kubernetes = Kubernetes::new(
-            clock.clone(),
-            kubernetes::Settings { seed: stage.seed, tenant_id, ..kubernetes::Settings::default() },
-        );
+        let is_real = settings.cluster.is_some();
+        let kubernetes = match settings.cluster {
+            Some(kubernetes) => kubernetes,
+            None => {
+                let own = kubernetes::Settings { seed: stage.seed, ..Default::default() };
+                Kubernetes::new(clock.clone(), own)
+            }
+        };
+        kubernetes.belong_to(azure.tenant_id().to_string());
         let service_bus = ServiceBus::new(clock.clone(), NAMESPACE, stage.seed);
         let queue =
             QueueSettings { duplicate_detection: Some(DUPLICATES), ..QueueSettings::default() };
@@ -113,7 +136,7 @@ impl World {
         let [Some(kubernetes_api), Some(gitlab_at), Some(entra), Some(arm)] =
             ["kubernetes", "gitlab", "entra", "arm"].map(address)
         else {
-            return Err(io::Error::other("a service has no address"));
+            return Err(io::Error::other("a service has no address").into());
         };
         let managers = Managers::new(ManagersSettings {
             clock: clock.clone(),
@@ -143,11 +166,27 @@ impl World {
         };
         world.introduce();
         world.user = stage.set(&world.gitlab, &world.azure, &world.kubernetes).to_string();
+        if is_real {
+            let fleet = settings.confinement.as_ref().map_or("forerunner", |one| &one.fleet);
+            let (user, token) = world.kubernetes.make_account(fleet).await?;
+            let kubeconfig = kubernetes::kubeconfig(&format!("https://{API_SERVER}"), &token);
+            std::fs::write(world.folder.join(KUBECONFIG), kubeconfig)?;
+            world.user = user;
+        }
+        for object in (stage.objects)(&world.user) {
+            world.kubernetes.administer(&object).await?;
+        }
+        world.kubernetes.await_policy(&world.user).await?;
         if let Some(confinement) = settings.confinement {
             world.kubernetes.confine(Confinement { user: world.user.clone(), ..confinement });
         }
         world.publish_clock()?;
         Ok(world)
+    }
+
+    /// Where forerunner's kubeconfig for a real cluster is, for a world in this folder.
+    pub fn kubeconfig_in(folder: &Path) -> PathBuf {
+        folder.join(KUBECONFIG)
     }
 
     /// Lets the services know each other, as trust between real ones is set up.

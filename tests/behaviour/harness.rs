@@ -9,6 +9,7 @@ use forerunner::{
     sandbox::{
         azure, gitlab,
         host::{HostSettings, Worker},
+        kubernetes::{self, Kubernetes},
         wire::Moment,
         world::{World, WorldSettings},
     },
@@ -56,24 +57,40 @@ impl Sandbox {
         further: &[(&str, &str)],
     ) -> Self {
         let clock = Clock::frozen(START.parse().unwrap());
-        Self::start(fleet, azure, clock, false, further).await
+        Self::start(fleet, azure, clock, None, false, further).await
     }
 
     /// The same with the real program as the host's child, under a clock that runs.
     pub(crate) async fn with_child(fleet: &str) -> Self {
-        Self::start(fleet, azure::Settings::default(), Clock::running(), true, &[]).await
+        Self::start(fleet, azure::Settings::default(), Clock::running(), None, true, &[]).await
+    }
+
+    /// The same on a real API server, known by an administrator's kubeconfig; the handler is in this process.
+    pub(crate) async fn on_cluster(fleet: &str, kubeconfig: &Path) -> Self {
+        let clock = Clock::running();
+        let real = Kubernetes::real(clock.clone(), kubernetes::Settings::default(), kubeconfig);
+        let real = real.await.unwrap();
+        Self::start(fleet, azure::Settings::default(), clock, Some(real), false, &[]).await
     }
 
     async fn start(
         fleet: &str,
         azure: azure::Settings,
         clock: Clock,
+        cluster: Option<Kubernetes>,
         child: bool,
         further: &[(&str, &str)],
     ) -> Self {
         let start: Timestamp = clock.now();
         let folder = fresh_folder();
         let file = folder.join("fleet.yaml");
+        let mut fleet = fleet.to_owned();
+        if cluster.is_some() {
+            let line = fleet.lines().find(|line| line.contains("resourceId:")).unwrap().to_owned();
+            let kubeconfig = World::kubeconfig_in(&folder);
+            fleet = fleet.replace(&line, &format!("  kubeconfig: {}", kubeconfig.display()));
+        }
+        let fleet = fleet.as_str();
         fs::write(&file, fleet).unwrap();
         let (parsed, _) = Fleet::parse(fleet, None, start).unwrap_or_else(|problems| {
             panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -84,6 +101,7 @@ impl Sandbox {
             gitlab: gitlab::Settings::default(),
             folder: folder.clone(),
             port: None,
+            cluster,
             confinement: Some(stage::confinement(&parsed)),
             az_shim: Some(env!("CARGO_BIN_EXE_forerunner").into()),
         };

@@ -27,6 +27,7 @@ mod observing;
 mod parking;
 mod process;
 mod provisioning;
+mod real_kubernetes;
 mod rendered;
 mod sandbox_azure;
 mod sandbox_gitlab;

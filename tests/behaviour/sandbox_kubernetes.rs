@@ -161,16 +161,23 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/default/deployments/m";
 
 #[tokio::test]
-async fn version_health_and_token_keys_are_public() {
+async fn version_and_health_are_public_and_token_keys_for_those_who_may() {
     let cluster = Cluster::start().await;
-    for (path, pointer, value) in [
-        ("/version", "/gitVersion", json!("v1.34.4")),
-        ("/readyz", "", json!("ok")),
-        ("/openid/v1/jwks", "/keys/0/alg", json!("RS256")),
-        ("/.well-known/openid-configuration", "/issuer", json!(cluster.kubernetes.issuer())),
+    for (token, path, pointer, value) in [
+        ("", "/version", "/gitVersion", json!("v1.34.4")),
+        ("", "/readyz", "", json!("ok")),
+        ("admin", "/openid/v1/jwks", "/keys/0/alg", json!("RS256")),
+        (
+            "admin",
+            "/.well-known/openid-configuration",
+            "/issuer",
+            json!(cluster.kubernetes.issuer()),
+        ),
+        ("ann", "/.well-known/openid-configuration", "/reason", json!("Forbidden")),
+        ("", "/openid/v1/jwks", "/reason", json!("Forbidden")),
     ] {
-        let (status, body) = cluster.ask_as("", "GET", path, JSON, &Value::Null).await;
-        assert_eq!((status, body.pointer(pointer)), (200, Some(&value)), "{path}");
+        let (_, body) = cluster.ask_as(token, "GET", path, JSON, &Value::Null).await;
+        assert_eq!(body.pointer(pointer), Some(&value), "{token} {path} {body}");
     }
 }
 
@@ -677,6 +684,7 @@ async fn fleet() -> Cluster {
         policy: "forerunner".to_owned(),
         user: "forerunner".to_owned(),
         fleet_label: FLEET.to_owned(),
+        fleet: "f".to_owned(),
         managers_namespace: "managers".to_owned(),
         managers_cluster_role: "forerunner-manager".to_owned(),
     });
@@ -725,7 +733,8 @@ async fn the_policy_confines_forerunner_to_its_fleet() {
     };
     let bare = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
     let attempts = [
-        (in_namespace("ci", "configmaps", config_map("a", json!({}))), true),
+        (in_namespace("managers", "configmaps", config_map("a", json!({}))), true),
+        (in_namespace("ci", "configmaps", config_map("a", json!({}))), false),
         (in_namespace("foreign", "configmaps", config_map("a", json!({}))), false),
         (namespace("new", json!({FLEET: "f", level: "baseline"})), true),
         (namespace("unlabelled", json!({level: "baseline"})), false),
@@ -783,7 +792,8 @@ async fn the_policy_refuses_what_a_stolen_identity_would_delete_or_ask_for() {
         ("DELETE", "namespaces/managers", Value::Null, 422),
         ("PATCH", "namespaces/managers", unlabel, 422),
         ("DELETE", "namespaces/foreign", Value::Null, 422),
-        ("DELETE", "namespaces/ci/configmaps/kube-root-ca.crt", Value::Null, 200),
+        ("DELETE", "namespaces/managers/configmaps/kube-root-ca.crt", Value::Null, 200),
+        ("DELETE", "namespaces/ci/configmaps/kube-root-ca.crt", Value::Null, 422),
         ("DELETE", "namespaces/foreign/configmaps/kube-root-ca.crt", Value::Null, 422),
         ("DELETE", "namespaces/foreign/pods", Value::Null, 422),
         ("POST", "namespaces/ci/serviceaccounts/default/token", token.clone(), 422),
@@ -1074,7 +1084,7 @@ async fn a_manager_is_refused_exactly_what_its_role_lacks() {
     }));
     let issuer = cluster.kubernetes.issuer();
     let token = cluster.kubernetes.service_account_token("managers", "manager", &issuer, None);
-    let token = token.unwrap();
+    let token = token.await.unwrap();
     let calls = [
         ("POST", "pods", "create", "pods", ""),
         ("DELETE", "pods/p", "delete", "pods", ""),

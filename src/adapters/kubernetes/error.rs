@@ -143,7 +143,7 @@ fn refusal(what: &str, kind: Kind, response: &Response) -> Error {
         | Kind::NetworkPolicy
         | Kind::ConfigMap
         | Kind::Deployment
-        | Kind::Pod => status.message,
+        | Kind::Pod => status.message.clone(),
     };
     match response.status {
         StatusCode::UNAUTHORIZED => Error::Unauthorized { what },
@@ -154,6 +154,12 @@ fn refusal(what: &str, kind: Kind, response: &Response) -> Error {
         StatusCode::CONFLICT => Error::Conflict { what, reason },
         StatusCode::GONE => Error::Expired { what },
         StatusCode::TOO_MANY_REQUESTS => Error::Throttled { what, after },
+        // An apply with a field that this server's version does not have: its own fault, it says, and stays it.
+        StatusCode::INTERNAL_SERVER_ERROR
+            if status.message.starts_with("failed to create typed patch object") =>
+        {
+            Error::Invalid { what, reason }
+        }
         code if code.is_server_error() || code == StatusCode::REQUEST_TIMEOUT => {
             Error::Unavailable { what, status: code.as_u16(), after }
         }

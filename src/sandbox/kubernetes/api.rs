@@ -34,7 +34,7 @@ pub(super) async fn answer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        return Status::too_large(BODY_MAX).into_response();
     };
     let now = kubernetes.clock.now();
     let mut state = kubernetes.state();
@@ -156,11 +156,18 @@ impl Asked {
         }
     }
 
-    /// What anybody may read: the keys of the tokens. AKS publishes them below the issuer, the server at its root.
+    /// What anybody may read: the keys of the tokens. AKS publishes them below the issuer, at a host of its own; the
+    /// server shows them at its root, to whoever has a right to the path.
     fn published(&self, state: &State) -> Option<Value> {
-        if self.method != Method::GET {
+        let issuer = &state.settings.issuer;
+        let host = url::Url::parse(issuer).ok()?.host_str()?.to_owned();
+        if self.method != Method::GET || self.header(header::HOST.as_str()) != host {
             return None;
         }
+        self.token_keys(state)
+    }
+
+    fn token_keys(&self, state: &State) -> Option<Value> {
         let issuer = &state.settings.issuer;
         if self.path.ends_with("/.well-known/openid-configuration") {
             return Some(tokens::configuration(issuer));
@@ -187,7 +194,10 @@ impl Asked {
         match self.path.as_str() {
             "/version" => Ok((StatusCode::OK, discovery::version(&state.settings.version))),
             "/readyz" | "/livez" | "/healthz" => Ok((StatusCode::OK, json!("ok"))),
-            path => Ok((StatusCode::OK, discovery::resources(path)?)),
+            path => match self.token_keys(state) {
+                Some(keys) => Ok((StatusCode::OK, keys)),
+                None => Ok((StatusCode::OK, discovery::resources(path)?)),
+            },
         }
     }
 

@@ -11,8 +11,9 @@ pub struct Confinement {
     pub policy: String,
     /// The user name, as the authenticator gives it.
     pub user: String,
-    /// Key of the label of the fleet's namespaces.
+    /// Key of the label of the fleet's namespaces, and its value.
     pub fleet_label: String,
+    pub fleet: String,
     /// The namespace of the managers, whose object nobody confined may change.
     pub managers_namespace: String,
     /// The one ClusterRole that may be bound, and only to accounts of the managers' namespace.
@@ -44,48 +45,69 @@ pub(super) fn denial(state: &State, user: &User, write: &Write<'_>) -> Option<St
     ))
 }
 
-fn refusal(state: &State, rules: &Confinement, write: &Write<'_>) -> Option<String> {
-    let labelled = |namespace: Option<&Value>| {
-        namespace.is_some_and(|namespace| {
-            !namespace["metadata"]["labels"][rules.fleet_label.as_str()].is_null()
-        })
+/// The policy's validations, in its order; the first that fails is told, with its own words.
+fn refusal(state: &State, rules: &Confinement, write: &Write<'_>) -> Option<&'static str> {
+    let label = |object: Option<&Value>, key: &str| {
+        let label = object.and_then(|object| object["metadata"]["labels"][key].as_str());
+        label.unwrap_or_default().to_owned()
     };
+    let ours = |object: Option<&Value>| label(object, &rules.fleet_label) == rules.fleet;
     let is_namespace = write.kind.kind == "Namespace";
+    let managers = rules.managers_namespace.as_str();
+    let deletes = write.object.is_none();
+    if !is_namespace && !ours(state.find("namespaces", "", write.namespace)) {
+        return Some("forerunner works only in namespaces that carry its fleet's label");
+    }
     if is_namespace {
-        if !labelled(write.old.or(write.object)) {
-            return Some("the namespace is not one of the fleet's".to_owned());
+        if (write.old.is_some() && !ours(write.old)) || (!deletes && !ours(write.object)) {
+            return Some(
+                "forerunner makes, changes and deletes only namespaces that carry its fleet's label, and never moves it",
+            );
         }
-        if write.name == rules.managers_namespace && write.old.is_some() {
-            return Some("the managers' namespace is not to be changed".to_owned());
+        let level = label(write.object, "pod-security.kubernetes.io/enforce");
+        if !deletes && !["baseline", "restricted"].contains(&level.as_str()) {
+            return Some(
+                "a namespace of forerunner's enforces Pod Security baseline or restricted",
+            );
         }
-        let level = |object: &Value| {
-            let level = &object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
-            level.as_str().is_some_and(|level| ["baseline", "restricted"].contains(&level))
-        };
-        if write.object.is_some_and(|object| !level(object)) {
-            return Some("the namespace has to enforce baseline or restricted".to_owned());
+        if write.name == managers {
+            return Some("the managers' namespace is an administrator's");
         }
-        return None;
     }
-    if !labelled(state.find("namespaces", "", write.namespace)) {
-        return Some("the namespace is not one of the fleet's".to_owned());
-    }
-    match (write.kind.kind, write.subresource) {
-        ("Pod", _) if write.old.is_none() => Some("no pods of its own".to_owned()),
-        ("ServiceAccount", "token") => Some("no tokens of service accounts".to_owned()),
-        ("RoleBinding", _) => {
-            let binding = write.object?;
-            let to_managers = binding["subjects"].as_array().is_none_or(|subjects| {
-                subjects.iter().all(|subject| {
-                    subject["kind"] == "ServiceAccount"
-                        && subject["namespace"] == rules.managers_namespace.as_str()
-                })
-            });
-            let shipped = binding["roleRef"]["kind"] == "ClusterRole"
-                && binding["roleRef"]["name"] == rules.managers_cluster_role.as_str();
-            (!to_managers || !shipped)
-                .then(|| "only managers are bound, to their one role".to_owned())
+    if write.kind.kind == "RoleBinding" {
+        if write.object.is_some_and(|binding| !binds_managers(rules, binding)) {
+            return Some("forerunner binds only managers, and only to their own role");
         }
-        _ => None,
+        if write.namespace == managers {
+            return Some("nobody is bound to anything in the managers' namespace");
+        }
     }
+    let kept = ["Secret", "ConfigMap", "Deployment"].contains(&write.kind.kind);
+    if kept && write.namespace != managers {
+        return Some(
+            "forerunner keeps Secrets, ConfigMaps and Deployments in the managers' namespace alone",
+        );
+    }
+    if write.kind.kind == "Secret" && write.object.is_some_and(|secret| secret["type"] != "Opaque")
+    {
+        return Some(
+            "forerunner writes only Opaque Secrets: another type would be filled with a manager's token",
+        );
+    }
+    if write.kind.kind == "Pod" {
+        return Some("forerunner makes, changes and enters no pods");
+    }
+    (!write.subresource.is_empty())
+        .then_some("forerunner uses no sub-resource: no service-account token, no exec, no status")
+}
+
+fn binds_managers(rules: &Confinement, binding: &Value) -> bool {
+    let role = &binding["roleRef"];
+    let is_managers = |subject: &Value| {
+        subject["kind"] == "ServiceAccount"
+            && subject["namespace"] == rules.managers_namespace.as_str()
+    };
+    role["kind"] == "ClusterRole"
+        && role["name"] == rules.managers_cluster_role.as_str()
+        && binding["subjects"].as_array().is_some_and(|subjects| subjects.iter().all(is_managers))
 }

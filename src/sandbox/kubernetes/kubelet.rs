@@ -39,6 +39,10 @@ pub struct MountedSecret {
 impl Kubernetes {
     /// Pods of Deployments whose container runs, also those that are told to stop.
     pub fn running_manager_pods(&self) -> Vec<ManagerPod> {
+        // A cluster with nodes of its own runs what is in its pods.
+        if self.real.as_ref().is_some_and(|real| !real.plays_node()) {
+            return Vec::new();
+        }
         let state = self.state();
         state.list("pods", None).filter_map(|pod| manager_pod(&state, pod)).collect()
     }
@@ -76,13 +80,17 @@ impl Kubernetes {
         let stopping = state
             .find("pods", namespace, name)
             .is_some_and(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
-        if stopping {
+        if let Some(real) = &self.real {
+            let pod = state.find("pods", namespace, name);
+            let uid = pod.and_then(|pod| pod["metadata"]["uid"].as_str());
+            uid.into_iter().for_each(|uid| real.pod_exited(uid));
+        } else if stopping {
             state.remove(&Key::new("pods", namespace, name), now);
         }
     }
 
     /// The token that a pod's projected volume holds. Nothing if the account or the pod is missing.
-    pub fn service_account_token(
+    pub async fn service_account_token(
         &self,
         namespace: &str,
         name: &str,
@@ -90,6 +98,13 @@ impl Kubernetes {
         pod: Option<&str>,
     ) -> Option<String> {
         let now = self.clock.now();
+        if let Some(real) = &self.real {
+            let pod = match pod {
+                None => None,
+                Some(pod) => Some((pod, self.get("pods", namespace, pod)?)),
+            };
+            return real.token(namespace, name, audience, pod).await;
+        }
         let state = self.state();
         let pod = match pod {
             None => None,

@@ -19,6 +19,7 @@ mod pod_security;
 mod pods;
 mod quantity;
 mod rbac;
+mod real;
 mod schema;
 mod selectors;
 mod status;
@@ -30,6 +31,8 @@ mod workload_identity;
 
 pub use confinement::Confinement;
 pub use kubelet::{ManagerPod, MountedSecret};
+pub(in crate::sandbox) use real::kubeconfig;
+pub use real::{Refusal, Unusable};
 
 use crate::{
     clock::Clock,
@@ -54,6 +57,8 @@ const TASKS_MAX: usize = 100_000;
 pub struct Kubernetes {
     clock: Clock,
     state: Arc<Mutex<State>>,
+    /// Where another server holds the truth, and `state` a copy of it.
+    real: Option<Arc<real::Real>>,
 }
 
 /// What the cluster is like.
@@ -148,7 +153,8 @@ impl Kubernetes {
     pub fn new(clock: Clock, settings: Settings) -> Self {
         let webhook = settings.workload_identity;
         let now = clock.now();
-        let kubernetes = Self { clock, state: Arc::new(Mutex::new(State::new(settings))) };
+        let state = Arc::new(Mutex::new(State::new(settings)));
+        let kubernetes = Self { clock, state, real: None };
         for name in ["default", "kube-system", "kube-public"] {
             kubernetes.install(json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name},
@@ -180,8 +186,16 @@ impl Kubernetes {
         self.apply_as_admin(object).expect("what every cluster has is valid");
     }
 
+    /// The tenant of the workload-identity webhook, for accounts that name none.
+    pub fn belong_to(&self, tenant_id: String) {
+        self.state().settings.tenant_id = tenant_id;
+    }
+
     pub fn router(&self) -> Router {
-        Router::new().fallback(api::answer).with_state(self.clone())
+        match &self.real {
+            Some(real) => real.router(self),
+            None => Router::new().fallback(api::answer).with_state(self.clone()),
+        }
     }
 
     /// Lets this bearer token in.
@@ -364,12 +378,22 @@ impl State {
 
 impl Actor for Kubernetes {
     fn act(&self, now: Timestamp) -> BoxFuture<'_, bool> {
-        Box::pin(async move { self.state().advance(now) })
+        Box::pin(async move {
+            match &self.real {
+                Some(real) => real.act(self, now).await | self.state().advance(now),
+                None => self.state().advance(now),
+            }
+        })
     }
 
     fn due(&self) -> Option<Due> {
         let state = self.state();
-        let next = state.timers.values().min().copied()?;
+        let next = state.timers.values().min().copied();
+        let Some(next) = next else {
+            // Somebody else's cluster changes without us.
+            let soon = store::after(self.clock.now(), Duration::from_secs(1));
+            return self.real.is_some().then_some(Due::Background(soon));
+        };
         // One answer has to do: while there is work, an earlier background task counts as some.
         let work = state.timers.keys().any(Task::is_work);
         Some(if work { Due::Work(next) } else { Due::Background(next) })

@@ -208,7 +208,7 @@ fn waiting(pod: &Value, now: Timestamp, reason: &str, message: &str) -> Value {
     })
 }
 
-fn running(pod: &Value, now: Timestamp) -> Value {
+pub(super) fn running(pod: &Value, now: Timestamp) -> Value {
     status_of(
         pod,
         now,

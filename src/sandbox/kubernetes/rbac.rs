@@ -53,6 +53,10 @@ pub(super) fn path_allowed(state: &State, user: &User, verb: &str, path: &str) -
     if user.is_master() || PUBLIC.contains(&path) {
         return true;
     }
+    let discovery = ["/.well-known/openid-configuration", "/openid/v1/jwks"].contains(&path);
+    if discovery && user.groups.iter().any(|group| group == "system:serviceaccounts") {
+        return true;
+    }
     if user.is_authenticated() && (path == "/api" || path.starts_with("/api")) {
         return true;
     }

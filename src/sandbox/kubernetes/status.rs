@@ -44,6 +44,15 @@ impl Cause {
         Self { reason: "FieldValueForbidden", field: field.into(), message: message.into() }
     }
 
+    /// Of the data of a Secret or a ConfigMap.
+    pub(super) fn too_long(field: &str) -> Self {
+        Self {
+            reason: "FieldValueTooLong",
+            field: field.to_owned(),
+            message: "Too long: may not be more than 1048576 bytes".to_owned(),
+        }
+    }
+
     fn json(&self) -> Value {
         json!({"reason": self.reason, "message": self.message, "field": self.field})
     }
@@ -147,6 +156,11 @@ impl Status {
     }
 
     /// Objects that do not fit the schema of an apply: the real server gives no reason.
+    pub(super) fn too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        Self::new(413, "RequestEntityTooLarge", message, Value::Null)
+    }
+
     pub(super) fn untyped(message: String) -> Self {
         Self::new(500, "", message, Value::Null)
     }

@@ -130,6 +130,15 @@ impl State {
         self.objects.iter()
     }
 
+    /// Stores as it is, and tells nobody.
+    pub(super) fn insert(&mut self, key: Key, object: Value) {
+        self.objects.insert(key, object);
+    }
+
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.objects.remove(key);
+    }
+
     /// A new uid; the same seed gives the same ones.
     pub(super) fn next_uid(&mut self) -> String {
         self.made += 1;
@@ -227,7 +236,7 @@ impl State {
         }
     }
 
-    fn remember_secret(&mut self, key: &Key, object: &Value, now: Timestamp) {
+    pub(super) fn remember_secret(&mut self, key: &Key, object: &Value, now: Timestamp) {
         let data = object["data"].clone();
         let place = (key.namespace.clone(), key.name.clone());
         let versions = self.secrets.entry(place).or_default();

@@ -9,6 +9,9 @@ use base64::Engine;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+/// Bytes that a Secret or a ConfigMap holds at most.
+const DATA_MAX: usize = 1024 * 1024;
+
 pub(super) fn check(kind: &Kind, object: &Value, live: Option<&Value>) -> Result<(), Status> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let mut causes = Vec::new();
@@ -18,6 +21,7 @@ pub(super) fn check(kind: &Kind, object: &Value, live: Option<&Value>) -> Result
         "Pod" => check_pod(&object["spec"], "spec", &mut causes),
         "RoleBinding" | "ClusterRoleBinding" => check_binding(object, &mut causes),
         "Secret" => check_secret(object)?,
+        "ConfigMap" => check_config_map(object, &mut causes),
         "NetworkPolicy" => check_network_policy(object, &mut causes),
         _ => {}
     }
@@ -90,6 +94,10 @@ fn check_metadata(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
 fn check_deployment(object: &Value, causes: &mut Vec<Cause>) {
     let spec = &object["spec"];
     let labels = &spec["template"]["metadata"]["labels"];
+    if let Some(replicas) = spec["replicas"].as_i64().filter(|replicas| *replicas < 0) {
+        let why = format!("Invalid value: {replicas}: must be greater than or equal to 0");
+        causes.push(Cause::invalid("spec.replicas", why));
+    }
     if spec["selector"].as_object().is_none_or(serde_json::Map::is_empty) {
         causes.push(Cause::required("spec.selector"));
     } else if !selectors::selects(&spec["selector"], labels) {
@@ -175,16 +183,23 @@ fn check_secret(object: &Value) -> Result<(), Status> {
         };
         size += bytes.len();
     }
-    if size > 1024 * 1024 {
-        let cause = Cause {
-            reason: "FieldValueTooLong",
-            field: "data".to_owned(),
-            message: "Too long: may not be more than 1048576 bytes".to_owned(),
-        };
+    if size > DATA_MAX {
+        let cause = Cause::too_long("data");
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         return Err(Status::invalid(super::kinds::known("secrets"), name, &[cause]));
     }
     Ok(())
+}
+
+fn check_config_map(object: &Value, causes: &mut Vec<Cause>) {
+    let sizes = ["data", "binaryData"].map(|field| {
+        let values = object[field].as_object().into_iter().flatten();
+        values.map(|(_, value)| value.as_str().map_or(0, str::len)).sum::<usize>()
+    });
+    if sizes.iter().sum::<usize>() > DATA_MAX {
+        // The server names no field here.
+        causes.push(Cause::too_long("[]"));
+    }
 }
 
 fn check_network_policy(object: &Value, causes: &mut Vec<Cause>) {

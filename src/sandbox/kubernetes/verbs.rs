@@ -304,14 +304,15 @@ fn finish(
         object: Some(&object),
         old: live.as_ref(),
     };
-    admission::validate(state, call.user, &write)?;
-    validate::check(kind, &object, live.as_ref())?;
+    // In the real server's order: who may grant, what is valid, and only then what policies say.
     let grants_more = live.as_ref().is_none_or(|live| {
         ["rules", "roleRef", "subjects"].iter().any(|field| live[*field] != object[*field])
     });
     if grants_more {
         rbac::refuse_escalation(state, call.user, kind, &object)?;
     }
+    validate::check(kind, &object, live.as_ref())?;
+    admission::validate(state, call.user, &write)?;
     if call.dry_run || live.as_ref() == Some(&object) {
         return Ok(object);
     }

@@ -138,7 +138,7 @@ impl Process {
     async fn work(&mut self, managers: &Managers, at: usize, now: Timestamp) {
         let mut job = self.jobs.remove(at);
         let entry = Arc::clone(&job.entry);
-        let cluster = Cluster::of(managers, &self.pod, &self.version);
+        let cluster = Cluster::of(managers, &self.pod, &self.version).await;
         let hands = Hands {
             managers,
             pod: &self.pod,

@@ -42,11 +42,12 @@ pub(super) async fn run(
     pod: &Value,
     trace: &mut Trace,
 ) -> Ended {
-    let prepared = Workspace::new().and_then(|workspace| {
-        let variables = prepare(managers, &workspace, payload, pod)?;
-        Ok((workspace, variables))
-    });
-    let (workspace, variables) = match prepared {
+    let prepared = async {
+        let workspace = Workspace::new()?;
+        let variables = prepare(managers, &workspace, payload, pod).await?;
+        Ok::<_, io::Error>((workspace, variables))
+    };
+    let (workspace, variables) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => return Ended::Broken(error.to_string()),
     };
@@ -79,7 +80,7 @@ pub(super) async fn run(
 }
 
 /// Fills the disk of the container and says what its variables are.
-fn prepare(
+async fn prepare(
     managers: &Managers,
     workspace: &Workspace,
     payload: &Payload,
@@ -104,7 +105,7 @@ fn prepare(
             variables.insert(variable.name, value);
         }
     }
-    for directory in project_tokens(managers, workspace, pod, container)? {
+    for directory in project_tokens(managers, workspace, pod, container).await? {
         let below = format!("{directory}/");
         for value in variables.values_mut().filter(|value| value.starts_with(&below)) {
             *value = workspace.inside(value).display().to_string();
@@ -128,7 +129,7 @@ fn prepare(
 }
 
 /// Writes the tokens that the container's projected volumes hold; answers the directories they are mounted at.
-fn project_tokens(
+async fn project_tokens(
     managers: &Managers,
     workspace: &Workspace,
     pod: &Value,
@@ -153,8 +154,9 @@ fn project_tokens(
                 Some(audience) => audience.to_owned(),
                 None => kubernetes.issuer(),
             };
-            let token =
-                kubernetes.service_account_token(&namespace, &account, &audience, Some(&name));
+            let token = kubernetes
+                .service_account_token(&namespace, &account, &audience, Some(&name))
+                .await;
             let token = token.unwrap_or_default();
             workspace.write(&workspace.inside(&format!("{directory}/{path}")), &token)?;
             if !directories.contains(&directory) {

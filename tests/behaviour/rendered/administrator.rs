@@ -102,10 +102,11 @@ fn forerunner_can_give_one_role_and_holds_no_managers_right() {
     let objects = example();
     let of = |kind: &str| objects.iter().rfind(|object| object["kind"] == kind).unwrap();
     let cluster = rules(of("ClusterRole"));
-    for forbidden in ["escalate", "impersonate", "secrets", "token", "exec", "*", "deployments"] {
+    let too_much =
+        ["escalate", "impersonate", "secrets", "token", "exec", "*", "deployments", "pods"];
+    for forbidden in too_much {
         assert!(!cluster.iter().any(|rule| rule.contains(forbidden)), "{forbidden}: {cluster:?}");
     }
-    assert!(cluster.contains(&"/pods: get,list".to_owned()), "{cluster:?}");
     let shipped = of("ClusterRole")["rules"].as_array().unwrap().iter();
     let bound: Vec<_> = shipped.filter(|rule| rule["resources"][0] == "clusterroles").collect();
     assert_eq!(bound.len(), 1);

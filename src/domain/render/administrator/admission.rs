@@ -75,7 +75,14 @@ fn variables(input: &AdministratorInput<'_>) -> Vec<Variable> {
         variable("whole", "!has(request.subResource) || request.subResource == ''".to_owned()),
         variable("fleetBefore", label("oldObject", names::LABEL_FLEET)),
         variable("fleetAfter", label("object", names::LABEL_FLEET)),
-        variable("fleetAround", label("namespaceObject", names::LABEL_FLEET)),
+        // What lies in no namespace has an empty one around it.
+        variable(
+            "fleetAround",
+            format!(
+                "(has(namespaceObject.metadata) ? {} : '')",
+                label("namespaceObject", names::LABEL_FLEET)
+            ),
+        ),
         variable(
             "levelIsSafe",
             format!(

@@ -1,0 +1,8 @@
+//! One suite, two servers: the sandbox's API and, where it was asked for, a real one. What holds for one must hold for
+//! the other.
+
+mod adapter;
+mod attacks;
+mod cluster;
+mod path;
+mod target;
