@@ -333,9 +333,12 @@ async fn every_page_of_a_list_is_read_and_none_on_another_host() {
         json!({"id": identity(name).as_str(), "location": "westeurope", "properties":
             {"clientId": CLIENT, "principalId": CLIENT, "tenantId": CLIENT}})
     };
-    let check = async |next: &'static str, expected: Option<usize>| {
+    let identities = identity("");
+    let identities = identities.as_str();
+    let check = async |next: &str, expected: Option<usize>| {
+        let next = next.to_owned();
         let stub = azure(move |_, call| {
-            if call.uri.contains("page=2") {
+            if call.uri.contains("skiptoken=2") {
                 reply(200, json!({"value": [row("b")]}))
             } else {
                 reply(200, json!({"value": [row("a")], "nextLink": next}))
@@ -354,9 +357,10 @@ async fn every_page_of_a_list_is_read_and_none_on_another_host() {
             }
         }
     };
-    check("https://management.azure.com/x?page=2", Some(2)).await;
-    check("https://evil.example/x?page=2", None).await;
-    check("http://management.azure.com/x?page=2", None).await;
+    let page = format!("{}?api-version=2024-11-30&$skiptoken=2", identities.trim_end_matches('/'));
+    check(&format!("https://management.azure.com{page}"), Some(2)).await;
+    check(&format!("https://evil.example{page}"), None).await;
+    check(&format!("http://management.azure.com{page}"), None).await;
 }
 
 #[tokio::test]

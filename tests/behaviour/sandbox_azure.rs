@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test whatever is not there ends it")]
 
+use super::descriptions::{self, Watched};
 use axum::{Json, Router, routing::get};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use forerunner::{
@@ -49,6 +50,7 @@ struct World {
     vault: Server,
     http: reqwest::Client,
     wire: Wire,
+    _watched: Watched,
 }
 
 struct Reply {
@@ -89,7 +91,19 @@ impl World {
         let identity = wire.serve(Service::Identity, None, azure.identity_router()).await.unwrap();
         let entra = wire.serve(Service::Entra, None, azure.entra_router()).await.unwrap();
         let vault = wire.serve(Service::KeyVault, None, azure.key_vault_router()).await.unwrap();
-        Self { azure, clock, principal, arm, identity, entra, vault, http: client(), wire }
+        let _watched = descriptions::watch(&wire);
+        Self {
+            azure,
+            clock,
+            principal,
+            arm,
+            identity,
+            entra,
+            vault,
+            http: client(),
+            wire,
+            _watched,
+        }
     }
 
     async fn new() -> Self {
