@@ -56,9 +56,12 @@ pub struct Exchange {
     pub path: String,
     /// See [`Call::caller`].
     pub caller: String,
+    /// The body, and as what it was sent; empty without one.
     pub request: Bytes,
+    pub request_type: String,
     pub status: u16,
     pub answer: Bytes,
+    pub answer_type: String,
 }
 
 /// Where one call waits.
@@ -322,6 +325,7 @@ impl Wire {
         };
         let (parts, body) = request.into_parts();
         let asked = whole(body).await;
+        let request_type = content_type(&parts.headers);
         let Ok(response) =
             router.oneshot(Request::from_parts(parts, Body::from(asked.clone()))).await;
         let (parts, body) = response.into_parts();
@@ -332,8 +336,10 @@ impl Wire {
             path: call.path.clone(),
             caller: call.caller.clone(),
             request: asked,
+            request_type,
             status: parts.status.as_u16(),
             answer: answer.clone(),
+            answer_type: content_type(&parts.headers),
         });
         Response::from_parts(parts, Body::from(answer))
     }
@@ -387,6 +393,11 @@ struct Met {
     fault: Option<What>,
     crash: Option<Moment>,
     gate: Option<Gate>,
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
 }
 
 /// All that could be read; a caller that breaks off has said no more.

@@ -14,8 +14,9 @@ mod tally;
 mod translate;
 mod violation;
 
-use check::Asked;
+use check::{Asked, Content};
 use forerunner::sandbox::wire::{Exchange, Service, Wire};
+use serde_json::Value;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -63,15 +64,20 @@ impl Findings {
 
     /// Checks a request that a stand-in was asked, if it was ours and to a described service.
     pub(crate) fn asked(&self, host: &str, caller: &str, asked: &Asked<'_>) {
-        let service = match host {
-            "gitlab.example.com" => Service::Gitlab,
-            "management.azure.com" => Service::Arm,
-            _ if host.ends_with(".vault.azure.net") => Service::KeyVault,
-            _ => return,
-        };
-        if let Some(suite) = Suite::get().filter(|_| is_actors(caller)) {
+        let suite = Suite::get().filter(|_| is_actors(caller));
+        if let (Some(suite), Some(service)) = (suite, service_of(host)) {
             self.add(suite.check_request(service, asked));
         }
+    }
+}
+
+/// Which described service a host is.
+fn service_of(host: &str) -> Option<Service> {
+    match host {
+        "gitlab.example.com" => Some(Service::Gitlab),
+        "management.azure.com" => Some(Service::Arm),
+        _ if host.ends_with(".vault.azure.net") => Some(Service::KeyVault),
+        _ => None,
     }
 }
 
@@ -89,4 +95,27 @@ pub(crate) fn watch(wire: &Wire) -> Watched {
 /// Whether a call was forerunner's or a manager's. Tests call too, with whatever they want to see refused or ignored.
 fn is_actors(caller: &str) -> bool {
     caller.starts_with("forerunner/") || caller.starts_with("gitlab-runner")
+}
+
+/// What was recorded of the real services, request and answer, is as they describe themselves.
+#[test]
+fn recorded_exchanges_are_as_described() {
+    let Some(suite) = Suite::get() else { return };
+    let watched = Watched::default();
+    for vector in super::fakes::vectors("azure") {
+        let (request, response) = (&vector["request"], &vector["response"]);
+        let url: url::Url = request["url"].as_str().unwrap().parse().unwrap();
+        let Some(service) = url.host_str().and_then(service_of) else { continue };
+        let text = |body: &Value| if body.is_null() { String::new() } else { body.to_string() };
+        let (sent, got) = (text(&request["body"]), text(&response["body"]));
+        let kind = response["headers"]["Content-Type"].as_str().unwrap_or_default();
+        let asked = Asked {
+            method: request["method"].as_str().unwrap(),
+            path: &url[url::Position::BeforePath..],
+            body: Content { kind: "application/json", bytes: sent.as_bytes() },
+        };
+        let status = response["status"].as_u64().unwrap() as u16;
+        let answer = Content { kind, bytes: got.as_bytes() };
+        watched.findings().add(suite.check_both(service, true, &asked, status, answer));
+    }
 }

@@ -1,6 +1,9 @@
 //! A server on loopback that answers as it is told and remembers what it was asked.
 
-use super::descriptions::{Findings, Watched, check::Asked};
+use super::descriptions::{
+    Findings, Watched,
+    check::{Asked, Content},
+};
 use axum::{Router, body::Body, http::Request, response::Response};
 use forerunner::{
     adapters::http::{Http, HttpSettings, Loopback},
@@ -119,7 +122,8 @@ pub(crate) fn clock() -> Clock {
 /// Holds what was asked against the description of whoever the stand-in plays.
 fn check(findings: &Findings, call: &Seen) {
     let header = |name| call.header(name).unwrap_or_default();
-    let asked = Asked { method: &call.method, path: &call.uri, body: call.body.as_bytes() };
+    let body = Content { kind: header("content-type"), bytes: call.body.as_bytes() };
+    let asked = Asked { method: &call.method, path: &call.uri, body };
     findings.asked(header("host"), header("user-agent"), &asked);
 }
 

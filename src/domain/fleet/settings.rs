@@ -1,7 +1,7 @@
 //! What all runners of the fleet share: GitLab, Azure, the cluster.
 
 use super::{
-    amount, guardrails, identity,
+    amount, guardrails, identity, labels,
     problem::{At, Findings},
     profile,
     raw::{RawAllowed, RawCluster, RawFleet, RawGitlab},
@@ -127,22 +127,7 @@ fn cluster(
     if let Some(version) = &runner {
         profile::version(version, &at.key("images").key("runner"), findings);
     }
-    for (name, value) in &raw.labels {
-        let at = at.key("labels").key(name);
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if value.len() > 63 || !value.chars().all(known) {
-            findings.error(&at, format!("`{value}` is no value of a label"), "");
-        }
-        let ours = [
-            "forerunner.dev/",
-            "app.kubernetes.io/",
-            "pod-security.kubernetes.io/",
-            "azure.workload.identity/",
-        ];
-        if ours.iter().any(|prefix| name.starts_with(prefix)) {
-            findings.error(&at, "begins like the labels that forerunner sets itself", "");
-        }
-    }
+    labels::check(&raw.labels, &at.key("labels"), findings);
     for (key, name) in [
         ("managersNamespace", &raw.managers_namespace),
         ("managerClusterRole", &raw.manager_cluster_role),

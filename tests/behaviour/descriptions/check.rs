@@ -15,7 +15,24 @@ pub(crate) struct Asked<'a> {
     pub(crate) method: &'a str,
     /// Path and query.
     pub(crate) path: &'a str,
-    pub(crate) body: &'a [u8],
+    pub(crate) body: Content<'a>,
+}
+
+/// A body and its `Content-Type`; both empty where there is none.
+#[derive(Clone, Copy, Hash)]
+pub(crate) struct Content<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Content<'_> {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn is_json(&self) -> bool {
+        self.kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json")
+    }
 }
 
 impl<'a> Asked<'a> {
@@ -69,7 +86,7 @@ impl Description {
         found
     }
 
-    fn check_body(&self, operation: &Operation, part: &str, body: &[u8]) -> Vec<Violation> {
+    fn check_body(&self, operation: &Operation, part: &str, body: Content<'_>) -> Vec<Violation> {
         match (&operation.body, body.is_empty()) {
             (None, true) => vec![],
             (None, false) => self.plain(Kind::Body, part, "there is none to be sent"),
@@ -85,7 +102,7 @@ impl Description {
         &self,
         operation: &Operation,
         status: u16,
-        body: &[u8],
+        body: Content<'_>,
     ) -> Vec<Violation> {
         let part = format!("{} answer {status}", operation.name());
         let declared = operation.answers.get(&status.to_string());
@@ -108,7 +125,7 @@ impl Description {
     }
 
     /// A violation, unless an exception says what the whole body is instead.
-    fn undeclared(&self, kind: Kind, part: &str, text: &str, body: &[u8]) -> Vec<Violation> {
+    fn undeclared(&self, kind: Kind, part: &str, text: &str, body: Content<'_>) -> Vec<Violation> {
         let violation = Violation::plain(kind, part, text);
         match self.exception(&violation) {
             None => vec![violation],
@@ -119,8 +136,12 @@ impl Description {
         }
     }
 
-    fn read(&self, way: Way, schema: SchemaIndex, body: &[u8], part: &str) -> Vec<Violation> {
-        match serde_json::from_slice(body) {
+    fn read(&self, way: Way, schema: SchemaIndex, body: Content<'_>, part: &str) -> Vec<Violation> {
+        if !body.is_json() {
+            let text = format!("it says `{}` of itself, not `application/json`", body.kind);
+            return self.plain(Kind::Body, part, &text);
+        }
+        match serde_json::from_slice(body.bytes) {
             Ok(value) => self.judge(way, schema, &value, part),
             Err(_) => self.plain(Kind::Body, part, "it is no JSON"),
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Watched,
-    check::Asked,
+    check::{Asked, Content},
     description::Description,
     exceptions,
     violation::{Kind, Violation},
@@ -67,7 +67,7 @@ const PUT: &str = "/shelves/7/books/atlas?api-version=2026-01-01";
 
 fn asked(description: &Description, path: &str, body: &Value) -> Vec<Violation> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let asked = Asked { method: "PUT", path, body: body.as_bytes() };
+    let asked = Asked { method: "PUT", path, body: json_body(body.as_bytes()) };
     let (operation, values) = description.find("PUT", asked.bare_path()).unwrap();
     description.check_request(operation, &values, &asked)
 }
@@ -75,7 +75,11 @@ fn asked(description: &Description, path: &str, body: &Value) -> Vec<Violation> 
 fn answered(description: &Description, status: u16, body: &Value) -> Vec<Violation> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let (operation, _) = description.find("PUT", "/shelves/7/books/atlas").unwrap();
-    description.check_answer(operation, status, body.as_bytes())
+    description.check_answer(operation, status, json_body(body.as_bytes()))
+}
+
+fn json_body(bytes: &[u8]) -> Content<'_> {
+    Content { kind: "application/json; charset=utf-8", bytes }
 }
 
 fn places(found: &[Violation]) -> Vec<(Kind, &str)> {
@@ -173,8 +177,13 @@ fn every_fault_of_an_answer_is_found_and_named() {
     check(409, json!({}), &[(Kind::Missing, "definitions/Refusal/properties/code")]);
     check(409, json!([]), &[(Kind::Type, "definitions/Refusal")]);
     let (lock, _) = description.find("GET", "/locks/x/locks/y").unwrap();
-    let found = description.check_answer(lock, 200, br#"{"id":"not base64!"}"#);
+    let found = description.check_answer(lock, 200, json_body(br#"{"id":"not base64!"}"#));
     assert_eq!(places(&found), [(Kind::Format, "GET /{scope}/locks/{lock} answer 200")]);
+    for (kind, bytes) in [("text/html", "{}"), ("", "{}"), ("application/json", "{")] {
+        let body = Content { kind, bytes: bytes.as_bytes() };
+        let found = description.check_answer(lock, 200, body);
+        assert_eq!(places(&found), [(Kind::Body, "GET /{scope}/locks/{lock} answer 200")]);
+    }
 }
 
 #[test]
@@ -185,7 +194,7 @@ fn a_scope_takes_what_lies_before_the_last_word() {
         let path = format!("/{scope}/locks/{lock}");
         let (operation, values) = description.find("GET", &path).unwrap();
         assert_eq!(values[0], ("scope".to_owned(), scope.to_owned()));
-        let asked = Asked { method: "GET", path: &path, body: b"" };
+        let asked = Asked { method: "GET", path: &path, body: json_body(b"") };
         assert_eq!(description.check_request(operation, &values, &asked), []);
     }
     assert!(description.find("PUT", &format!("/a/locks/{lock}")).is_none());

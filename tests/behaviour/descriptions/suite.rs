@@ -2,7 +2,7 @@
 
 use super::{
     DESCRIBED,
-    check::Asked,
+    check::{Asked, Content},
     description::{Description, Operation},
     exceptions, is_actors,
     tally::{self, Tally},
@@ -73,30 +73,43 @@ impl Suite {
 
     /// Checks the request if it is not a test's own, and the answer in any case.
     pub(super) fn check(&self, exchange: &Exchange) -> Vec<String> {
-        let Exchange { service, method, path, caller, request, status, answer } = exchange;
-        assert!(DESCRIBED.contains(service));
-        let counts = is_actors(caller);
+        let Exchange { method, path, request, status, answer, .. } = exchange;
+        let body = Content { kind: &exchange.request_type, bytes: request };
+        let answer = Content { kind: &exchange.answer_type, bytes: answer };
+        let asked = Asked { method, path, body };
+        self.check_both(exchange.service, is_actors(&exchange.caller), &asked, *status, answer)
+    }
+
+    /// The same from its parts; `counts` is whether the request is to be judged.
+    pub(super) fn check_both(
+        &self,
+        service: Service,
+        counts: bool,
+        asked: &Asked<'_>,
+        status: u16,
+        answer: Content<'_>,
+    ) -> Vec<String> {
+        assert!(DESCRIBED.contains(&service));
         let mut hasher = DefaultHasher::new();
-        (service, method, path, counts, request, status, answer).hash(&mut hasher);
-        let asked = Asked { method, path, body: request };
-        let place = self.place(*service, &asked);
+        (service, asked.method, asked.path, counts, asked.body, status, answer).hash(&mut hasher);
+        let place = self.place(service, asked);
         let Place::At(description, operation, values) = &place else {
             let Place::Nowhere(description) = place else { return vec![] };
-            return if counts { self.nowhere(description, &asked) } else { vec![] };
+            return if counts { self.nowhere(description, asked) } else { vec![] };
         };
         self.count(&description.name, counts, true);
         let key = hasher.finish();
         if self.done().right.contains(&key) {
             return vec![];
         }
-        let mut found = description.check_answer(operation, *status, answer);
+        let mut found = description.check_answer(operation, status, answer);
         if counts {
-            found.extend(description.check_request(operation, values, &asked));
+            found.extend(description.check_request(operation, values, asked));
         }
         if found.is_empty() {
             self.done().right.insert(key);
         }
-        self.tell(description, &asked, found)
+        self.tell(description, asked, found)
     }
 
     /// Checks a request alone.
