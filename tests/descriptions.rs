@@ -32,8 +32,10 @@ fn every_exchange_of_the_suite_is_as_the_vendors_describe_it() {
     let tally: Tally = serde_json::from_slice(&text).unwrap();
     for (file, checked) in &tally.files {
         say(&format!(
-            "vendors' descriptions: {} requests and {} answers as {file} says",
-            checked.requests, checked.answers
+            "vendors' descriptions: {} requests and {} answers of {} operations held against {file}",
+            checked.requests,
+            checked.answers,
+            checked.operations.len()
         ));
     }
     assert!(tally.violations.is_empty(), "{}", tally.violations.join("\n"));

@@ -1,6 +1,7 @@
 //! The Azure adapters against recorded answers: what they ask and what they make of it.
 
 use super::stub::{Reply, Seen, Stub, clock, reply};
+use base64::Engine;
 use forerunner::{
     adapters::{
         azure::{Arm, KeyVault},
@@ -384,6 +385,24 @@ async fn a_graph_answer_that_is_cut_short_is_an_error() {
         "roleDefinitionId": format!("/providers/Microsoft.Authorization/roleDefinitions/{CLIENT}")}});
     check(json!({"data": [whole_tenant], "resultTruncated": "false"}), Some(1)).await;
     check(json!({"error": "none"}), None).await;
+}
+
+/// It takes no body; without a length the way to ARM refuses a POST.
+#[tokio::test]
+async fn how_to_reach_a_cluster_is_asked_without_a_body() {
+    let stub = azure(|_, _| {
+        let value = base64::prelude::BASE64_STANDARD.encode("a made-up kubeconfig");
+        reply(200, json!({"kubeconfigs": [{"name": "clusterUser", "value": value}]}))
+    })
+    .await;
+    let cluster = id(&format!(
+        "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-aks/providers/Microsoft.ContainerService/managedClusters/aks"
+    ));
+    let config = arm(&stub).cluster_kubeconfig(&cluster).await.unwrap();
+    assert_eq!(config.expose_secret(), "a made-up kubeconfig");
+    let asked = &stub.seen()[1];
+    assert_eq!((asked.body.as_str(), asked.header("content-type")), ("", None));
+    assert_eq!(asked.header("content-length"), Some("0"));
 }
 
 /// Entra, as it answers the exchange of a service account's token.

@@ -145,9 +145,11 @@ impl World {
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }
-        if !body.is_null() {
-            request = request.json(&body);
-        }
+        request = if body.is_null() {
+            request.header("Content-Length", "0")
+        } else {
+            request.json(&body)
+        };
         reply(request).await
     }
 
@@ -181,9 +183,11 @@ impl World {
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }
-        if !body.is_null() {
-            request = request.json(&body);
-        }
+        request = if body.is_null() {
+            request.header("Content-Length", "0")
+        } else {
+            request.json(&body)
+        };
         reply(request).await
     }
 
@@ -850,6 +854,9 @@ async fn a_cluster_shows_its_issuer_and_gives_its_address_to_whoever_may_have_it
     let list = format!("{id}/listClusterUserCredential?{version}&format=exec");
     world.arm("POST", &list, Value::Null).await.is(403, "AuthorizationFailed");
     world.give("4abbcc35-e782-43d8-92c5-2d3f1bd2253f", &id).await;
+    let unmeasured = world.http.post(format!("http://{}{list}", world.arm.address));
+    let unmeasured = unmeasured.header("Host", "management.azure.com").send().await.unwrap();
+    assert_eq!(unmeasured.status(), 411, "an empty body has a length too");
     let given = world.arm("POST", &list, Value::Null).await;
     let config = given.body["kubeconfigs"][0]["value"].as_str().unwrap();
     let config = base64::engine::general_purpose::STANDARD.decode(config).unwrap();

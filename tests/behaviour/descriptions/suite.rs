@@ -97,7 +97,7 @@ impl Suite {
             let Place::Nowhere(description) = place else { return vec![] };
             return if counts { self.nowhere(description, asked) } else { vec![] };
         };
-        self.count(&description.name, counts, true);
+        self.count(&description.name, operation, counts, true);
         let key = hasher.finish();
         if self.done().right.contains(&key) {
             return vec![];
@@ -116,7 +116,7 @@ impl Suite {
     pub(super) fn check_request(&self, service: Service, asked: &Asked<'_>) -> Vec<String> {
         match self.place(service, asked) {
             Place::At(description, operation, values) => {
-                self.count(&description.name, true, false);
+                self.count(&description.name, operation, true, false);
                 let found = description.check_request(operation, &values, asked);
                 self.tell(description, asked, found)
             }
@@ -163,10 +163,11 @@ impl Suite {
         told
     }
 
-    fn count(&self, name: &str, request: bool, answer: bool) {
+    fn count(&self, name: &str, operation: &Operation, request: bool, answer: bool) {
         if let Some(checked) = self.done().tally.files.get_mut(name) {
             checked.requests += u64::from(request);
             checked.answers += u64::from(answer);
+            checked.operations.insert(operation.name());
         }
     }
 

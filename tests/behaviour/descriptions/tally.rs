@@ -1,7 +1,10 @@
 //! What one run of the suite checked: written by its process, read by `tests/descriptions.rs`.
 
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 /// Replaced as a whole by each process that runs behaviour tests.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -20,6 +23,8 @@ pub(crate) struct Tally {
 pub(crate) struct Checked {
     pub(crate) requests: u64,
     pub(crate) answers: u64,
+    /// Of these operations, such as `GET /secrets`.
+    pub(crate) operations: BTreeSet<String>,
 }
 
 /// Where the tally lies: in Cargo's own folder for what tests leave.
