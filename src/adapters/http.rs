@@ -15,7 +15,7 @@ pub use message::{Repeat, Request, Response};
 
 use crate::clock::Clock;
 use bytes::{Bytes, BytesMut};
-use reqwest::{Certificate, Client, ClientBuilder, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Method, redirect};
 use std::{
     fmt,
     path::PathBuf,
@@ -138,6 +138,11 @@ impl Http {
             .request(request.method.clone(), url.clone())
             .headers(request.headers.clone())
             .body(request.body.clone());
+        // Left out by reqwest where a body is empty, and asked for by what stands before Azure's services.
+        let takes_body = [Method::POST, Method::PUT, Method::PATCH].contains(&request.method);
+        if takes_body && request.body.is_empty() {
+            outgoing = outgoing.header(reqwest::header::CONTENT_LENGTH, 0);
+        }
         if route.is_some() {
             outgoing = outgoing.header(reqwest::header::HOST, authority(&request.url));
         }

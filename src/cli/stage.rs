@@ -61,7 +61,7 @@ pub fn stage(fleet: &Fleet, seed: u64) -> Stage {
 pub fn confinement(fleet: &Fleet) -> Confinement {
     let cluster = &fleet.settings().cluster;
     Confinement {
-        policy: format!("forerunner-{}", fleet.settings().name),
+        policy: crate::domain::names::own_rights(&fleet.settings().name),
         user: String::new(),
         fleet_label: crate::domain::names::LABEL_FLEET.to_owned(),
         fleet: fleet.settings().name.to_string(),

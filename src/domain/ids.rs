@@ -26,11 +26,12 @@ pub enum TargetId {
     Project(ProjectId),
 }
 
-/// Name of a profile: a DNS label of at most 30 characters.
+/// Name of a profile: a DNS label of at most 30 characters, without two hyphens in a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileName(String);
 
-/// Name of a fleet: a DNS label of at most 20 characters.
+/// Name of a fleet: a DNS label of at most 20 characters, without two hyphens in a row: those end it in the names of
+/// `domain/names.rs`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FleetName(String);
 
@@ -79,7 +80,7 @@ impl NotValid {
 impl ProfileName {
     pub const LENGTH_MAX: usize = 30;
 
-    /// Accepts a DNS label: lower-case letters, digits and inner hyphens, first a letter.
+    /// Accepts a DNS label: lower-case letters, digits and single inner hyphens, first a letter.
     pub fn new(text: &str) -> Result<Self, NotValid> {
         let valid = is_label(text, Self::LENGTH_MAX);
         if valid { Ok(Self(text.to_owned())) } else { Err(NotValid::new(text, PROFILE)) }
@@ -90,10 +91,8 @@ impl ProfileName {
     }
 }
 
-const PROFILE: &str =
-    "a profile name (lower-case letters, digits and inner hyphens, first a letter, 30 at most)";
-const FLEET: &str =
-    "a fleet name (lower-case letters, digits and inner hyphens, first a letter, 20 at most)";
+const PROFILE: &str = "a profile name (lower-case letters, digits and single inner hyphens, first a letter, 30 at most)";
+const FLEET: &str = "a fleet name (lower-case letters, digits and single inner hyphens, first a letter, 20 at most)";
 const TARGET: &str = "a target (`i`, `g` and a group's id, or `p` and a project's id)";
 const KEY: &str = "a runner's key, such as `g42-terraform`";
 const UNIT: &str = "a unit, such as `runner/g42-terraform`";
@@ -134,6 +133,7 @@ fn is_label(text: &str, length_max: usize) -> bool {
     text.len() <= length_max
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && !text.ends_with('-')
+        && !text.contains("--")
         && text.chars().all(inner)
 }
 

@@ -1,5 +1,8 @@
 //! Every name that forerunner gives to something outside. Computed from the input alone, so that a fresh process finds
 //! what a dead one left; legal where it is used, whatever the input.
+//!
+//! `--` ends a fleet's name, and begins the hash of a name that was too long. Neither a fleet's name nor a key holds two
+//! hyphens in a row, so names of two fleets never meet, and no whole name is another's cut one (docs/decisions/0013).
 
 use super::{
     azure::ResourceId,
@@ -62,9 +65,19 @@ pub fn managers_namespace(fleet: &FleetName) -> String {
     format!("forerunner-{fleet}")
 }
 
+/// forerunner's own ClusterRole, Role, bindings and admission policy, which an administrator applies.
+pub fn own_rights(fleet: &FleetName) -> String {
+    format!("forerunner-{fleet}")
+}
+
 /// The namespace of the job pods.
 pub fn job_namespace(fleet: &FleetName, spec: &RunnerSpec) -> String {
     namespace_of(fleet, &spec.key, spec.isolation, spec.kubernetes.namespace.as_deref())
+}
+
+/// What every job namespace of our making begins with; no other fleet's does.
+pub fn job_namespace_prefix(fleet: &FleetName) -> String {
+    format!("ci-{fleet}--")
 }
 
 /// The same from its parts; `given` is an administrator's namespace.
@@ -74,7 +87,7 @@ pub fn namespace_of(
     isolation: Isolation,
     given: Option<&str>,
 ) -> String {
-    let own = || fit(&format!("ci-{fleet}-{}", domain_key(key, isolation)), 63);
+    let own = || fit(&format!("{}{}", job_namespace_prefix(fleet), domain_key(key, isolation)), 63);
     given.map_or_else(own, str::to_owned)
 }
 
@@ -114,18 +127,18 @@ pub const LEDGER: &str = "ledger";
 
 /// Name of a managed identity: letters, digits and hyphens, 3 to 128 (azure.md §3.2).
 pub fn identity(fleet: &FleetName, domain_key: &str) -> String {
-    fit(&format!("id-{fleet}-{domain_key}"), 120)
+    fit(&format!("id-{fleet}--{domain_key}"), 120)
 }
 
 /// Name of the federated credential that lets `subject` of `issuer` sign in. Another issuer gives another name.
 pub fn credential(fleet: &FleetName, domain_key: &str, issuer: &str, subject: &str) -> String {
     let pair = hash(&format!("{issuer}|{subject}"));
-    fit(&format!("forerunner-{fleet}-{domain_key}-{}", &pair[..8]), 120)
+    fit(&format!("{}{domain_key}-{}", credential_prefix(fleet), &pair[..8]), 120)
 }
 
-/// What every credential of ours on an existing identity starts with.
+/// What every credential of ours on an existing identity starts with; no other fleet's does.
 pub fn credential_prefix(fleet: &FleetName) -> String {
-    format!("forerunner-{fleet}-")
+    format!("forerunner-{fleet}--")
 }
 
 pub fn subject(namespace: &str, account: &str) -> String {
@@ -174,8 +187,8 @@ fn fit(name: &str, length_max: usize) -> String {
     if name.len() <= length_max {
         return name.to_owned();
     }
-    let kept = name[..length_max - 9].trim_end_matches(['-', '.']);
-    format!("{kept}-{}", &hash(name)[..8])
+    let kept = name[..length_max - 10].trim_end_matches(['-', '.']);
+    format!("{kept}--{}", &hash(name)[..8])
 }
 
 /// Hex of SHA-256.

@@ -5,7 +5,7 @@
 use crate::clock::Clock;
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes, to_bytes},
     http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -41,6 +41,27 @@ struct State {
     crash: Option<(usize, Moment)>,
     hold: Option<(usize, Gate)>,
     product_calls: usize,
+    observer: Option<(Vec<Service>, Observer)>,
+}
+
+/// Told of each exchange before its answer leaves.
+pub type Observer = Arc<dyn Fn(&Exchange) + Send + Sync>;
+
+/// A request and the answer that the simulated service itself gave it, whether or not that arrived. Holds secrets: not for
+/// logs. Has no `Debug` for that reason.
+pub struct Exchange {
+    pub service: Service,
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// See [`Call::caller`].
+    pub caller: String,
+    /// The body, and as what it was sent; empty without one.
+    pub request: Bytes,
+    pub request_type: String,
+    pub status: u16,
+    pub answer: Bytes,
+    pub answer_type: String,
 }
 
 /// Where one call waits.
@@ -203,6 +224,12 @@ impl Wire {
         self.state().calls.clear();
     }
 
+    /// Shows `observer` every exchange with these services from now on. Their bodies are read whole, so none of them may
+    /// answer without end.
+    pub fn observe(&self, services: &[Service], observer: Observer) {
+        self.state().observer = Some((services.to_vec(), observer));
+    }
+
     /// Serves `router` on loopback, on `port` or any free one.
     pub async fn serve(
         &self,
@@ -275,7 +302,7 @@ impl Wire {
             }
             Some(What::DropAfterEffect) | None => {}
         }
-        let Ok(response) = router.oneshot(request).await;
+        let response = self.ask(&call, router, request).await;
         if crash == Some(Moment::AfterEffect) {
             return self.die(call).await;
         }
@@ -286,6 +313,35 @@ impl Wire {
         call.status = Some(response.status().as_u16());
         self.record(call);
         Ok(response)
+    }
+
+    /// Lets the service answer, before the observer's eyes if it has one.
+    async fn ask(&self, call: &Call, router: Router, request: Request<Body>) -> Response<Body> {
+        let observer = self.state().observer.clone();
+        let observer = observer.filter(|(services, _)| services.contains(&call.service));
+        let Some((_, observer)) = observer else {
+            let Ok(response) = router.oneshot(request).await;
+            return response;
+        };
+        let (parts, body) = request.into_parts();
+        let asked = whole(body).await;
+        let request_type = content_type(&parts.headers);
+        let Ok(response) =
+            router.oneshot(Request::from_parts(parts, Body::from(asked.clone()))).await;
+        let (parts, body) = response.into_parts();
+        let answer = whole(body).await;
+        observer(&Exchange {
+            service: call.service,
+            method: call.method.clone(),
+            path: call.path.clone(),
+            caller: call.caller.clone(),
+            request: asked,
+            request_type,
+            status: parts.status.as_u16(),
+            answer: answer.clone(),
+            answer_type: content_type(&parts.headers),
+        });
+        Response::from_parts(parts, Body::from(answer))
     }
 
     /// Counts the call and says what is to happen to it.
@@ -337,6 +393,16 @@ struct Met {
     fault: Option<What>,
     crash: Option<Moment>,
     gate: Option<Gate>,
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
+}
+
+/// All that could be read; a caller that breaks off has said no more.
+async fn whole(body: Body) -> Bytes {
+    to_bytes(body, usize::MAX).await.unwrap_or_default()
 }
 
 /// Ends the connection without an answer.

@@ -1,6 +1,7 @@
 //! The Azure adapters against recorded answers: what they ask and what they make of it.
 
 use super::stub::{Reply, Seen, Stub, clock, reply};
+use base64::Engine;
 use forerunner::{
     adapters::{
         azure::{Arm, KeyVault},
@@ -333,9 +334,12 @@ async fn every_page_of_a_list_is_read_and_none_on_another_host() {
         json!({"id": identity(name).as_str(), "location": "westeurope", "properties":
             {"clientId": CLIENT, "principalId": CLIENT, "tenantId": CLIENT}})
     };
-    let check = async |next: &'static str, expected: Option<usize>| {
+    let identities = identity("");
+    let identities = identities.as_str();
+    let check = async |next: &str, expected: Option<usize>| {
+        let next = next.to_owned();
         let stub = azure(move |_, call| {
-            if call.uri.contains("page=2") {
+            if call.uri.contains("skiptoken=2") {
                 reply(200, json!({"value": [row("b")]}))
             } else {
                 reply(200, json!({"value": [row("a")], "nextLink": next}))
@@ -354,9 +358,10 @@ async fn every_page_of_a_list_is_read_and_none_on_another_host() {
             }
         }
     };
-    check("https://management.azure.com/x?page=2", Some(2)).await;
-    check("https://evil.example/x?page=2", None).await;
-    check("http://management.azure.com/x?page=2", None).await;
+    let page = format!("{}?api-version=2024-11-30&$skiptoken=2", identities.trim_end_matches('/'));
+    check(&format!("https://management.azure.com{page}"), Some(2)).await;
+    check(&format!("https://evil.example{page}"), None).await;
+    check(&format!("http://management.azure.com{page}"), None).await;
 }
 
 #[tokio::test]
@@ -380,6 +385,24 @@ async fn a_graph_answer_that_is_cut_short_is_an_error() {
         "roleDefinitionId": format!("/providers/Microsoft.Authorization/roleDefinitions/{CLIENT}")}});
     check(json!({"data": [whole_tenant], "resultTruncated": "false"}), Some(1)).await;
     check(json!({"error": "none"}), None).await;
+}
+
+/// It takes no body; without a length the way to ARM refuses a POST.
+#[tokio::test]
+async fn how_to_reach_a_cluster_is_asked_without_a_body() {
+    let stub = azure(|_, _| {
+        let value = base64::prelude::BASE64_STANDARD.encode("a made-up kubeconfig");
+        reply(200, json!({"kubeconfigs": [{"name": "clusterUser", "value": value}]}))
+    })
+    .await;
+    let cluster = id(&format!(
+        "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-aks/providers/Microsoft.ContainerService/managedClusters/aks"
+    ));
+    let config = arm(&stub).cluster_kubeconfig(&cluster).await.unwrap();
+    assert_eq!(config.expose_secret(), "a made-up kubeconfig");
+    let asked = &stub.seen()[1];
+    assert_eq!((asked.body.as_str(), asked.header("content-type")), ("", None));
+    assert_eq!(asked.header("content-length"), Some("0"));
 }
 
 /// Entra, as it answers the exchange of a service account's token.

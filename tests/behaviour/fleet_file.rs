@@ -419,6 +419,8 @@ fn an_administrators_namespace_is_one_trust_domain() {
     let named = |name: &str| format!("kubernetes: {{ namespace: \"{name}\", pods: image-build");
     refused(&[(pods, &named("ci-images"))], at, "isolation: profile");
     refused(&[(pods, &named("CI"))], at, "no name");
+    refused(&[(pods, &named("forerunner-nonprod"))], at, "namespace of the managers");
+    refused(&[(pods, &named("ci-nonprod--g5-plan"))], at, "another trust domain");
     refused(
         &[
             (pods, &named("ci-x")),
@@ -437,6 +439,48 @@ fn an_administrators_namespace_is_one_trust_domain() {
     let fleet = fleet(&one);
     let base = project(9, "infra/images/base", &[(77, "infra")]);
     assert_eq!(spec(&fleet, &base, "images").kubernetes.namespace.as_deref(), Some("ci-images"));
+}
+
+#[test]
+fn a_namespace_is_judged_by_what_its_placeholders_are_filled_with() {
+    let plan = "runner: { tags: [azure-plan], protected: false }";
+    let named = |name: &str| format!("{plan}\n    kubernetes: {{ namespace: \"{name}\" }}");
+    let values = "platform/network: { values: { subscription: 1111-net } }";
+    let at = "groups.platform/network.values";
+    let check = |name: &str, subscription: &str, words: &str| {
+        let (named, filled) = (named(name), values.replace("1111-net", subscription));
+        refused(&[(plan, &named), (values, &filled)], at, words);
+    };
+    check("jobs-{subscription}", "Net", "no name that Kubernetes takes");
+    check("jobs-{subscription}", "net_1", "no name that Kubernetes takes");
+    check("jobs-{subscription}", &"n".repeat(60), "no name that Kubernetes takes");
+    check("forerunner-{subscription}", "nonprod", "namespace of the managers");
+    check("ci-{subscription}--g5-x", "nonprod", "another trust domain");
+    let named = named("jobs-{subscription}");
+    let two = format!("{values}\n  platform/payments: {{ values: {{ subscription: 1111-net }} }}");
+    let at = "groups.platform/payments.values";
+    refused(&[(plan, &named), (values, &two)], at, "share their identities");
+}
+
+#[test]
+fn the_managers_namespace_and_role_are_nobody_elses() {
+    let named = |key: &str, name: &str| format!("kubeconfig.yaml, {key}: {name}");
+    let check = |key: &str, name: &str, words: &str| {
+        let changed = named(key, name);
+        refused(&[("kubeconfig.yaml", &changed)], &format!("cluster.{key}"), words);
+    };
+    check("managersNamespace", "ci-nonprod--g5-plan", "named like a job namespace");
+    check("managersNamespace", "-runners", "no name");
+    check("managersNamespace", "runners-", "no name");
+    check("managerClusterRole", "forerunner-nonprod", "role of this fleet's forerunner");
+    // The default for managers is what a fleet of this name would call its own.
+    let manager = [("fleet: nonprod", "fleet: manager")];
+    refused(&manager, "cluster.managerClusterRole", "role of this fleet's forerunner");
+}
+
+#[test]
+fn names_with_two_hyphens_in_a_row_are_kept_for_us() {
+    refused(&[("fleet: nonprod", "fleet: non--prod")], "fleet", "single inner hyphens");
 }
 
 #[test]
@@ -509,7 +553,7 @@ fn placeholders_are_filled_from_the_file_alone() {
     assert_eq!(plan.runner.tags, ["plan-1111-net"]);
     let IdentitySpec::Managed { roles, name, .. } = &plan.identity else { panic!("managed") };
     assert_eq!(roles[0].scope.as_str(), "/subscriptions/1111-net");
-    assert_eq!(name, "id-nonprod-g5-plan");
+    assert_eq!(name, "id-nonprod--g5-plan");
 }
 
 #[test]
@@ -580,9 +624,9 @@ fn a_shared_domain_has_no_placeholder_in_a_scope_and_no_quota_of_one_target() {
     let fixed = [shared, ("/subscriptions/{subscription}\"", "/subscriptions/1111-net\"")];
     let one = fleet(&fixed);
     let domain = one.shared_domain(&ProfileName::new("plan").unwrap()).unwrap();
-    assert_eq!(domain.namespace, "ci-nonprod-domain-plan");
+    assert_eq!(domain.namespace, "ci-nonprod--domain-plan");
     let IdentitySpec::Managed { name, .. } = &domain.identity else { panic!("managed") };
-    assert_eq!(name, "id-nonprod-domain-plan");
+    assert_eq!(name, "id-nonprod--domain-plan");
     assert_eq!(spec(&one, &network(), "plan").identity, domain.identity);
     assert_eq!(one.shared_domain(&ProfileName::new("apply").unwrap()), None);
     let quota = "values: { subscription: 1111-net }, set: { plan: { kubernetes: { quota: { pods: \"9\" } } } }";

@@ -1,5 +1,6 @@
 //! A sandbox for one test: every service on loopback, the handler in this process, a clock that only leaps.
 
+use super::descriptions::{self, Watched};
 use forerunner::{
     cli::{load, stage},
     clock::Clock,
@@ -38,6 +39,7 @@ pub(crate) const FUNCTIONS: [&str; 6] =
 pub(crate) struct Sandbox {
     pub(crate) world: World,
     pub(crate) folder: PathBuf,
+    _watched: Watched,
 }
 
 impl Sandbox {
@@ -106,6 +108,7 @@ impl Sandbox {
             az_shim: Some(env!("CARGO_BIN_EXE_forerunner").into()),
         };
         let mut world = World::start(&stage::stage(&parsed, 1), settings).await.unwrap();
+        let watched = descriptions::watch(&world.wire);
         stage_app(&folder, child);
         let mut app_settings = world.settings(&file);
         if !child {
@@ -121,7 +124,7 @@ impl Sandbox {
         };
         let worker = if child { Worker::Child } else { in_process };
         world.start_host(&folder.join("app"), app_settings, worker, with_key, None).await.unwrap();
-        Self { world, folder }
+        Self { world, folder, _watched: watched }
     }
 
     /// Leaps until nothing is left to do.

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-const URL: &str = "https://gitlab.example.com/api/v4/groups/42?with_projects=false";
+const URL: &str = "https://service.example.com/api/v4/groups/42?with_projects=false";
 
 fn get() -> Request {
     Request::get(URL.parse().unwrap())
@@ -27,12 +27,12 @@ fn post(repeat: Repeat) -> Request {
 #[tokio::test]
 async fn a_loopback_host_is_asked_in_plain_http_by_its_own_name() {
     let stub = Stub::answering(|_, _| reply(200, "hello")).await;
-    let http = stub.http(&["gitlab.example.com"]);
+    let http = stub.http(&["service.example.com"]);
     let answer = http.send(get()).await.unwrap();
     assert_eq!(answer.text(), "hello");
     let seen = stub.seen();
     assert_eq!(seen[0].line(), "GET /api/v4/groups/42?with_projects=false");
-    assert_eq!(seen[0].header("host"), Some("gitlab.example.com"));
+    assert_eq!(seen[0].header("host"), Some("service.example.com"));
     assert!(seen[0].header("user-agent").unwrap().starts_with("forerunner/"));
 }
 
@@ -41,7 +41,7 @@ async fn a_passing_server_error_is_repeated_once_and_only_where_that_is_safe() {
     let check = async |request: Request, failures: usize, status: u16, calls: usize| {
         let answer = move |before, _: &_| reply(if before < failures { 503 } else { 200 }, "");
         let stub = Stub::answering(answer).await;
-        let answer = stub.http(&["gitlab.example.com"]).send(request).await.unwrap();
+        let answer = stub.http(&["service.example.com"]).send(request).await.unwrap();
         assert_eq!((answer.status.as_u16(), stub.seen().len()), (status, calls));
     };
     check(get(), 1, 200, 2).await;
@@ -53,7 +53,7 @@ async fn a_passing_server_error_is_repeated_once_and_only_where_that_is_safe() {
 #[tokio::test]
 async fn a_throttled_call_is_not_repeated_before_its_time() {
     let stub = Stub::answering(|_, _| reply(429, "").header("retry-after", "30")).await;
-    let answer = stub.http(&["gitlab.example.com"]).send(get()).await.unwrap();
+    let answer = stub.http(&["service.example.com"]).send(get()).await.unwrap();
     assert_eq!(answer.retry_after, Some(SignedDuration::from_secs(30)));
     assert_eq!(stub.seen().len(), 1);
 }
@@ -62,7 +62,7 @@ async fn a_throttled_call_is_not_repeated_before_its_time() {
 async fn a_date_to_retry_after_is_counted_from_our_own_clock() {
     let date = "Mon, 23 Nov 2026 10:02:00 GMT";
     let stub = Stub::answering(|_, _| reply(503, "").header("retry-after", date)).await;
-    let answer = stub.http(&["gitlab.example.com"]).send(get()).await.unwrap();
+    let answer = stub.http(&["service.example.com"]).send(get()).await.unwrap();
     assert_eq!(answer.retry_after, Some(SignedDuration::from_mins(2)));
 }
 
@@ -70,7 +70,7 @@ async fn a_date_to_retry_after_is_counted_from_our_own_clock() {
 async fn a_redirect_is_an_answer_and_not_followed() {
     let elsewhere = |_, _: &_| reply(302, "").header("location", "http://127.0.0.1:9/elsewhere");
     let stub = Stub::answering(elsewhere).await;
-    let answer = stub.http(&["gitlab.example.com"]).send(get()).await.unwrap();
+    let answer = stub.http(&["service.example.com"]).send(get()).await.unwrap();
     assert_eq!((answer.status.as_u16(), stub.seen().len()), (302, 1));
 }
 
@@ -78,7 +78,7 @@ async fn a_redirect_is_an_answer_and_not_followed() {
 async fn an_answer_beyond_the_limit_is_an_error() {
     let stub = Stub::answering(|before, _| reply(200, "x".repeat(100 + before))).await;
     let settings = HttpSettings {
-        loopback: vec![Loopback::new("gitlab.example.com", stub.port)],
+        loopback: vec![Loopback::new("service.example.com", stub.port)],
         response_bytes_max: 100,
         ..HttpSettings::default()
     };
@@ -106,7 +106,7 @@ async fn silent() -> (u16, Arc<AtomicUsize>, JoinSet<()>) {
 }
 
 fn http_to(port: u16) -> Http {
-    let loopback = vec![Loopback::new("gitlab.example.com", port)];
+    let loopback = vec![Loopback::new("service.example.com", port)];
     Http::new(HttpSettings { loopback, ..HttpSettings::default() }, clock()).unwrap()
 }
 
@@ -170,10 +170,10 @@ async fn a_server_that_came_back_is_reached_in_spite_of_kept_connections() {
 #[tokio::test]
 async fn an_error_names_the_host_and_nothing_that_was_sent() {
     let (port, _, _tasks) = silent().await;
-    let url = "https://gitlab.example.com/path-of-ours?token=made-up".parse().unwrap();
+    let url = "https://service.example.com/path-of-ours?token=made-up".parse().unwrap();
     let error = http_to(port).send(Request::get(url)).await.unwrap_err();
     let text = format!("{error} {error:?}");
-    assert!(text.contains("gitlab.example.com"), "{text}");
+    assert!(text.contains("service.example.com"), "{text}");
     assert!(!text.contains("made-up") && !text.contains("path-of-ours"), "{text}");
 }
 

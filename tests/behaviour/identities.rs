@@ -52,7 +52,7 @@ async fn a_managed_identity_is_tagged_trusted_and_given_its_roles() {
     let key = format!("g{group}-plan");
     sandbox.assert_ready(&format!("runner/{key}"));
     let identity = &sandbox.world.azure.identities()[0];
-    assert_eq!(identity.name, format!("id-nonprod-{key}"));
+    assert_eq!(identity.name, format!("id-nonprod--{key}"));
     let managers = sandbox.world.kubernetes.get("namespaces", "", "forerunner-nonprod").unwrap();
     let tag = |name: &str| identity.tags.get(name).map(String::as_str);
     assert_eq!(tag("forerunner-fleet"), Some("nonprod"));
@@ -63,7 +63,7 @@ async fn a_managed_identity_is_tagged_trusted_and_given_its_roles() {
     let credentials = sandbox.world.azure.credentials(&identity.id);
     assert_eq!(credentials.len(), 1);
     assert_eq!(credentials[0].issuer, sandbox.world.kubernetes.issuer());
-    assert_eq!(credentials[0].subject, format!("system:serviceaccount:ci-nonprod-{key}:job"));
+    assert_eq!(credentials[0].subject, format!("system:serviceaccount:ci-nonprod--{key}:job"));
     assert_eq!(credentials[0].audiences, ["api://AzureADTokenExchange"]);
     let calls = sandbox.own_calls();
     let at = |start: &str, part: &str| {
@@ -73,7 +73,7 @@ async fn a_managed_identity_is_tagged_trusted_and_given_its_roles() {
     let trusted = at("Arm PUT", "/federatedIdentityCredentials/");
     assert!(trusted < at("Arm PATCH", "userAssignedIdentities"), "a digest never runs ahead");
     let account =
-        sandbox.world.kubernetes.get("serviceaccounts", &format!("ci-nonprod-{key}"), "job");
+        sandbox.world.kubernetes.get("serviceaccounts", &format!("ci-nonprod--{key}"), "job");
     let client = &account.unwrap()["metadata"]["annotations"]["azure.workload.identity/client-id"];
     assert_eq!(*client, json!(identity.client_id.to_string()));
 }
@@ -157,9 +157,9 @@ async fn nobody_but_a_listed_runner_is_trusted_by_an_existing_identity() {
     sandbox.settle().await;
     sandbox.assert_ready(&format!("runner/g{group}-tf"));
     let before = ours(&sandbox, "id-one");
-    assert_eq!(before, [format!("system:serviceaccount:ci-nonprod-g{group}-tf:job")]);
+    assert_eq!(before, [format!("system:serviceaccount:ci-nonprod--g{group}-tf:job")]);
     // Labels and annotations can be copied by whoever may edit an account.
-    let claims = [("default", "job", format!("g{group}-tf")), ("default", "job", "g99-tf".into()), (&format!("ci-nonprod-g{group}-tf"), "other", format!("g{group}-tf"))]
+    let claims = [("default", "job", format!("g{group}-tf")), ("default", "job", "g99-tf".into()), (&format!("ci-nonprod--g{group}-tf"), "other", format!("g{group}-tf"))]
         .map(|(namespace, name, key)| {
             json!({
                 "apiVersion": "v1", "kind": "ServiceAccount",
@@ -225,7 +225,7 @@ async fn runners_of_one_profile_can_share_one_domain() {
     let sandbox = Sandbox::new(&fleet(&format!("{rules}{profile}"))).await;
     let groups = ["a", "b"].map(|name| sandbox.world.gitlab.create_group(Some(42), name));
     sandbox.settle().await;
-    let namespace = "ci-nonprod-domain-plan";
+    let namespace = "ci-nonprod--domain-plan";
     for group in groups {
         sandbox.assert_ready(&format!("runner/g{group}-plan"));
         let binding = format!("runner-g{group}-plan");
@@ -235,7 +235,7 @@ async fn runners_of_one_profile_can_share_one_domain() {
     sandbox.assert_ready("domain/plan");
     let identities = sandbox.world.azure.identities();
     assert_eq!(identities.len(), 1);
-    assert_eq!(identities[0].name, "id-nonprod-domain-plan");
+    assert_eq!(identities[0].name, "id-nonprod--domain-plan");
     assert_eq!(sandbox.world.azure.credentials(&identities[0].id).len(), 1);
     let namespaces = sandbox.world.kubernetes.list("namespaces", "");
     let jobs = namespaces.iter().filter_map(|one| one["metadata"]["name"].as_str());

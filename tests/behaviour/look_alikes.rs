@@ -199,7 +199,7 @@ fn an_identity_of_our_name_without_our_tags_is_let_alone() {
     crate::disturbed::run(async {
         let sandbox = Sandbox::new(MANAGED.fleet).await;
         let unit = (MANAGED.begin)(&sandbox);
-        let name = format!("id-nonprod-{}", unit.trim_start_matches("runner/"));
+        let name = format!("id-nonprod--{}", unit.trim_start_matches("runner/"));
         let id = format!(
             "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-runner-identities/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
         );
@@ -263,7 +263,7 @@ fn their_policy(key: &str) -> Value {
 
 fn their_namespace(key: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Namespace",
-        "metadata": { "name": format!("ci-nonprod-{key}"), "labels": { "team": "somebody" } } })
+        "metadata": { "name": format!("ci-nonprod--{key}"), "labels": { "team": "somebody" } } })
 }
 
 const SQUATTERS: [Squatter; 5] = [
@@ -279,10 +279,10 @@ const SQUATTERS: [Squatter; 5] = [
         plural: "namespaces",
         object: their_namespace,
         never: &[
-            ("rolebindings", "ci-nonprod-KEY"),
-            ("resourcequotas", "ci-nonprod-KEY"),
-            ("limitranges", "ci-nonprod-KEY"),
-            ("networkpolicies", "ci-nonprod-KEY"),
+            ("rolebindings", "ci-nonprod--KEY"),
+            ("resourcequotas", "ci-nonprod--KEY"),
+            ("limitranges", "ci-nonprod--KEY"),
+            ("networkpolicies", "ci-nonprod--KEY"),
         ],
     },
 ];

@@ -9,6 +9,7 @@ mod check;
 mod ci_template;
 mod crashes;
 mod deeds;
+mod descriptions;
 mod disturbed;
 mod envelopes;
 mod fakes;

@@ -4,7 +4,7 @@
 mod administrator;
 mod config;
 mod drift;
-mod example;
+pub(crate) mod example;
 mod network;
 
 use example::{World, company, default_profile, hardened, image_build, plain};
@@ -20,7 +20,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// Every object of one runner but the Secret's content, stamped as they are applied.
-fn objects(spec: &RunnerSpec, ctx: &Context<'_>) -> Vec<Object> {
+pub(crate) fn objects(spec: &RunnerSpec, ctx: &Context<'_>) -> Vec<Object> {
     let client = match spec.identity {
         IdentitySpec::None => None,
         IdentitySpec::Managed { .. } | IdentitySpec::Existing { .. } => {
@@ -109,7 +109,7 @@ fn what_runners_of_a_profile_share_is_the_same_for_each() {
         let shared = match one.name.kind {
             Kind::Namespace | Kind::ResourceQuota | Kind::LimitRange => true,
             Kind::ServiceAccount | Kind::NetworkPolicy => {
-                one.name.namespace.as_deref() == Some("ci-nonprod-domain-images")
+                one.name.namespace.as_deref() == Some("ci-nonprod--domain-images")
             }
             Kind::RoleBinding | Kind::Secret | Kind::Deployment => false,
             Kind::ClusterRole | Kind::ConfigMap | Kind::Pod => unreachable!("not among them"),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test whatever is not there ends it")]
 
+use super::descriptions::{self, Watched};
 use axum::{Json, Router, routing::get};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use forerunner::{
@@ -49,6 +50,7 @@ struct World {
     vault: Server,
     http: reqwest::Client,
     wire: Wire,
+    _watched: Watched,
 }
 
 struct Reply {
@@ -89,7 +91,19 @@ impl World {
         let identity = wire.serve(Service::Identity, None, azure.identity_router()).await.unwrap();
         let entra = wire.serve(Service::Entra, None, azure.entra_router()).await.unwrap();
         let vault = wire.serve(Service::KeyVault, None, azure.key_vault_router()).await.unwrap();
-        Self { azure, clock, principal, arm, identity, entra, vault, http: client(), wire }
+        let _watched = descriptions::watch(&wire);
+        Self {
+            azure,
+            clock,
+            principal,
+            arm,
+            identity,
+            entra,
+            vault,
+            http: client(),
+            wire,
+            _watched,
+        }
     }
 
     async fn new() -> Self {
@@ -131,9 +145,11 @@ impl World {
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }
-        if !body.is_null() {
-            request = request.json(&body);
-        }
+        request = if body.is_null() {
+            request.header("Content-Length", "0")
+        } else {
+            request.json(&body)
+        };
         reply(request).await
     }
 
@@ -167,9 +183,11 @@ impl World {
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }
-        if !body.is_null() {
-            request = request.json(&body);
-        }
+        request = if body.is_null() {
+            request.header("Content-Length", "0")
+        } else {
+            request.json(&body)
+        };
         reply(request).await
     }
 
@@ -836,6 +854,9 @@ async fn a_cluster_shows_its_issuer_and_gives_its_address_to_whoever_may_have_it
     let list = format!("{id}/listClusterUserCredential?{version}&format=exec");
     world.arm("POST", &list, Value::Null).await.is(403, "AuthorizationFailed");
     world.give("4abbcc35-e782-43d8-92c5-2d3f1bd2253f", &id).await;
+    let unmeasured = world.http.post(format!("http://{}{list}", world.arm.address));
+    let unmeasured = unmeasured.header("Host", "management.azure.com").send().await.unwrap();
+    assert_eq!(unmeasured.status(), 411, "an empty body has a length too");
     let given = world.arm("POST", &list, Value::Null).await;
     let config = given.body["kubeconfigs"][0]["value"].as_str().unwrap();
     let config = base64::engine::general_purpose::STANDARD.decode(config).unwrap();

@@ -10,6 +10,7 @@ mod lists;
 mod runners;
 mod tokens;
 
+use super::descriptions::{self, Watched};
 use forerunner::{
     clock::Clock,
     sandbox::{
@@ -28,6 +29,7 @@ struct World {
     server: Server,
     wire: Wire,
     client: reqwest::Client,
+    _watched: Watched,
 }
 
 /// What came back.
@@ -75,7 +77,8 @@ impl World {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        Self { gitlab, clock, server, wire, client }
+        let watched = descriptions::watch(&wire);
+        Self { gitlab, clock, server, wire, client, _watched: watched }
     }
 
     async fn call(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> Answer {

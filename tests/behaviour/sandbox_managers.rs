@@ -1,5 +1,6 @@
 //! Simulated managers and their jobs, against the sandbox's own GitLab, Kubernetes and Azure, provisioned by hand.
 
+use super::descriptions::{self, Watched};
 use base64::Engine;
 use forerunner::{
     clock::Clock,
@@ -31,6 +32,7 @@ struct World {
     _servers: Vec<Server>,
     project: u64,
     group: u64,
+    _watched: Watched,
 }
 
 impl World {
@@ -61,6 +63,7 @@ impl World {
         let project = gitlab.create_project(group, "network");
         let _servers = vec![api, entra, arm];
         let world = Self {
+            _watched: descriptions::watch(&wire),
             clock,
             wire,
             kubernetes,

@@ -1,5 +1,9 @@
 //! A server on loopback that answers as it is told and remembers what it was asked.
 
+use super::descriptions::{
+    Findings, Watched,
+    check::{Asked, Content},
+};
 use axum::{Router, body::Body, http::Request, response::Response};
 use forerunner::{
     adapters::http::{Http, HttpSettings, Loopback},
@@ -57,6 +61,7 @@ pub(crate) struct Stub {
     pub(crate) port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
+    _watched: Watched,
 }
 
 impl Stub {
@@ -69,10 +74,14 @@ impl Stub {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let remembered = seen.clone();
         let answer = Arc::new(answer);
+        let watched = Watched::default();
+        let findings = watched.findings();
         let service = move |request: Request<Body>| {
             let (remembered, answer) = (remembered.clone(), answer.clone());
+            let findings = findings.clone();
             async move {
                 let call = read(request).await;
+                check(&findings, &call);
                 let mut remembered = remembered.lock().unwrap();
                 let reply = answer(remembered.len(), &call);
                 remembered.push(call);
@@ -81,7 +90,7 @@ impl Stub {
         };
         let router = Router::new().fallback(service);
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { port, seen, task }
+        Self { port, seen, task, _watched: watched }
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -108,6 +117,14 @@ impl Drop for Stub {
 
 pub(crate) fn clock() -> Clock {
     Clock::frozen("2026-11-23T10:00:00Z".parse().unwrap())
+}
+
+/// Holds what was asked against the description of whoever the stand-in plays.
+fn check(findings: &Findings, call: &Seen) {
+    let header = |name| call.header(name).unwrap_or_default();
+    let body = Content { kind: header("content-type"), bytes: call.body.as_bytes() };
+    let asked = Asked { method: &call.method, path: &call.uri, body };
+    findings.asked(header("host"), header("user-agent"), &asked);
 }
 
 async fn read(request: Request<Body>) -> Seen {

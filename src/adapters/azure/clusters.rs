@@ -9,7 +9,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::Method;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::json;
 
 impl Arm {
     /// `GET {id}` → 200, or 404 as `None`. Sub-objects may be missing.
@@ -39,8 +38,7 @@ impl Arm {
         let path = format!("{id}/listClusterUserCredential");
         let what = format!("how to reach cluster `{}`", id.name());
         let call = Call::new(Method::POST, &path, api_version::CONTAINER_SERVICE, what)
-            .query(&[("format", "exec")])
-            .body(json!({}));
+            .query(&[("format", "exec")]);
         let unreadable =
             |reason: &str| Error::Unreadable { what: call.what.clone(), reason: reason.to_owned() };
         let answer: Kubeconfigs = self.write(&call).await?;

@@ -68,7 +68,8 @@ impl Gitlab {
     pub async fn managers(&self, id: RunnerId) -> Result<Vec<Manager>, Error> {
         let call =
             Call::get(format!("/runners/{id}/managers"), format!("the managers of runner {id}"));
-        Pages::new::<wire::Manager>(self, call.query("per_page=100")).all().await
+        // Not paged (gitlab.md §3.7); a page's `Link` would be followed all the same.
+        Pages::new::<wire::Manager>(self, call).all().await
     }
 
     /// Makes a runner entity; `POST /user/runners` → 201 with its id and token.

@@ -1,8 +1,8 @@
 //! From the files' form to what they mean. Finds as many problems at once as it can.
 
 use super::{
-    Fleet, TargetEntry, TargetKind, Withdrawn, amount, changes, checks, guardrails, overlap,
-    pattern, placeholder,
+    Fleet, TargetEntry, TargetKind, Withdrawn, amount, changes, checks, guardrails, namespaces,
+    overlap, pattern, placeholder,
     problem::{At, Findings, Problem, Source, nearest},
     profile::{self, Profile},
     raw::{self, RawFleet, RawGuardrails, RawTarget},
@@ -123,6 +123,7 @@ fn build(
     fleet.add_own_never();
     checks::check_azure(&fleet, &root, findings);
     checks::check_use(&fleet, &root, findings);
+    namespaces::check(&fleet, &root, findings);
     checks::check_guardrails(&fleet, &root, findings);
     checks::check_exceptions(&fleet, &root, now, findings);
     fleet.overlaps = overlap::find(&fleet, findings);

@@ -10,6 +10,8 @@ mod compile;
 mod guardrails;
 mod identity;
 mod kubernetes;
+mod labels;
+mod namespaces;
 mod overlap;
 mod pattern;
 mod placeholder;

@@ -330,7 +330,7 @@ fn placeholders(profile: &mut Profile, at: &At, findings: &mut Findings<'_>) {
 }
 
 /// Whether Kubernetes takes a text as the name of a namespace.
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len())
         && text.chars().all(known)

@@ -13,7 +13,7 @@ type Map<T> = BTreeMap<String, T>;
 pub(super) struct RawFleet {
     /// Version of this format: 1.
     pub(super) version: u32,
-    /// Name of the fleet: lower-case letters, digits, inner hyphens, 20 at most.
+    /// Name of the fleet: lower-case letters, digits, single inner hyphens, 20 at most.
     pub(super) fleet: String,
     /// `enforce` writes; `observe` plans and reports. Default: enforce.
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! What all runners of the fleet share: GitLab, Azure, the cluster.
 
 use super::{
-    amount, guardrails, identity,
+    amount, guardrails, identity, labels,
     problem::{At, Findings},
     profile,
     raw::{RawAllowed, RawCluster, RawFleet, RawGitlab},
@@ -127,35 +127,16 @@ fn cluster(
     if let Some(version) = &runner {
         profile::version(version, &at.key("images").key("runner"), findings);
     }
-    for (name, value) in &raw.labels {
-        let at = at.key("labels").key(name);
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if value.len() > 63 || !value.chars().all(known) {
-            findings.error(&at, format!("`{value}` is no value of a label"), "");
-        }
-        let ours = [
-            "forerunner.dev/",
-            "app.kubernetes.io/",
-            "pod-security.kubernetes.io/",
-            "azure.workload.identity/",
-        ];
-        if ours.iter().any(|prefix| name.starts_with(prefix)) {
-            findings.error(&at, "begins like the labels that forerunner sets itself", "");
-        }
-    }
+    labels::check(&raw.labels, &at.key("labels"), findings);
     for (key, name) in [
         ("managersNamespace", &raw.managers_namespace),
         ("managerClusterRole", &raw.manager_cluster_role),
     ] {
-        let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name
-            .as_ref()
-            .is_some_and(|name| name.is_empty() || name.len() > 63 || !name.chars().all(known))
-        {
+        if name.as_ref().is_some_and(|name| !profile::is_label(name)) {
             findings.error(
                 &at.key(key),
                 "is no name that Kubernetes takes",
-                "lower-case letters, digits and hyphens",
+                "lower-case letters, digits and inner hyphens, 63 at most",
             );
         }
     }
@@ -175,15 +156,40 @@ fn cluster(
             .map(|proxy| Proxy { https: proxy.https.clone(), no: proxy.no.clone() }),
         labels: raw.labels.clone(),
         network,
-        managers_namespace: match &raw.managers_namespace {
-            Some(name) => name.clone(),
-            None => names::managers_namespace(fleet?),
-        },
-        manager_cluster_role: raw
-            .manager_cluster_role
-            .clone()
-            .unwrap_or_else(|| names::MANAGER_CLUSTER_ROLE.to_owned()),
+        managers_namespace: managers_namespace(raw, fleet?, at, findings),
+        manager_cluster_role: manager_cluster_role(raw, fleet?, at, findings),
     })
+}
+
+/// The namespace of all managers, which is never one that jobs of ours would get.
+fn managers_namespace(
+    raw: &RawCluster,
+    fleet: &FleetName,
+    at: &At,
+    findings: &mut Findings<'_>,
+) -> String {
+    let Some(name) = &raw.managers_namespace else { return names::managers_namespace(fleet) };
+    if name.starts_with(&names::job_namespace_prefix(fleet)) {
+        let remedy = "runner tokens lie there, and jobs do not: give it a name of its own";
+        findings.error(&at.key("managersNamespace"), "is named like a job namespace", remedy);
+    }
+    name.clone()
+}
+
+/// The ClusterRole of managers. Under the name of forerunner's own, whichever is applied last would be both.
+fn manager_cluster_role(
+    raw: &RawCluster,
+    fleet: &FleetName,
+    at: &At,
+    findings: &mut Findings<'_>,
+) -> String {
+    let name = raw.manager_cluster_role.as_deref().unwrap_or(names::MANAGER_CLUSTER_ROLE);
+    if name == names::own_rights(fleet) {
+        let reason = format!("is `{name}`, and so is the role of this fleet's forerunner");
+        let remedy = "managers would get its rights: give theirs another name";
+        findings.error(&at.key("managerClusterRole"), reason, remedy);
+    }
+    name.to_owned()
 }
 
 fn cluster_id(text: &str) -> Result<ResourceId, String> {

@@ -75,7 +75,7 @@ pub(super) fn spec(with_identity: bool) -> RunnerSpec {
         },
         identity: match with_identity {
             true => IdentitySpec::Managed {
-                name: "id-nonprod-g42-apply".into(),
+                name: "id-nonprod--g42-apply".into(),
                 tags: BTreeMap::from([("costCenter".into(), "4711".into())]),
                 roles: roles.map(grant).collect(),
             },

@@ -50,7 +50,7 @@ fn managers_namespace(input: &AdministratorInput<'_>) -> Value {
 
 /// What forerunner's own rights and policy are called: one set a fleet.
 fn own_name(input: &AdministratorInput<'_>) -> String {
-    format!("forerunner-{}", input.fleet)
+    names::own_rights(input.fleet)
 }
 
 fn own_metadata(input: &AdministratorInput<'_>, namespace: Option<&str>) -> ObjectMeta {

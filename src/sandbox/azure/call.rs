@@ -42,6 +42,16 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// Whether it could have a body and does not say how long that is: what stands before Azure's services refuses it
+    /// with 411, an empty one too (github.com/Azure/azure-sdk-for-rust/issues/166).
+    pub(super) fn lacks_length(&self) -> bool {
+        let takes_body = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
+        takes_body
+            && ["content-length", "transfer-encoding"]
+                .iter()
+                .all(|name| self.header(name).is_none())
+    }
+
     pub(super) fn bearer(&self) -> Option<&str> {
         let value = self.header("authorization")?;
         let (scheme, token) = value.split_once(' ')?;

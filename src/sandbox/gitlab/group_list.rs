@@ -79,9 +79,15 @@ pub(super) fn answer_list(
     pagination::page(call, &state.settings.external_url, &groups, |group| show(state, group))
 }
 
-pub(super) fn shown(state: &State, caller: &Caller, id: u64) -> Value {
+/// A group after a change of its settings: with its projects and, for owners, its registration token.
+pub(super) fn changed(state: &State, caller: &Caller, id: u64) -> Value {
     let group = state.groups.get(&id);
     group.map(|group| details(state, caller, group, true)).unwrap_or_default()
+}
+
+/// A group that was just made, moved or restored: as lists have it, for owners too.
+pub(super) fn shown(state: &State, id: u64) -> Value {
+    state.groups.get(&id).map(|group| show(state, group)).unwrap_or_default()
 }
 
 /// One group as lists have it.

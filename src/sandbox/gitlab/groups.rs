@@ -4,7 +4,7 @@ use super::{
     Version,
     call::{Access, Call},
     errors::Refusal,
-    group_list::{answer_list, details, shown},
+    group_list::{answer_list, changed, details, shown},
     limits::Counted,
     projects,
     state::{Chore, Task},
@@ -97,7 +97,7 @@ pub(super) async fn create(call: Call) -> Result<Response, Refusal> {
     if let (Some(text), Some(group)) = (parameters.text("description"), state.groups.get_mut(&id)) {
         group.description = text;
     }
-    let body = shown(&state, &caller, id);
+    let body = shown(&state, id);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn update(call: Call) -> Result<Response, Refusal> {
             setting.unwrap_or_else(|| group.shared_runners_setting.clone());
         group.updated_at = now;
     }
-    Ok(Json(shown(&state, &caller, group.id)).into_response())
+    Ok(Json(changed(&state, &caller, group.id)).into_response())
 }
 
 /// `DELETE /groups/:id`: schedules, or ends what is scheduled already.
@@ -155,7 +155,7 @@ pub(super) async fn restore(call: Call) -> Result<Response, Refusal> {
     let (mut state, caller) = call.enter(Access::Write)?;
     let group = state.own_group_for(&call, &caller)?;
     state.restore_group(group.id)?;
-    Ok((StatusCode::CREATED, Json(shown(&state, &caller, group.id))).into_response())
+    Ok((StatusCode::CREATED, Json(shown(&state, group.id))).into_response())
 }
 
 /// `POST /groups/:id/archive`
@@ -172,7 +172,7 @@ fn set_archived(call: &Call, archived: bool) -> Result<Response, Refusal> {
     let (mut state, caller) = call.enter(Access::Write)?;
     let group = state.own_group_for(call, &caller)?;
     state.set_group_archived(group.id, archived)?;
-    Ok(Json(shown(&state, &caller, group.id)).into_response())
+    Ok(Json(changed(&state, &caller, group.id)).into_response())
 }
 
 /// `POST /groups/:id/transfer`; from version 19 on the answer comes before the move.
@@ -190,7 +190,7 @@ pub(super) async fn transfer(call: Call) -> Result<Response, Refusal> {
     } else {
         state.move_group(group.id, parent);
     }
-    Ok((StatusCode::CREATED, Json(shown(&state, &caller, group.id))).into_response())
+    Ok((StatusCode::CREATED, Json(shown(&state, group.id))).into_response())
 }
 
 pub(super) fn accepted() -> Response {

@@ -119,7 +119,7 @@ fn forerunner_can_give_one_role_and_holds_no_managers_right() {
 #[test]
 fn names_that_an_administrator_lists_may_be_privileged_and_no_other() {
     let fleet = FleetName::new("nonprod").unwrap();
-    let names = ["ci-nonprod-g1-dind".to_owned()];
+    let names = ["ci-nonprod--g1-dind".to_owned()];
     let input = AdministratorInput {
         fleet: &fleet,
         managers_namespace: "forerunner-nonprod",
@@ -131,7 +131,7 @@ fn names_that_an_administrator_lists_may_be_privileged_and_no_other() {
     let spec = &objects[6]["spec"];
     let level = spec["variables"].as_array().unwrap().iter().find(|v| v["name"] == "levelIsSafe");
     let level = level.unwrap()["expression"].as_str().unwrap();
-    assert!(level.ends_with("object.metadata.name in ['ci-nonprod-g1-dind'])"), "{level}");
+    assert!(level.ends_with("object.metadata.name in ['ci-nonprod--g1-dind'])"), "{level}");
     let user = spec["matchConditions"][0]["expression"].as_str().unwrap();
     assert_eq!(user, r"request.userInfo.username == 'it\'s'");
 }

@@ -105,7 +105,7 @@ pub(crate) fn hardened() -> RunnerSpec {
     let mut spec = plain_spec("g42-apply");
     spec.runner.maximum_timeout = 10800;
     spec.identity = IdentitySpec::Managed {
-        name: "id-nonprod-g42-apply".to_owned(),
+        name: "id-nonprod--g42-apply".to_owned(),
         tags: BTreeMap::new(),
         roles: vec![Grant {
             role: Uuid::from_u128(7),

@@ -26,6 +26,9 @@ const AUDIENCE: &str = "https://management.azure.com";
 
 pub(super) async fn answer(azure: &Azure, request: Request<Body>) -> Answer {
     let call = Call::read(request).await;
+    if call.lacks_length() {
+        return Answer::empty(411);
+    }
     let answer = answer_at_once(azure, &call);
     if let Some(identity) = &answer.holds {
         let _held = Held { azure, identity };

@@ -21,6 +21,9 @@ const VALUE_BYTES_MAX: usize = 25_600;
 
 pub(super) async fn answer(azure: &Azure, request: Request<Body>) -> Answer {
     let call = Call::read(request).await;
+    if call.lacks_length() {
+        return Answer::empty(411);
+    }
     let now = azure.0.clock.now();
     give(&mut azure.state(), &azure.0.settings, &call, now).unwrap_or_else(|refusal| refusal)
 }
