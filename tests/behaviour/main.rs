@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod azure_answers;
+mod azure_refusals;
 mod ceilings;
 mod ceilings_and_values;
 mod check;
 mod ci_template;
+mod cluster_doors;
 mod crashes;
 mod deeds;
 mod disturbed;
@@ -15,9 +17,11 @@ mod fakes;
 mod fleet_file;
 mod gitlab_answers;
 mod gitlab_hook;
+mod gitlab_refusals;
 mod harness;
 mod holding;
 mod hooks_end_to_end;
+mod hostile_network;
 mod http_client;
 mod identities;
 mod kubernetes_answers;
@@ -36,7 +40,9 @@ mod sandbox_managers;
 mod sandbox_service_bus;
 mod scopes;
 mod settings;
+mod sign_in;
 mod stub;
 mod sweeping;
 mod telemetry;
+mod tls;
 mod two_writers;
