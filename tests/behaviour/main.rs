@@ -31,6 +31,7 @@ mod observing;
 mod parking;
 mod process;
 mod provisioning;
+mod refused_rounds;
 mod rendered;
 mod sandbox_azure;
 mod sandbox_gitlab;
