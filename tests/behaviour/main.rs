@@ -18,6 +18,7 @@ mod fleet_file;
 mod gitlab_answers;
 mod gitlab_hook;
 mod gitlab_refusals;
+mod group_token;
 mod harness;
 mod holding;
 mod hooks_end_to_end;
