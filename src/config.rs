@@ -1,7 +1,14 @@
 //! The only reader of the environment. Every setting is an app setting: typed, with its default and unit. The
-//! libraries below us read some standard variables of their own (`HTTPS_PROXY`, `OTEL_EXPORTER_OTLP_HEADERS`).
+//! collector's library reads some standard variables of its own (`OTEL_EXPORTER_OTLP_HEADERS`).
 
-use crate::{adapters::http::Loopback, clock::Clock, domain::hook::proof};
+use crate::{
+    adapters::{
+        cloud::{Cloud, CloudName},
+        http::{Loopback, Proxy},
+    },
+    clock::Clock,
+    domain::hook::proof,
+};
 use secrecy::SecretString;
 use std::{path::PathBuf, str::FromStr};
 use url::Url;
@@ -26,10 +33,18 @@ pub struct Settings {
     pub azure_tenant_id: Option<Uuid>,
     /// `AZURE_FEDERATED_TOKEN_FILE`: sign in as a workload identity instead of a managed one.
     pub azure_federated_token_file: Option<PathBuf>,
+    /// `FORERUNNER_AZURE_CLOUD`: `AzureCloud` (the default), `AzureUSGovernment` or `AzureChinaCloud`; and each endpoint on
+    /// its own: `FORERUNNER_AZURE_AUTHORITY` (else `AZURE_AUTHORITY_HOST`, which the workload-identity webhook sets),
+    /// `FORERUNNER_AZURE_RESOURCE_MANAGER`, `FORERUNNER_AZURE_KEY_VAULT_DOMAIN`,
+    /// `FORERUNNER_AZURE_SERVICE_BUS_AUDIENCE`, `FORERUNNER_AZURE_TOKEN_EXCHANGE_AUDIENCE`.
+    pub cloud: Cloud,
     /// `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`, which App Service sets.
     pub identity: Option<ManagedIdentity>,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector's base address for OTLP over HTTP.
     pub otlp_endpoint: Option<Url>,
+    /// `HTTPS_PROXY` and `NO_PROXY`, or the same in small letters: the way out for HTTPS. Plain HTTP never leaves this
+    /// machine.
+    pub proxy: Option<Proxy>,
     /// `FORERUNNER_LOOPBACK`: which hosts are played on this machine, and on which port.
     pub loopback: Vec<Loopback>,
     /// `FORERUNNER_CLOCK`: the file of a clock to follow; only with `FORERUNNER_LOOPBACK`.
@@ -121,12 +136,14 @@ impl Settings {
                 "give the id of the Entra tenant",
             )?,
             azure_federated_token_file: set("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from),
+            cloud: read_cloud(set)?,
             identity: read_identity(set)?,
             otlp_endpoint: http_url(
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
                 set,
                 "give the collector's base address, such as `http://localhost:4318`, or leave it out",
             )?,
+            proxy: read_proxy(set)?,
             loopback,
             clock_file,
             service_bus: set(BUS).map(|host| read_bus(&host)).transpose()?,
@@ -239,6 +256,62 @@ fn read_identity(set: impl Fn(&str) -> Option<String>) -> Result<Option<ManagedI
         (Some(_), None) => Err(half("IDENTITY_HEADER")),
         (None, Some(_)) => Err(half("IDENTITY_ENDPOINT")),
     }
+}
+
+fn read_cloud(set: impl Fn(&str) -> Option<String>) -> Result<Cloud, Error> {
+    const NAME: &str = "FORERUNNER_AZURE_CLOUD";
+    const NAMES: &str =
+        "give `AzureCloud`, `AzureUSGovernment` or `AzureChinaCloud`, or leave it out";
+    const ADDRESS: &str = "give an https address without a path, or leave it out";
+    const DOMAIN: &str = "give a domain, such as `vault.azure.net`, or leave it out";
+    const URI: &str = "give the audience as Azure spells it, such as `api://AzureADTokenExchange`, or leave it out";
+    let mut cloud = match set(NAME) {
+        None => Cloud::default(),
+        Some(text) => Cloud::named(text.parse::<CloudName>().map_err(|()| Error {
+            name: NAME,
+            problem: "names no cloud that we know".to_owned(),
+            remedy: NAMES,
+        })?),
+    };
+    let address = |name| match http_url(name, &set, ADDRESS)? {
+        Some(url) if url.scheme() != "https" || url.path() != "/" || url.query().is_some() => {
+            Err(Error { name, problem: "is not an https origin".to_owned(), remedy: ADDRESS })
+        }
+        url => Ok(url),
+    };
+    if let Some(url) = address("FORERUNNER_AZURE_AUTHORITY")?.or(address("AZURE_AUTHORITY_HOST")?) {
+        cloud.authority = url;
+    }
+    if let Some(url) = address("FORERUNNER_AZURE_RESOURCE_MANAGER")? {
+        cloud.resource_manager = url;
+    }
+    let name = "FORERUNNER_AZURE_KEY_VAULT_DOMAIN";
+    if let Some(text) = set(name) {
+        let domain = text.trim().to_ascii_lowercase();
+        let valid = is_host(&domain) && domain.contains('.');
+        let problem = "is not a domain".to_owned();
+        cloud.key_vault_domain =
+            if valid { domain } else { return Err(Error { name, problem, remedy: DOMAIN }) };
+    }
+    for (name, place) in [
+        ("FORERUNNER_AZURE_SERVICE_BUS_AUDIENCE", &mut cloud.service_bus_audience),
+        ("FORERUNNER_AZURE_TOKEN_EXCHANGE_AUDIENCE", &mut cloud.token_exchange_audience),
+    ] {
+        // Kept as it was written: a URL gains a slash, and audiences are compared letter by letter.
+        let is_uri = parsed::<Url>(name, &set, "is not a URI", URI)?.is_some();
+        if let Some(text) = set(name).filter(|_| is_uri) {
+            text.trim().clone_into(place);
+        }
+    }
+    Ok(cloud)
+}
+
+fn read_proxy(set: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>, Error> {
+    const REMEDY: &str =
+        "give the proxy's address, such as `http://proxy.example.com:3128`, or leave it out";
+    let either = |name: &str| set(name).or_else(|| set(&name.to_ascii_lowercase()));
+    let address = http_url("HTTPS_PROXY", either, REMEDY)?;
+    Ok(address.map(|address| Proxy::new(address, either("NO_PROXY").as_deref())))
 }
 
 fn read_bus(host: &str) -> Result<String, Error> {

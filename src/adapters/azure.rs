@@ -6,6 +6,7 @@ mod credentials;
 pub(super) mod error;
 mod identities;
 mod key_vault;
+mod pace;
 mod resource_graph;
 mod role_assignments;
 

@@ -3,6 +3,7 @@
 mod bulk;
 mod error;
 mod pages;
+mod quota;
 mod runners;
 mod token;
 mod tokens;
@@ -17,6 +18,7 @@ pub use tokens::OwnToken;
 
 use super::http::{Http, Repeat, Request, Response};
 use http::{HeaderName, Method, StatusCode};
+use quota::Quota;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,6 +35,7 @@ struct Inner {
     /// With a relative URL root if there is one, without a trailing slash.
     url: Url,
     token: Token,
+    quota: Quota,
 }
 
 /// One call: everything but who we are.
@@ -84,7 +87,8 @@ impl Call {
 impl Gitlab {
     /// `url` is GitLab's address; nothing is asked of GitLab or of the token's source before the first call.
     pub fn new(http: Http, url: Url, token: TokenSource) -> Self {
-        Self(Arc::new(Inner { http, url, token: Token::new(token) }))
+        let quota = Quota::default();
+        Self(Arc::new(Inner { http, url, token: Token::new(token), quota }))
     }
 
     /// Sends with our token. A 401 makes us read the token's source once more, and ask again if it has another.
@@ -92,12 +96,17 @@ impl Gitlab {
         let token = self.0.token.current(&call.what).await?;
         let response = self.send_as(call, Some(&token)).await?;
         if response.status != StatusCode::UNAUTHORIZED {
-            return error::check(&call.what, response);
+            return self.check(call, response);
         }
         match self.0.token.newer_than(&token, &call.what).await? {
-            Some(newer) => error::check(&call.what, self.send_as(call, Some(&newer)).await?),
-            None => error::check(&call.what, response),
+            Some(newer) => self.check(call, self.send_as(call, Some(&newer)).await?),
+            None => self.check(call, response),
         }
+    }
+
+    /// An answer of success, or the error it is.
+    fn check(&self, call: &Call, response: Response) -> Result<Response, Error> {
+        error::check(&self.0.url, call, response)
     }
 
     /// Sends as whoever the body says, such as a runner with its own token.
@@ -105,14 +114,18 @@ impl Gitlab {
         let mut url = self.0.url.clone();
         url.set_path(&format!("{}{}", url.path().trim_end_matches('/'), call.path));
         url.set_query(Some(call.query.as_str()).filter(|query| !query.is_empty()));
-        let mut request = Request::new(call.method.clone(), url).repeat(call.repeat);
+        let mut request =
+            Request::new(call.method.clone(), url).repeat(call.repeat).pause(self.0.quota.pause());
         if let Some(token) = token {
             request = request.secret_header(HeaderName::from_static("private-token"), token);
         }
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        self.0.http.send(request).await.map_err(|source| Error::transport(&call.what, &source))
+        let answer = self.0.http.send(request).await;
+        let answer = answer.map_err(|source| Error::transport(&call.what, &source))?;
+        self.0.quota.learn(&answer);
+        Ok(answer)
     }
 
     async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {

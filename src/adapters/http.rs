@@ -7,11 +7,13 @@ mod addresses;
 mod error;
 mod loopback;
 mod message;
+mod proxy;
 mod repeat;
 
 pub use error::{SettingsError, TransportError};
 pub use loopback::Loopback;
 pub use message::{Repeat, Request, Response};
+pub use proxy::Proxy;
 
 use crate::clock::Clock;
 use bytes::{Bytes, BytesMut};
@@ -31,6 +33,9 @@ pub struct HttpSettings {
     pub loopback: Vec<Loopback>,
     /// PEM files with certificates to trust beside the system's.
     pub ca_files: Vec<PathBuf>,
+    /// What HTTPS goes through; plain HTTP, which is loopback alone, never does.
+    pub proxy: Option<Proxy>,
+    /// Until TCP and TLS stand.
     pub connect_timeout: Duration,
     /// From the start of a try to the last byte of its answer.
     pub total_timeout: Duration,
@@ -43,6 +48,7 @@ impl Default for HttpSettings {
         Self {
             loopback: Vec::new(),
             ca_files: Vec::new(),
+            proxy: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(30),
             response_bytes_max: 16 << 20,
@@ -121,6 +127,9 @@ impl Http {
     }
 
     async fn send_twice(&self, request: &Request) -> Result<Response, TransportError> {
+        if !request.pause.is_zero() {
+            wait(request.pause.min(repeat::PAUSE_MAX)).await;
+        }
         let first = self.try_once(request).await;
         let Some(pause) = repeat::pause(request.repeat, &first, repeat::jitter()) else {
             return first;
@@ -182,7 +191,7 @@ impl Http {
         } else {
             self.0.plain.get_or_init(|| {
                 // Building the TLS side with no certificates at all is cheap, and it is never used.
-                finish(self.builder().no_proxy().tls_certs_only([]))
+                finish(self.builder().tls_certs_only([]))
             })
         };
         made.as_ref().map_err(|reason| TransportError::NoClient { reason: reason.clone() })
@@ -196,12 +205,17 @@ impl Http {
                 self.builder().tls_certs_only(only)
             }
         };
-        finish(builder)
+        match &self.0.settings.proxy {
+            Some(proxy) => finish(builder.proxy(proxy.carry().map_err(|error| chain(&error))?)),
+            None => finish(builder),
+        }
     }
 
     fn builder(&self) -> ClientBuilder {
         let settings = &self.0.settings;
         Client::builder()
+            // Ours is in the settings: the library would read the environment by itself.
+            .no_proxy()
             .redirect(redirect::Policy::none())
             .user_agent(concat!("forerunner/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(settings.connect_timeout)

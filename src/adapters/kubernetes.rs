@@ -3,12 +3,13 @@
 mod cluster;
 mod connection;
 mod error;
+mod exec;
 mod kubeconfig;
 
 pub use cluster::Access;
 pub use error::Error;
 
-use super::http::Http;
+use super::http::{Http, Response};
 use crate::domain::{
     kubernetes::{Kind, Object, ObjectName},
     names::FIELD_MANAGER,
@@ -215,14 +216,25 @@ impl Kubernetes {
     async fn call(&self, what: &str, kind: Kind, request: Built) -> Result<Bytes, Error> {
         let request = request
             .map_err(|error| Error::NotSent { what: what.to_owned(), reason: error.to_string() })?;
-        let connection = self.connection().await?;
-        match connection.send(what, request).await {
-            Ok(response) => error::check(what, kind, response),
-            Err(error) => {
-                self.disconnect(&connection).await;
-                Err(error)
-            }
+        let failed = match self.send(what, request.clone()).await {
+            Ok(response) => return error::check(what, kind, response),
+            Err(failed) => failed,
+        };
+        if !matches!(failed, Error::Untrusted { .. }) {
+            return Err(self.0.access.explain(failed).await);
         }
+        // The CA was rotated, perhaps: it is looked up again, and nothing was sent yet.
+        error::check(what, kind, self.send(what, request).await?)
+    }
+
+    /// Forgets how the cluster is reached where that failed.
+    async fn send(&self, what: &str, request: http::Request<Vec<u8>>) -> Result<Response, Error> {
+        let connection = self.connection().await?;
+        let answer = connection.send(what, request).await;
+        if answer.is_err() {
+            self.disconnect(&connection).await;
+        }
+        answer
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, Error> {

@@ -3,6 +3,7 @@
 //! Nothing here decides: an answer becomes a domain value or an error that says its [`Class`](crate::domain::class::Class).
 
 pub mod azure;
+pub mod cloud;
 pub mod gitlab;
 pub mod http;
 pub mod kubernetes;

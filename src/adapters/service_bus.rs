@@ -2,7 +2,7 @@
 
 use super::{
     http::{Http, Repeat, Request, Response, TransportError, chain},
-    tokens::{self, AUDIENCE_SERVICE_BUS, Tokens},
+    tokens::{self, Tokens},
 };
 use crate::domain::class::Class;
 use async_trait::async_trait;
@@ -57,15 +57,34 @@ impl ServiceBus {
     /// send all again under the same ids.
     pub async fn send(&self, queue: &str, letters: &[Letter]) -> Result<(), Error> {
         for batch in batches(letters) {
-            self.send_batch(queue, &batch).await?;
+            self.send_split(queue, batch).await?;
         }
         Ok(())
+    }
+
+    /// A batch that is too large goes again in halves, so that one letter beyond the limit holds no other back; it alone is
+    /// the error, once all others are sent.
+    async fn send_split(&self, queue: &str, letters: &[Letter]) -> Result<(), Error> {
+        let mut waiting = vec![letters];
+        let mut too_large = None;
+        while let Some(letters) = waiting.pop() {
+            match self.send_batch(queue, &array(letters)).await {
+                Ok(()) => {}
+                Err(Error::TooLarge { .. }) if letters.len() > 1 => {
+                    let (first, second) = letters.split_at(letters.len() / 2);
+                    waiting.extend([second, first]);
+                }
+                Err(error @ Error::TooLarge { .. }) => too_large = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        too_large.map_or(Ok(()), Err)
     }
 
     async fn send_batch(&self, queue: &str, body: &str) -> Result<(), Error> {
         let mut outcome = self.post(queue, body).await?;
         if outcome.status == StatusCode::Unauthorized {
-            self.tokens.forget(AUDIENCE_SERVICE_BUS);
+            self.tokens.forget(&self.tokens.cloud().service_bus_audience);
             outcome = self.post(queue, body).await?;
         }
         outcome.check(queue)
@@ -73,7 +92,7 @@ impl ServiceBus {
 
     /// One try. The crate's error keeps no header, so the outcome is what our own transport saw.
     async fn post(&self, queue: &str, body: &str) -> Result<Outcome, Error> {
-        let token = self.tokens.bearer(AUDIENCE_SERVICE_BUS).await;
+        let token = self.tokens.bearer(&self.tokens.cloud().service_bus_audience).await;
         let token = token.map_err(|source| Error::Token { queue: queue.to_owned(), source })?;
         let carrier = Arc::new(Carrier {
             http: self.http.clone(),
@@ -118,10 +137,17 @@ pub enum Error {
     #[error("Service Bus does not accept our token for queue `{queue}`")]
     Unauthorized { queue: String },
     #[error(
-        "Service Bus does not let us send to queue `{queue}`: our identity needs Azure Service Bus Data Sender on it, or its quota is used up"
+        "Service Bus does not let us send to queue `{queue}`: our identity needs Azure Service Bus Data Sender on it, and the namespace has to let our network in"
     )]
     Forbidden { queue: String },
-    #[error("there is no queue `{queue}`")]
+    /// Until somebody takes messages out.
+    #[error(
+        "queue `{queue}` is full: it takes messages again once what lies in it, dead letters included, is worked off, or with a larger `maxSizeInMegabytes`"
+    )]
+    QueueFull { queue: String },
+    #[error(
+        "there is no queue `{queue}` in this namespace: make it as infra/ has it, or correct ServiceBus__fullyQualifiedNamespace"
+    )]
     NoSuchQueue { queue: String },
     #[error("a message is too large for queue `{queue}`")]
     TooLarge { queue: String },
@@ -141,6 +167,7 @@ impl Error {
             Self::Unreachable { class, .. } => *class,
             Self::Token { source, .. } => source.class(),
             Self::Unauthorized { .. } => Class::Retry { after: None },
+            Self::QueueFull { .. } => Class::Retry { after: Some(FULL_PAUSE) },
             Self::Throttled { after, .. } | Self::Unavailable { after, .. } => {
                 Class::Retry { after: *after }
             }
@@ -162,22 +189,70 @@ impl Error {
     }
 }
 
-/// What an answer comes down to; bodies are text or XML and say no more than the status.
+/// What an answer comes down to.
 struct Outcome {
     status: StatusCode,
     after: Option<SignedDuration>,
+    told: Told,
+}
+
+/// What the words of a refusal add to its status: one 403 stands for three different things (azure.md §9.1). They are
+/// text or XML in no agreed form, so that a word that is not found leaves the status to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    TooLarge,
+    QueueFull,
+    Throttled,
+}
+
+/// Service Bus asks for 2 s where it limits us and names no time.
+const THROTTLE_PAUSE: SignedDuration = SignedDuration::from_secs(2);
+const FULL_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+
+impl Told {
+    fn of(status: u16, body: &str) -> Self {
+        let text = body.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        match status {
+            400 | 403 | 413 if says(&["messagesizeexceeded", "too large", "exceeds the limit"]) => {
+                Self::TooLarge
+            }
+            403 if says(&[
+                "quotaexceeded",
+                "size quota",
+                "maximum entity size",
+                "quota exceeded",
+            ]) =>
+            {
+                Self::QueueFull
+            }
+            429 | 503 if says(&["50009", "50002", "throttled"]) => Self::Throttled,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 impl Outcome {
     fn check(self, queue: &str) -> Result<(), Error> {
         let (queue, after) = (queue.to_owned(), self.after);
-        match u16::from(self.status) {
+        let throttled = |queue| Error::Throttled { queue, after: after.or(Some(THROTTLE_PAUSE)) };
+        match (u16::from(self.status), self.told) {
+            (_, Told::TooLarge) => Err(Error::TooLarge { queue }),
+            (_, Told::QueueFull) => Err(Error::QueueFull { queue }),
+            (_, Told::Throttled) => Err(throttled(queue)),
+            (status, Told::Nothing) => Self::by_status(status, queue, after),
+        }
+    }
+
+    fn by_status(status: u16, queue: String, after: Option<SignedDuration>) -> Result<(), Error> {
+        match status {
             200..=299 => Ok(()),
             401 => Err(Error::Unauthorized { queue }),
             403 => Err(Error::Forbidden { queue }),
             404 | 410 => Err(Error::NoSuchQueue { queue }),
             413 => Err(Error::TooLarge { queue }),
-            429 => Err(Error::Throttled { queue, after }),
+            429 => Err(Error::Throttled { queue, after: after.or(Some(THROTTLE_PAUSE)) }),
             status @ (408 | 500..=599) => Err(Error::Unavailable { queue, status, after }),
             status => Err(Error::Refused { queue, status }),
         }
@@ -223,6 +298,7 @@ impl HttpClient for Carrier {
             status: StatusCode::try_from(answer.status.as_u16())
                 .unwrap_or(StatusCode::InternalServerError),
             after: answer.retry_after,
+            told: Told::of(answer.status.as_u16(), &answer.text()),
         });
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         result
@@ -264,32 +340,41 @@ struct BrokerProperties<'a> {
     scheduled_enqueue_time_utc: Option<String>,
 }
 
-/// The JSON arrays to send, within the limits; a letter beyond them goes alone and is refused by the queue.
-fn batches(letters: &[Letter]) -> Vec<String> {
-    let mut batches: Vec<(usize, String)> = Vec::new();
-    for letter in letters {
-        let wire = Wire {
-            body: &letter.body,
-            broker_properties: BrokerProperties {
-                message_id: &letter.message_id,
-                session_id: letter.session_id.as_deref(),
-                scheduled_enqueue_time_utc: letter.scheduled_for.map(http_date),
-            },
-        };
-        let text = serde_json::to_string(&wire).expect("a letter's keys are strings");
-        match batches.last_mut() {
-            Some((count, batch))
-                if *count < LETTERS_PER_BATCH
-                    && batch.len() + text.len() + 2 <= BYTES_PER_BATCH =>
-            {
-                *count += 1;
-                batch.push(',');
-                batch.push_str(&text);
-            }
-            Some(_) | None => batches.push((1, format!("[{text}"))),
+/// The letters that go together, within the limits; a letter beyond them goes alone and is refused by the queue.
+fn batches(letters: &[Letter]) -> Vec<&[Letter]> {
+    let mut batches = Vec::new();
+    let (mut start, mut bytes) = (0, 1);
+    for (number, letter) in letters.iter().enumerate() {
+        let more = text(letter).len() + 1;
+        let full = number - start >= LETTERS_PER_BATCH || bytes + more > BYTES_PER_BATCH;
+        if full && number > start {
+            batches.push(&letters[start..number]);
+            (start, bytes) = (number, 1);
         }
+        bytes += more;
     }
-    batches.into_iter().map(|(_, batch)| batch + "]").collect()
+    if start < letters.len() {
+        batches.push(&letters[start..]);
+    }
+    batches
+}
+
+/// The JSON array that carries letters.
+fn array(letters: &[Letter]) -> String {
+    let all: Vec<String> = letters.iter().map(text).collect();
+    format!("[{}]", all.join(","))
+}
+
+fn text(letter: &Letter) -> String {
+    let wire = Wire {
+        body: &letter.body,
+        broker_properties: BrokerProperties {
+            message_id: &letter.message_id,
+            session_id: letter.session_id.as_deref(),
+            scheduled_enqueue_time_utc: letter.scheduled_for.map(http_date),
+        },
+    };
+    serde_json::to_string(&wire).expect("a letter's keys are strings")
 }
 
 /// `Mon, 23 Nov 2026 10:00:00 GMT`; a fraction of a second rounds up, so that nothing comes early.
@@ -323,10 +408,9 @@ mod tests {
             scheduled_for: Some("2026-11-23T09:59:59.25Z".parse().unwrap()),
             ..letter("{\"v\":1}")
         };
-        let sent = batches(&[scheduled, letter("x")]);
-        let [sent] = sent.as_slice() else { panic!("{sent:?}") };
+        let sent = array(&[scheduled, letter("x")]);
         assert_eq!(
-            serde_json::from_str::<Value>(sent).unwrap(),
+            serde_json::from_str::<Value>(&sent).unwrap(),
             json!([
                 {"Body": "{\"v\":1}", "BrokerProperties": {"MessageId": "id-1",
                     "SessionId": "runner/g42-tf",
@@ -341,12 +425,10 @@ mod tests {
         let check = |count: usize, length: usize, expected: &[usize]| {
             let letters = vec![letter(&"x".repeat(length)); count];
             let sent = batches(&letters);
-            let sizes: Vec<_> = sent
-                .iter()
-                .map(|batch| serde_json::from_str::<Vec<Value>>(batch).unwrap().len())
-                .collect();
+            let sizes: Vec<_> = sent.iter().map(|batch| batch.len()).collect();
             assert_eq!(sizes, expected, "{count} of {length}");
-            assert!(sent.iter().all(|batch| batch.len() <= BYTES_PER_BATCH || length > 190_000));
+            let fits = |batch: &&[Letter]| array(batch).len() <= BYTES_PER_BATCH;
+            assert!(sent.iter().all(fits) || length > 190_000);
         };
         check(0, 1, &[]);
         check(100, 1, &[100]);
@@ -356,20 +438,36 @@ mod tests {
     }
 
     #[test]
-    fn each_status_has_its_class() {
-        let check = |status: u16, class: Option<Class>| {
+    fn each_refusal_has_its_class_and_its_words() {
+        let check = |status: u16, body: &str, class: Class, words: &str| {
+            let told = Told::of(status, body);
             let status = StatusCode::try_from(status).unwrap();
-            let outcome = Outcome { status, after: None };
-            assert_eq!(outcome.check("rounds").err().map(|error| error.class()), class, "{status}");
+            let error = Outcome { status, after: None, told }.check("rounds").unwrap_err();
+            assert_eq!(error.class(), class, "{status} {body}");
+            assert!(error.to_string().contains(words), "{error}");
         };
-        let retry = Some(Class::Retry { after: None });
-        check(201, None);
-        check(401, retry);
-        for status in [400, 403, 404, 410, 413] {
-            check(status, Some(Class::Permanent));
-        }
-        for status in [429, 500, 503] {
-            check(status, retry);
-        }
+        let retry = Class::Retry { after: None };
+        let wait = |seconds| Class::Retry { after: Some(SignedDuration::from_secs(seconds)) };
+        let permanent = Class::Permanent;
+        check(400, "", permanent, "refused what we sent");
+        check(401, "", retry, "does not accept our token");
+        check(403, "", permanent, "Azure Service Bus Data Sender");
+        let full = "<Error><Code>403</Code><Detail>QuotaExceeded: the size quota is reached.</Detail></Error>";
+        check(403, full, wait(60), "is full");
+        let large =
+            "The message (size:300000 bytes) exceeds the limit (262144 bytes) currently allowed.";
+        check(403, large, permanent, "too large");
+        check(413, "", permanent, "too large");
+        check(404, "", permanent, "there is no queue `rounds`");
+        check(410, "", permanent, "there is no queue `rounds`");
+        check(408, "", retry, "(408)");
+        check(429, "", wait(2), "limits what we send");
+        let busy =
+            "The request was terminated because the entity is being throttled. Error code: 50009.";
+        check(503, busy, wait(2), "limits what we send");
+        check(503, "<html>busy</html>", retry, "cannot take messages");
+        check(500, "", retry, "(500)");
+        let outcome = Outcome { status: StatusCode::Created, after: None, told: Told::Nothing };
+        assert!(outcome.check("rounds").is_ok());
     }
 }

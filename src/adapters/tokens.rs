@@ -1,19 +1,25 @@
 //! Who we are in Azure: one bearer token an audience, from `azure_identity` over our own client.
 
+mod challenge;
 mod error;
 mod transport;
 
 pub use error::Error;
 
-use super::http::Http;
+use super::{
+    cloud::Cloud,
+    http::{Http, Response},
+};
 use crate::clock::Clock;
 use azure_core::{
+    cloud::{CloudConfiguration, CustomConfiguration},
     credentials::TokenCredential,
     http::{ClientOptions, RetryOptions, Transport},
 };
 use azure_identity::{
-    ClientAssertionCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
-    UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+    ClientAssertionCredentialOptions, DeveloperToolsCredential, DeveloperToolsCredentialOptions,
+    Executor, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
+    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -27,10 +33,6 @@ use transport::TokenTransport;
 use url::Url;
 use uuid::Uuid;
 
-/// ARM and Resource Graph (azure.md §2.2).
-pub const AUDIENCE_ARM: &str = "https://management.azure.com";
-pub const AUDIENCE_KEY_VAULT: &str = "https://vault.azure.net";
-pub const AUDIENCE_SERVICE_BUS: &str = "https://servicebus.azure.net";
 /// The API server of every AKS cluster, the same in all clouds.
 pub const AUDIENCE_AKS: &str = "6dae42f8-4368-4678-94ff-3960e28e3630";
 
@@ -45,6 +47,8 @@ pub enum Credential {
     ManagedIdentity { endpoint: Url, header: SecretString, client_id: Option<Uuid> },
     /// A projected service-account token that is exchanged at Entra.
     WorkloadIdentity { tenant_id: Uuid, client_id: Uuid, token_file: PathBuf },
+    /// Whoever is signed in to `az` or else `azd` on this machine. Without an executor the programs are run as they are.
+    DeveloperTools { executor: Option<Arc<dyn Executor>> },
 }
 
 /// Bearer tokens, kept until shortly before they expire. Cheap to clone; clones share what is kept.
@@ -55,7 +59,10 @@ struct Inner {
     http: Http,
     clock: Clock,
     credential: Credential,
+    cloud: Cloud,
     kept: Mutex<HashMap<String, Arc<Slot>>>,
+    /// What the next token for an audience must fulfil, because a service asked for it.
+    claims: Mutex<HashMap<String, String>>,
 }
 
 /// One audience. The lock is held while a token is fetched, so that many callers make one call.
@@ -67,11 +74,26 @@ struct Kept {
 }
 
 impl Tokens {
+    /// Tokens of the public cloud.
     pub fn new(http: Http, clock: Clock, credential: Credential) -> Self {
-        Self(Arc::new(Inner { http, clock, credential, kept: Mutex::default() }))
+        Self::of_cloud(http, clock, credential, Cloud::default())
     }
 
-    /// A token for `audience`, such as [`AUDIENCE_ARM`].
+    pub fn of_cloud(http: Http, clock: Clock, credential: Credential, cloud: Cloud) -> Self {
+        let (kept, claims) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { http, clock, credential, cloud, kept, claims }))
+    }
+
+    /// The cloud that the tokens are for, and so every client that uses them.
+    pub fn cloud(&self) -> &Cloud {
+        &self.0.cloud
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// A token for `audience`, such as [`Cloud::resource_manager_audience`].
     ///
     /// `GET {IDENTITY_ENDPOINT}?api-version=2019-08-01&resource=…`, or `POST {authority}/{tenant}/oauth2/v2.0/token`;
     /// no call while a kept token has five minutes left.
@@ -84,6 +106,16 @@ impl Tokens {
         }
         let fetched = self.fetch(audience).await?;
         Ok(kept.insert(fetched).token.clone())
+    }
+
+    /// Drops the token that a service answered 401 to. If the answer says which claims it misses, the next token is asked
+    /// for with them; an App Service endpoint takes none, and whatever it gives is tried.
+    pub(super) fn refused(&self, audience: &str, answer: &Response) {
+        if let Some(claims) = challenge::claims(answer) {
+            let mut all = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(audience.to_owned(), claims);
+        }
+        self.forget(audience);
     }
 
     /// Drops the token for `audience`, because a service answered 401 to it.
@@ -101,7 +133,8 @@ impl Tokens {
     async fn fetch(&self, audience: &str) -> Result<Kept, Error> {
         let failed = |error| Error::from_identity(audience, error);
         let scope = format!("{}/.default", audience.trim_end_matches('/'));
-        let credential = self.credential().map_err(failed)?;
+        let claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(audience);
+        let credential = self.credential(claims).map_err(failed)?;
         let token = credential.get_token(&[&scope], None).await.map_err(failed)?;
         let expires_at = Timestamp::from_second(token.expires_on.unix_timestamp());
         Ok(Kept {
@@ -110,20 +143,20 @@ impl Tokens {
         })
     }
 
-    fn credential(&self) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    fn credential(&self, claims: Option<String>) -> azure_core::Result<Arc<dyn TokenCredential>> {
         match &self.0.credential {
             Credential::ManagedIdentity { endpoint, header, client_id } => {
                 let endpoint = Some((endpoint.clone(), header.clone()));
                 let options = ManagedIdentityCredentialOptions {
                     user_assigned_id: client_id.map(|id| UserAssignedId::ClientId(id.to_string())),
-                    client_options: self.client_options(endpoint),
+                    client_options: self.client_options(endpoint, None),
                 };
                 Ok(ManagedIdentityCredential::new(Some(options))?)
             }
             Credential::WorkloadIdentity { tenant_id, client_id, token_file } => {
                 let options = WorkloadIdentityCredentialOptions {
                     credential_options: ClientAssertionCredentialOptions {
-                        client_options: self.client_options(None),
+                        client_options: self.client_options(None, claims),
                     },
                     client_id: Some(client_id.to_string()),
                     tenant_id: Some(tenant_id.to_string()),
@@ -131,12 +164,23 @@ impl Tokens {
                 };
                 Ok(WorkloadIdentityCredential::new(Some(options))?)
             }
+            Credential::DeveloperTools { executor } => {
+                let options = DeveloperToolsCredentialOptions { executor: executor.clone() };
+                Ok(DeveloperToolsCredential::new(Some(options))?)
+            }
         }
     }
 
-    fn client_options(&self, endpoint: Option<(Url, SecretString)>) -> ClientOptions {
-        let transport = TokenTransport { http: self.0.http.clone(), endpoint };
+    fn client_options(
+        &self,
+        endpoint: Option<(Url, SecretString)>,
+        claims: Option<String>,
+    ) -> ClientOptions {
+        let transport = TokenTransport { http: self.0.http.clone(), endpoint, claims };
+        let mut cloud = CustomConfiguration::default();
+        cloud.authority_host = self.0.cloud.authority.to_string();
         ClientOptions {
+            cloud: Some(Arc::new(CloudConfiguration::from(cloud))),
             retry: RetryOptions::none(),
             transport: Some(Transport::new(Arc::new(transport))),
             ..ClientOptions::default()

@@ -26,7 +26,8 @@ pub enum Error {
     Http(#[from] SettingsError),
     #[error(
         "there is no Azure identity to sign in with: on Functions IDENTITY_ENDPOINT and IDENTITY_HEADER are set by \
-         assigning one; elsewhere set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE"
+         assigning one; in a pod set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE, which the \
+         workload-identity webhook does; at a desk run `az login`"
     )]
     NoIdentity,
 }
@@ -48,11 +49,13 @@ pub fn load(settings: &Settings, clock: Clock) -> Result<Loaded, Error> {
         HttpSettings {
             loopback: settings.loopback.clone(),
             ca_files: ca_file.clone().into_iter().collect(),
+            proxy: settings.proxy.clone(),
             ..HttpSettings::default()
         },
         clock.clone(),
     )?;
-    let tokens = Tokens::new(http.clone(), clock.clone(), credential(settings)?);
+    let credential = credential(settings)?;
+    let tokens = Tokens::of_cloud(http.clone(), clock.clone(), credential, settings.cloud.clone());
     let service_bus = ServiceBus::new(http.clone(), tokens.clone(), settings.service_bus()?);
     let (bound, fleet_problems) = match fleet {
         Ok(fleet) => {
@@ -97,8 +100,16 @@ fn credential(settings: &Settings) -> Result<Credential, Error> {
     }
     let workload =
         (settings.azure_tenant_id, settings.azure_client_id, &settings.azure_federated_token_file);
-    let (Some(tenant_id), Some(client_id), Some(token_file)) = workload else {
-        return Err(Error::NoIdentity);
-    };
-    Ok(Credential::WorkloadIdentity { tenant_id, client_id, token_file: token_file.clone() })
+    match workload {
+        (Some(tenant_id), Some(client_id), Some(token_file)) => Ok(Credential::WorkloadIdentity {
+            tenant_id,
+            client_id,
+            token_file: token_file.clone(),
+        }),
+        // Half of a workload identity is a mistake, and a Functions app speaks as nobody but itself.
+        (_, _, None) if settings.port().is_err() => {
+            Ok(Credential::DeveloperTools { executor: None })
+        }
+        _ => Err(Error::NoIdentity),
+    }
 }

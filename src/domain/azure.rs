@@ -122,6 +122,10 @@ pub struct ManagedCluster {
     pub workload_identity: bool,
     pub provisioning_state: String,
     pub power_state: Option<String>,
+    /// The only ranges that the API server takes calls from; empty means all.
+    pub authorized_ranges: Vec<String>,
+    /// Whether the API server has an address in a virtual network only.
+    pub private: bool,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use forerunner::{
     adapters::{
         azure::{Arm, KeyVault},
         service_bus::{Letter, ServiceBus},
-        tokens::{AUDIENCE_ARM, Credential, Tokens},
+        tokens::{Credential, Tokens},
     },
     domain::{
         azure::{FederatedCredential, ResourceId, RoleAssignment},
@@ -18,15 +18,16 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
 use uuid::Uuid;
 
-const HOSTS: &[&str] = &[
+pub(crate) const HOSTS: &[&str] = &[
     "management.azure.com",
     "*.vault.azure.net",
     "*.servicebus.windows.net",
     "login.microsoftonline.com",
     "evil.example",
 ];
-const CLIENT: &str = "4024ab25-56a8-4370-aea6-6389221caf29";
-const SUBSCRIPTION: &str = "11111111-1111-1111-1111-111111111111";
+const AUDIENCE_ARM: &str = "https://management.azure.com";
+pub(crate) const CLIENT: &str = "4024ab25-56a8-4370-aea6-6389221caf29";
+pub(crate) const SUBSCRIPTION: &str = "11111111-1111-1111-1111-111111111111";
 
 fn vector(name: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/azure");
@@ -35,7 +36,7 @@ fn vector(name: &str) -> Value {
 }
 
 /// Plays the token endpoint and, for everything else, `answer`.
-async fn azure(answer: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Stub {
+pub(crate) async fn azure(answer: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Stub {
     Stub::answering(
         move |before, call| {
             if call.uri.starts_with("/msi/token") { token() } else { answer(before, call) }
@@ -48,7 +49,7 @@ fn token() -> Reply {
     reply(200, vector("01-msi-token-app-service")["response"]["body"].clone())
 }
 
-fn tokens(stub: &Stub) -> Tokens {
+pub(crate) fn tokens(stub: &Stub) -> Tokens {
     let endpoint = format!("http://127.0.0.1:{}/msi/token/", stub.port).parse().unwrap();
     let header = SecretString::from("made-up-header");
     let client_id = Some(CLIENT.parse().unwrap());
@@ -56,15 +57,15 @@ fn tokens(stub: &Stub) -> Tokens {
     Tokens::new(stub.http(HOSTS), clock(), credential)
 }
 
-fn arm(stub: &Stub) -> Arm {
+pub(crate) fn arm(stub: &Stub) -> Arm {
     Arm::new(stub.http(HOSTS), tokens(stub))
 }
 
-fn id(text: &str) -> ResourceId {
+pub(crate) fn id(text: &str) -> ResourceId {
     ResourceId::new(text).unwrap()
 }
 
-fn identity(name: &str) -> ResourceId {
+pub(crate) fn identity(name: &str) -> ResourceId {
     id(&format!(
         "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-runners/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
     ))
@@ -163,7 +164,7 @@ async fn an_identity_is_made_and_its_ids_are_read() {
     assert_asked(&calls[0], "02-identity-create-201");
 }
 
-fn credential(name: &str, account: &str) -> FederatedCredential {
+pub(crate) fn credential(name: &str, account: &str) -> FederatedCredential {
     FederatedCredential {
         name: name.to_owned(),
         issuer: "https://westeurope.oic.prod-aks.azure.com/b6c948ef-f6b5-4384-8354-da3a15eca969/0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0/".to_owned(),

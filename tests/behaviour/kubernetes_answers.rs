@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 const HOSTS: &[&str] = &["api.example.com", "management.azure.com"];
 
-fn kubeconfig(token: &str) -> String {
+pub(crate) fn kubeconfig(token: &str) -> String {
     json!({"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
         "clusters": [{"name": "k", "cluster": {"server": "https://api.example.com:443"}}],
         "users": [{"name": "u", "user": {"token": token}}]})

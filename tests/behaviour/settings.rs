@@ -78,6 +78,14 @@ fn a_setting_that_cannot_be_meant_stops_the_start_in_one_line_without_its_value(
         ("AZURE_TENANT_ID", "made-up-value"),
         ("IDENTITY_ENDPOINT", "http://made-up-value/"),
         ("IDENTITY_HEADER", "made-up-value"),
+        ("HTTPS_PROXY", "made-up-value"),
+        ("FORERUNNER_AZURE_CLOUD", "made-up-value"),
+        ("FORERUNNER_AZURE_AUTHORITY", "http://made-up-value/"),
+        ("AZURE_AUTHORITY_HOST", "https://login.example.com/made-up-value"),
+        ("FORERUNNER_AZURE_RESOURCE_MANAGER", "made-up-value"),
+        ("FORERUNNER_AZURE_KEY_VAULT_DOMAIN", "https://made-up-value"),
+        ("FORERUNNER_AZURE_SERVICE_BUS_AUDIENCE", "made-up-value"),
+        ("FORERUNNER_AZURE_TOKEN_EXCHANGE_AUDIENCE", "made-up-value"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "made-up-value"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://made-up-value"),
         ("FUNCTIONS_CUSTOMHANDLER_PORT", "made-up-value"),
@@ -92,6 +100,73 @@ fn a_setting_that_cannot_be_meant_stops_the_start_in_one_line_without_its_value(
         assert!(names_it && !line.contains('\n') && line.contains(": "), "{line}");
         assert!(!line.contains("made-up-value"), "{line}");
     }
+}
+
+#[test]
+fn one_setting_names_a_cloud_and_each_endpoint_can_be_another() {
+    let check = |pairs: &[(&str, &str)], expected: [&str; 5]| {
+        let cloud = settings(pairs).cloud;
+        let found = [
+            cloud.authority.as_str(),
+            cloud.resource_manager_audience(),
+            &cloud.key_vault_domain,
+            &cloud.service_bus_audience,
+            &cloud.token_exchange_audience,
+        ];
+        assert_eq!(found, expected, "{pairs:?}");
+    };
+    let bus = "https://servicebus.azure.net";
+    let public = [
+        "https://login.microsoftonline.com/",
+        "https://management.azure.com",
+        "vault.azure.net",
+        bus,
+        "api://AzureADTokenExchange",
+    ];
+    check(&[], public);
+    check(&[("FORERUNNER_AZURE_CLOUD", "azurecloud")], public);
+    check(
+        &[("FORERUNNER_AZURE_CLOUD", "AzureUSGovernment")],
+        [
+            "https://login.microsoftonline.us/",
+            "https://management.usgovcloudapi.net",
+            "vault.usgovcloudapi.net",
+            bus,
+            "api://AzureADTokenExchangeUSGov",
+        ],
+    );
+    check(
+        &[
+            ("FORERUNNER_AZURE_CLOUD", "AzureChinaCloud"),
+            ("AZURE_AUTHORITY_HOST", "https://login.partner.microsoftonline.cn/"),
+            ("FORERUNNER_AZURE_RESOURCE_MANAGER", "https://arm.example.com"),
+            ("FORERUNNER_AZURE_KEY_VAULT_DOMAIN", "Vault.Example.com"),
+            ("FORERUNNER_AZURE_SERVICE_BUS_AUDIENCE", "https://bus.example.com"),
+            ("FORERUNNER_AZURE_TOKEN_EXCHANGE_AUDIENCE", "api://Own"),
+        ],
+        [
+            "https://login.partner.microsoftonline.cn/",
+            "https://arm.example.com",
+            "vault.example.com",
+            "https://bus.example.com",
+            "api://Own",
+        ],
+    );
+    let own = settings(&[
+        ("FORERUNNER_AZURE_AUTHORITY", "https://login.example.com"),
+        ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/"),
+    ]);
+    assert_eq!(own.cloud.authority.as_str(), "https://login.example.com/");
+}
+
+#[test]
+fn a_proxy_is_read_in_either_spelling_and_never_shown_with_its_password() {
+    for (address, except) in [("HTTPS_PROXY", "NO_PROXY"), ("https_proxy", "no_proxy")] {
+        let all = settings(&[(address, "http://made:up@proxy.example.com:3128"), (except, "a.b")]);
+        let shown = format!("{:?}", all.proxy);
+        assert_eq!(shown, "Some(Proxy(proxy.example.com except for `a.b`))");
+    }
+    assert!(settings(&[]).proxy.is_none());
 }
 
 #[test]

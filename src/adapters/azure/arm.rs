@@ -1,18 +1,20 @@
 //! The Azure Resource Manager: one way to ask it anything.
 
-use super::error::{Answer, Error, Verdict, classify};
-use crate::adapters::{
-    http::{Http, Repeat, Request, Response},
-    tokens::{AUDIENCE_ARM, Tokens},
+use super::{
+    error::{Answer, Error, Verdict, classify},
+    pace::Pace,
 };
-use http::{HeaderName, Method};
+use crate::adapters::{
+    cloud::Cloud,
+    http::{Http, Repeat, Request, Response},
+    tokens::Tokens,
+};
+use http::{HeaderName, Method, StatusCode};
+use jiff::SignedDuration;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
-
-/// The public cloud's ARM.
-const HOST: &str = "https://management.azure.com";
 
 /// The versions we speak (azure.md §0), one place for all.
 pub(super) mod api_version {
@@ -30,6 +32,7 @@ const PAGES_MAX: usize = 1000;
 pub struct Arm {
     http: Http,
     tokens: Tokens,
+    pace: Pace,
 }
 
 /// One call: everything but the token.
@@ -75,13 +78,18 @@ struct Page<T> {
 
 impl Arm {
     pub fn new(http: Http, tokens: Tokens) -> Self {
-        Self { http, tokens }
+        let pace = Pace::new(tokens.clock().clone());
+        Self { http, tokens, pace }
+    }
+
+    pub(super) fn cloud(&self) -> &Cloud {
+        self.tokens.cloud()
     }
 
     /// Sends a call whose repeat does no harm, which all of ours are: PUT and DELETE by name, PATCH of tags, reads.
     /// `None` means absent.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Option<Response>, Error> {
-        self.send_to(call, url(call)).await
+        self.send_to(call, self.url(call)).await
     }
 
     /// The same, with the body read as JSON.
@@ -106,7 +114,7 @@ impl Arm {
         call: &Call<'_>,
     ) -> Result<Option<Vec<T>>, Error> {
         let mut all = Vec::new();
-        let mut next = url(call);
+        let mut next = self.url(call);
         for _ in 0..PAGES_MAX {
             let Some(response) = self.send_to(call, next.clone()).await? else {
                 return if all.is_empty() { Ok(None) } else { Err(vanished(call)) };
@@ -126,9 +134,12 @@ impl Arm {
 
     async fn send_to(&self, call: &Call<'_>, url: Url) -> Result<Option<Response>, Error> {
         let mut response = self.try_once(call, &url).await?;
-        if response.status == http::StatusCode::UNAUTHORIZED {
-            self.tokens.forget(AUDIENCE_ARM);
+        if response.status == StatusCode::UNAUTHORIZED {
+            self.tokens.refused(self.tokens.cloud().resource_manager_audience(), &response);
             response = self.try_once(call, &url).await?;
+        }
+        if let Some(after) = still_running(&call.method, &response) {
+            return Err(Error::StillRunning { what: call.what.clone(), after });
         }
         let answer = Answer::of(&response);
         match classify(&call.method, &answer) {
@@ -139,25 +150,44 @@ impl Arm {
     }
 
     async fn try_once(&self, call: &Call<'_>, url: &Url) -> Result<Response, Error> {
-        let token = self.tokens.bearer(AUDIENCE_ARM).await;
+        let pause = self.pace.admit(&call.method, url.path());
+        let pause = pause.map_err(|after| Error::Paced { what: call.what.clone(), after })?;
+        let token = self.tokens.bearer(self.tokens.cloud().resource_manager_audience()).await;
         let token = token.map_err(|source| Error::Token { what: call.what.clone(), source })?;
         let mut request = Request::new(call.method.clone(), url.clone())
             .bearer(&token)
+            .pause(pause)
             .header(HeaderName::from_static("x-ms-client-request-id"), &Uuid::new_v4().to_string())
             .repeat(Repeat::Safe);
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        self.http.send(request).await.map_err(|error| Error::transport(call.what.clone(), &error))
+        let answer = self.http.send(request).await;
+        let answer = answer.map_err(|error| Error::transport(call.what.clone(), &error))?;
+        self.pace.learn(&call.method, url.path(), &answer);
+        Ok(answer)
+    }
+
+    fn url(&self, call: &Call<'_>) -> Url {
+        let mut url = self.tokens.cloud().resource_manager.clone();
+        url.set_path(call.path);
+        url.query_pairs_mut().append_pair("api-version", call.api_version).extend_pairs(call.query);
+        url
     }
 }
 
-fn url(call: &Call<'_>) -> Url {
-    let mut url = Url::parse(HOST).expect("our own constant is a URL");
-    url.set_path(call.path);
-    url.query_pairs_mut().append_pair("api-version", call.api_version).extend_pairs(call.query);
-    url
+/// After how long to look again at a write that Azure took and has not finished (azure.md §10.3). Nobody waits here: the
+/// round ends, and the one that the queue wakes next reads what came of it.
+fn still_running(method: &Method, response: &Response) -> Option<SignedDuration> {
+    let status = response.status;
+    let promised = response.header("azure-asyncoperation").is_some()
+        || status == StatusCode::ACCEPTED && response.header("location").is_some();
+    let taken = matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED);
+    (!method.is_safe() && taken && promised).then(|| response.retry_after.unwrap_or(LOOK_AGAIN))
 }
+
+/// Where Azure does not say when to look again.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// `nextLink` is absolute; our token goes to no other host (azure.md §10.2).
 fn follow(call: &Call<'_>, from: &Url, link: &str) -> Result<Url, Error> {
@@ -181,7 +211,8 @@ fn vanished(call: &Call<'_>) -> Error {
 }
 
 pub(super) fn read<T: DeserializeOwned>(what: &str, response: &Response) -> Result<T, Error> {
-    response
-        .json()
-        .map_err(|error| Error::Unreadable { what: what.to_owned(), reason: error.to_string() })
+    response.json().map_err(|error| Error::Unreadable {
+        what: what.to_owned(),
+        reason: response.unreadable(&error),
+    })
 }

@@ -20,6 +20,7 @@ impl Arm {
         let issuer = properties.oidc_issuer_profile.filter(|profile| profile.enabled);
         let workload_identity =
             properties.security_profile.and_then(|profile| profile.workload_identity);
+        let access = properties.api_server_access_profile.unwrap_or_default();
         Ok(Some(ManagedCluster {
             id: id.clone(),
             oidc_issuer: issuer
@@ -28,6 +29,8 @@ impl Arm {
             workload_identity: workload_identity.is_some_and(|profile| profile.enabled),
             provisioning_state: properties.provisioning_state.unwrap_or_default(),
             power_state: properties.power_state.and_then(|state| state.code),
+            authorized_ranges: access.authorized_ip_ranges.unwrap_or_default(),
+            private: access.enable_private_cluster.unwrap_or_default(),
         }))
     }
 
@@ -62,6 +65,16 @@ struct Properties {
     power_state: Option<PowerState>,
     oidc_issuer_profile: Option<OidcIssuerProfile>,
     security_profile: Option<SecurityProfile>,
+    api_server_access_profile: Option<AccessProfile>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AccessProfile {
+    /// The API's own spelling.
+    #[serde(rename = "authorizedIPRanges")]
+    authorized_ip_ranges: Option<Vec<String>>,
+    enable_private_cluster: Option<bool>,
 }
 
 #[derive(Deserialize)]

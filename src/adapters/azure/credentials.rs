@@ -4,7 +4,10 @@ use super::{
     arm::{Arm, Call, api_version},
     error::Error,
 };
-use crate::domain::azure::{FederatedCredential, ResourceId};
+use crate::domain::{
+    azure::{FederatedCredential, ResourceId},
+    names,
+};
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -19,7 +22,7 @@ impl Arm {
         let what = format!("the federated credentials of `{}`", identity.name());
         let call = Call::new(Method::GET, &path, api_version::MANAGED_IDENTITY, what);
         let rows = self.list::<Wire>(&call).await?;
-        Ok(rows.map(|rows| rows.into_iter().map(Wire::read).collect()))
+        Ok(rows.map(|rows| rows.into_iter().map(|row| self.read_credential(row)).collect()))
     }
 
     /// Makes or replaces the credential of this name; `PUT` → 201 or 200, safe to repeat. Issuer and subject are taken
@@ -37,16 +40,34 @@ impl Arm {
             "properties": {
                 "issuer": credential.issuer,
                 "subject": credential.subject,
-                "audiences": credential.audiences,
+                "audiences": self.swapped(&credential.audiences),
             },
         }));
-        Ok(self.write::<Wire>(&call).await?.read())
+        self.write::<Wire>(&call).await.map(|wire| self.read_credential(wire))
     }
 
     /// `DELETE` → 200, 204 or 404, all the same. Counts as a write for the rule of one at a time.
     pub async fn delete_credential(&self, identity: &ResourceId, name: &str) -> Result<(), Error> {
         let path = path(identity, name);
         self.send(&call(Method::DELETE, &path, identity, name)).await.map(drop)
+    }
+
+    fn read_credential(&self, wire: Wire) -> FederatedCredential {
+        let Properties { issuer, subject, audiences } = wire.properties;
+        let audiences = self.swapped(&audiences);
+        FederatedCredential { name: wire.name, issuer, subject, audiences }
+    }
+
+    /// The domain knows one audience, the public cloud's; here it trades places with the one of our cloud, so that what is
+    /// wrong in our cloud also looks wrong.
+    fn swapped(&self, audiences: &[String]) -> Vec<String> {
+        let ours = &self.cloud().token_exchange_audience;
+        let swap = |audience: &String| match audience {
+            audience if audience == ours => names::AUDIENCE.to_owned(),
+            audience if audience == names::AUDIENCE => ours.clone(),
+            audience => audience.clone(),
+        };
+        audiences.iter().map(swap).collect()
     }
 }
 
@@ -71,11 +92,4 @@ struct Properties {
     subject: Option<String>,
     #[serde(default)]
     audiences: Vec<String>,
-}
-
-impl Wire {
-    fn read(self) -> FederatedCredential {
-        let Properties { issuer, subject, audiences } = self.properties;
-        FederatedCredential { name: self.name, issuer, subject, audiences }
-    }
 }

@@ -19,8 +19,18 @@ pub enum Error {
     Unreachable { what: String, reason: String, class: Class },
     #[error("no token for {what}")]
     Token { what: String, source: tokens::Error },
-    #[error("Azure refused {what} ({status}{}): {message}", code.as_deref().map(|code| format!(" {code}")).unwrap_or_default())]
+    #[error(
+        "Azure refused {what} ({status}{}): {message}{}",
+        code.as_deref().map(|code| format!(" {code}")).unwrap_or_default(),
+        advice(code.as_deref()).map(|advice| format!(" – {advice}")).unwrap_or_default()
+    )]
     Refused { what: String, status: u16, code: Option<String>, message: String, class: Class },
+    /// Taken and not finished: what came of it is read by the round that looks again.
+    #[error("Azure is still busy with {what}")]
+    StillRunning { what: String, after: SignedDuration },
+    /// Not even asked: Azure told us to wait, and asking earlier makes the wait longer.
+    #[error("{what} has to wait, because Azure limits our calls")]
+    Paced { what: String, after: SignedDuration },
     #[error("the answer about {what} cannot be read: {reason}")]
     Unreadable { what: String, reason: String },
 }
@@ -31,6 +41,9 @@ impl Error {
         match self {
             Self::Unreachable { class, .. } | Self::Refused { class, .. } => *class,
             Self::Token { source, .. } => source.class(),
+            Self::StillRunning { after, .. } | Self::Paced { after, .. } => {
+                Class::Retry { after: Some(*after) }
+            }
             Self::Unreadable { .. } => Class::Retry { after: None },
         }
     }
@@ -39,14 +52,22 @@ impl Error {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => code.as_deref(),
-            Self::Unreachable { .. } | Self::Token { .. } | Self::Unreadable { .. } => None,
+            Self::Unreachable { .. }
+            | Self::Token { .. }
+            | Self::StillRunning { .. }
+            | Self::Paced { .. }
+            | Self::Unreadable { .. } => None,
         }
     }
 
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
-            Self::Unreachable { .. } | Self::Token { .. } | Self::Unreadable { .. } => None,
+            Self::Unreachable { .. }
+            | Self::Token { .. }
+            | Self::StillRunning { .. }
+            | Self::Paced { .. }
+            | Self::Unreadable { .. } => None,
         }
     }
 
@@ -145,6 +166,7 @@ pub(in crate::adapters) fn classify(method: &Method, answer: &Answer) -> Verdict
         404 if !method.is_safe() && parent_is_absent(answer) => retry,
         404 => permanent,
         409 if answer.has_code(BUSY) => retry,
+        409 if answer.has_code(NEEDS_A_PERSON) => permanent,
         409 | 412 => conflict,
         400 if answer.has_code(&["PrincipalNotFound"]) => retry,
         400 if answer.has_code(&["RoleAssignmentUpdateNotPermitted"])
@@ -164,6 +186,55 @@ const BUSY: &[&str] = &[
     "AnotherOperationInProgress",
     "ObjectIsBeingDeleted",
 ];
+
+/// Nothing to look at again: the state in the way is no object of ours.
+const NEEDS_A_PERSON: &[&str] = &[
+    "ScopeLocked",
+    "MissingSubscriptionRegistration",
+    "SubscriptionNotRegistered",
+    "DisabledSubscription",
+    "ReadOnlyDisabledSubscription",
+];
+
+/// What a person can do about a refusal that none of our rounds can mend.
+fn advice(code: Option<&str>) -> Option<&'static str> {
+    let known: [(&[&str], &str); 7] = [
+        (
+            &["RequestDisallowedByPolicy", "RequestDisallowedByAzure"],
+            "an Azure Policy forbids it: change `azure.tags` or `azure.location` as the policy wants, or have its owner exempt \
+             the resource group (az policy exemption create)",
+        ),
+        (
+            &["ScopeLocked"],
+            "a resource lock forbids it: have it taken off (az lock list, az lock delete); forerunner goes on by itself",
+        ),
+        (
+            &["MissingSubscriptionRegistration", "SubscriptionNotRegistered"],
+            "the subscription does not have the resource provider: az provider register --namespace, with the namespace named \
+             above",
+        ),
+        (
+            &["DisabledSubscription", "ReadOnlyDisabledSubscription"],
+            "the subscription is disabled: its owner has to enable it again; until then nothing in it can change",
+        ),
+        (
+            &["SubscriptionNotFound"],
+            "the subscription is gone, or our identity has no right in it or is of another tenant",
+        ),
+        (
+            &["AuthorizationFailed", "LinkedAuthorizationFailed"],
+            "our identity lacks the right named above; one that was given just now takes up to 10 minutes",
+        ),
+        (
+            &["RoleAssignmentLimitExceeded"],
+            "the subscription holds all the role assignments that it may: remove those of identities that are gone",
+        ),
+    ];
+    let code = code?;
+    let told =
+        known.iter().find(|(codes, _)| codes.iter().any(|one| one.eq_ignore_ascii_case(code)));
+    told.map(|(_, advice)| *advice)
+}
 
 /// The managed-identity provider has its own sentence for it and no known code (azure.md §4.3).
 fn parent_is_absent(answer: &Answer) -> bool {

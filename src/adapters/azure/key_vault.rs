@@ -6,7 +6,7 @@ use super::{
 };
 use crate::adapters::{
     http::{Http, Repeat, Request, Response},
-    tokens::{AUDIENCE_KEY_VAULT, Tokens},
+    tokens::Tokens,
 };
 use http::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,8 +15,6 @@ use serde_json::{Value, json};
 use url::Url;
 
 const API_VERSION: &str = "2025-07-01";
-/// The public cloud's.
-const DOMAIN: &str = "vault.azure.net";
 
 /// One vault with our token.
 #[derive(Clone, Debug)]
@@ -71,12 +69,13 @@ impl KeyVault {
         body: Option<Value>,
         what: &str,
     ) -> Result<Option<Response>, Error> {
-        let mut response =
-            self.try_once(&method, secret, body.as_ref(), what, AUDIENCE_KEY_VAULT).await?;
+        let cloud = self.tokens.cloud();
+        let usual = cloud.key_vault_audience();
+        let mut response = self.try_once(&method, secret, body.as_ref(), what, &usual).await?;
         if response.status == StatusCode::UNAUTHORIZED {
             // Our token is stale, or the vault wants another audience and says so.
-            let audience = challenge(&response).unwrap_or_else(|| AUDIENCE_KEY_VAULT.to_owned());
-            self.tokens.forget(&audience);
+            let audience = challenge(&cloud.key_vault_domain, &response).unwrap_or(usual);
+            self.tokens.refused(&audience, &response);
             response = self.try_once(&method, secret, body.as_ref(), what, &audience).await?;
         }
         let mut answer = Answer::of(&response);
@@ -114,8 +113,9 @@ impl KeyVault {
     fn url(&self, method: &Method, secret: &str, what: &str) -> Result<Url, Error> {
         let version = if method == Method::GET { "/" } else { "" };
         let text = format!(
-            "https://{}.{DOMAIN}/secrets/{secret}{version}?api-version={API_VERSION}",
-            self.name
+            "https://{}.{}/secrets/{secret}{version}?api-version={API_VERSION}",
+            self.name,
+            self.tokens.cloud().key_vault_domain
         );
         let named = |name: &str| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
@@ -130,7 +130,7 @@ impl KeyVault {
 
 /// The audience that `WWW-Authenticate: Bearer …, resource="https://vault.azure.net"` asks for, if it is one for the
 /// vault's own domain: another would hand our token for it to whoever answered.
-fn challenge(response: &Response) -> Option<String> {
+fn challenge(domain: &str, response: &Response) -> Option<String> {
     let text = response.header(header::WWW_AUTHENTICATE.as_str())?;
     let value = |key: &str| {
         let (_, rest) = text.split_once(&format!("{key}=\""))?;
@@ -139,7 +139,7 @@ fn challenge(response: &Response) -> Option<String> {
     let scope = value("scope").map(|scope| scope.trim_end_matches("/.default"));
     let audience = value("resource").or(scope)?.trim_end_matches('/');
     let host = Url::parse(audience).ok()?.host_str()?.to_owned();
-    (host == DOMAIN).then(|| audience.to_owned())
+    (host == domain).then(|| audience.to_owned())
 }
 
 #[derive(Deserialize)]
@@ -166,7 +166,7 @@ mod tests {
             let status = StatusCode::UNAUTHORIZED;
             let response =
                 Response { status, headers, body: Default::default(), retry_after: None };
-            assert_eq!(challenge(&response).as_deref(), expected, "{text}");
+            assert_eq!(challenge("vault.azure.net", &response).as_deref(), expected, "{text}");
         };
         let vault = Some("https://vault.azure.net");
         check(

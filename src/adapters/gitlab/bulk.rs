@@ -14,11 +14,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 const PAGES_MAX: usize = 1000;
+const ROWS_PER_PAGE: usize = 100;
+/// With fewer, complete lists scoped to targets are as good.
+const ROWS_PER_PAGE_MIN: usize = 12;
 
-const QUERY: &str = "query($kind: CiRunnerType, $search: String, $after: String) { runners(type: $kind, search: $search, first: 100, after: $after) { pageInfo { hasNextPage endCursor } nodes { id description runnerType paused contactedAt createdAt tagList runUntagged locked accessLevel maximumTimeout maintenanceNote jobExecutionStatus groups { nodes { id } } projects { nodes { id } } } } }";
+const QUERY: &str = "query($kind: CiRunnerType, $search: String, $first: Int, $after: String) { runners(type: $kind, search: $search, first: $first, after: $after) { pageInfo { hasNextPage endCursor } nodes { id description runnerType paused contactedAt createdAt tagList runUntagged locked accessLevel maximumTimeout maintenanceNote jobExecutionStatus groups { nodes { id } } projects { nodes { id } } } } }";
 
 impl Gitlab {
-    /// All entities of a kind whose description contains `search`, with all their settings, 100 a call. The search is
+    /// All entities of a kind whose description contains `search`, with all their settings, 100 a call, or fewer
+    /// where GitLab finds that too complex. The search is
     /// over the whole instance, so a hit is ours only if type and owner fit.
     ///
     /// Errors: whatever is not a whole answer is one, and proves nothing: GraphQL errors and a null list come as
@@ -28,14 +32,20 @@ impl Gitlab {
         let what = "runners in bulk";
         let mut entities = Vec::new();
         let mut after: Option<String> = None;
+        let mut first = ROWS_PER_PAGE;
         for _ in 0..PAGES_MAX {
-            let variables = json!({"kind": enum_name(kind), "search": search, "after": after});
+            let variables = json!({"kind": enum_name(kind), "search": search,
+                "first": first, "after": after});
             let mut call = Call::write(Method::POST, "", Repeat::Safe, what)
                 .body(json!({"query": QUERY, "variables": variables}));
             call.path = "/api/graphql".to_owned();
             let answer: Answer = self.ask(&call).await?;
-            if let Some(first) = answer.errors.first() {
-                return Err(Error::unreadable(what, first.message.clone()));
+            if answer.errors.iter().any(Fault::is_too_much) && first > ROWS_PER_PAGE_MIN {
+                first /= 2;
+                continue;
+            }
+            if let Some(fault) = answer.errors.first() {
+                return Err(Error::unreadable(what, fault.message.clone()));
             }
             let list = answer.data.and_then(|data| data.runners);
             let list = list.ok_or_else(|| Error::unreadable(what, "the list is null"))?;
@@ -71,6 +81,14 @@ struct Answer {
 #[derive(Deserialize)]
 struct Fault {
     message: String,
+}
+
+impl Fault {
+    /// GitLab weighs a query by fields and rows, and limits its time: fewer rows pass.
+    fn is_too_much(&self) -> bool {
+        let message = self.message.to_lowercase();
+        ["complexity", "timed out", "timeout"].iter().any(|word| message.contains(word))
+    }
 }
 
 #[derive(Deserialize)]

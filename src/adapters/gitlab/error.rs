@@ -1,5 +1,6 @@
 //! Why GitLab gave nothing to use, from the many shapes its refusals have (gitlab.md §5.5 and §7.3).
 
+use super::{Call, quota};
 use crate::{
     adapters::{
         azure,
@@ -7,10 +8,11 @@ use crate::{
     },
     domain::class::Class,
 };
-use http::StatusCode;
+use http::{StatusCode, header};
 use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use url::Url;
 
 /// Why a call to GitLab failed. `what` says which thing was asked for, in words. Holds no token and no body.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +26,21 @@ pub enum Error {
     /// 401: the credential itself is bad, expired or revoked.
     #[error("GitLab does not accept our token for {what}: {reason}")]
     Unauthorized { what: String, reason: String },
-    /// 403 with a list of scopes that would do.
-    #[error("our GitLab token lacks a scope for {what}: one of `{scopes}`")]
-    InsufficientScope { what: String, scopes: String },
+    /// 403 of the token layer, whatever rights our user has.
+    #[error("our GitLab token lacks the scope `{needed}` for {what}{}", others(scopes))]
+    InsufficientScope {
+        what: String,
+        /// The narrowest that will do.
+        needed: &'static str,
+        /// All that GitLab names, separated by spaces; it may name none.
+        scopes: String,
+    },
+    /// A redirect, which is never followed: our token goes to the configured address alone.
+    #[error("GitLab sends us elsewhere for {what}, to {to}: {remedy}")]
+    Redirected { what: String, to: String, remedy: String },
+    /// Reads go on, every write is refused.
+    #[error("GitLab is read-only now, so that {what} has to wait: {reason}")]
+    Maintenance { what: String, reason: String, after: Option<SignedDuration> },
     #[error("GitLab does not let us at {what}: {reason}")]
     Forbidden { what: String, reason: String },
     /// Gone, or hidden from us.
@@ -48,6 +62,8 @@ pub enum Error {
 
 /// What GitLab's own limits ask for where an answer does not say (gitlab.md §7.1).
 const RATE_LIMIT_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+/// Maintenance lasts minutes to hours, and nobody says how long.
+const MAINTENANCE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
 impl Error {
     pub fn class(&self) -> Class {
@@ -56,12 +72,16 @@ impl Error {
             Self::NoToken { source, .. } => source.class(),
             Self::RateLimited { after, .. } => Class::Retry { after: Some(*after) },
             Self::Unavailable { after, .. } => Class::Retry { after: *after },
+            Self::Maintenance { after, .. } => {
+                Class::Retry { after: Some(after.unwrap_or(MAINTENANCE_PAUSE)) }
+            }
             Self::Unreadable { .. } => Class::Retry { after: None },
             // Vanished between two calls of one round, or locked by another writer: look again.
             Self::NotFound { .. } | Self::Conflict { .. } => Class::Conflict,
             Self::TokenMissing { .. }
             | Self::Unauthorized { .. }
             | Self::InsufficientScope { .. }
+            | Self::Redirected { .. }
             | Self::Forbidden { .. }
             | Self::Refused { .. } => Class::Permanent,
         }
@@ -77,35 +97,102 @@ impl Error {
 }
 
 /// An answer of success, or the error it is.
-pub(super) fn check(what: &str, response: Response) -> Result<Response, Error> {
-    if response.status.is_success() { Ok(response) } else { Err(refusal(what, &response)) }
+pub(super) fn check(gitlab: &Url, call: &Call, response: Response) -> Result<Response, Error> {
+    if response.status.is_success() {
+        Ok(response)
+    } else if response.status.is_redirection() {
+        Err(redirected(gitlab, call, &response))
+    } else {
+        Err(refusal(call, &response))
+    }
+}
+
+/// Whether GitLab's words say that it takes no writes at all: a 403 by its read-only check, a 503 where the end of it is
+/// near (gitlab.md §7.3; an answer of this kind says nothing about the call itself).
+pub(super) fn is_maintenance(response: &Response) -> bool {
+    let refused =
+        matches!(response.status, StatusCode::FORBIDDEN | StatusCode::SERVICE_UNAVAILABLE);
+    let reason = reason(&response.json().unwrap_or_default()).to_lowercase();
+    refused && (reason.contains("read-only") || reason.contains("maintenance"))
+}
+
+/// Says where GitLab really is, as far as its redirect tells; without query, which may hold anything.
+fn redirected(gitlab: &Url, call: &Call, response: &Response) -> Error {
+    let what = call.what.clone();
+    let place = response.header(header::LOCATION.as_str()).and_then(|to| {
+        let mut to = gitlab.join(to.trim()).ok()?;
+        to.set_query(None);
+        to.set_fragment(None);
+        let _ = (to.set_username(""), to.set_password(None));
+        Some(to)
+    });
+    let Some(to) = place else {
+        let remedy = "check `gitlab.url`".to_owned();
+        return Error::Redirected { what, to: "nowhere".to_owned(), remedy };
+    };
+    let root = ["/api/v4/", "/api/graphql"]
+        .iter()
+        .find_map(|api| to.as_str().find(api).map(|at| to.as_str()[..at].to_owned()));
+    let remedy = match root {
+        Some(root) if root == gitlab.as_str().trim_end_matches('/') => {
+            "it was renamed or moved; name it as it is called now".to_owned()
+        }
+        Some(root) => format!("if that is your GitLab, set `gitlab.url` to {root}"),
+        None => "`gitlab.url` is not the root of a GitLab; is a relative root such as `/gitlab` missing?"
+            .to_owned(),
+    };
+    Error::Redirected { what, to: to.to_string(), remedy }
+}
+
+/// The narrowest scope for a call (gitlab.md §5.1).
+fn needed_scope(call: &Call) -> &'static str {
+    let one_runner = call.path.strip_prefix("/api/v4/runners/");
+    let one_runner = one_runner.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if call.path == "/api/v4/user/runners" {
+        "create_runner"
+    } else if one_runner {
+        "manage_runner"
+    } else if call.path.ends_with("/self/rotate") {
+        "self_rotate"
+    } else if call.method.is_safe() || call.path == "/api/graphql" {
+        "read_api"
+    } else {
+        "api"
+    }
+}
+
+fn others(scopes: &str) -> String {
+    if scopes.is_empty() { String::new() } else { format!(" (GitLab takes any of `{scopes}`)") }
 }
 
 pub(super) fn read<T: DeserializeOwned>(what: &str, response: &Response) -> Result<T, Error> {
-    // A parse error may quote a value, and answers of some calls hold tokens: only its place is told.
-    response.json().map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        Error::unreadable(what, format!("not the JSON we know, at line {line} column {column}"))
-    })
+    response.json().map_err(|error| Error::unreadable(what, response.unreadable(&error)))
 }
 
-fn refusal(what: &str, response: &Response) -> Error {
-    let what = what.to_owned();
+fn refusal(call: &Call, response: &Response) -> Error {
+    let what = call.what.clone();
     let body: Value = response.json().unwrap_or_default();
     let reason = reason(&body);
     let status = response.status.as_u16();
     match response.status {
+        _ if is_maintenance(response) => {
+            Error::Maintenance { what, reason, after: response.retry_after }
+        }
         StatusCode::UNAUTHORIZED => Error::Unauthorized { what, reason },
-        StatusCode::FORBIDDEN => match body["scope"].as_str() {
-            Some(scopes) => Error::InsufficientScope { what, scopes: scopes.to_owned() },
-            None => Error::Forbidden { what, reason },
-        },
+        StatusCode::FORBIDDEN
+            if body["scope"].is_string() || body["error"] == "insufficient_scope" =>
+        {
+            let scopes = body["scope"].as_str().unwrap_or_default().to_owned();
+            Error::InsufficientScope { what, needed: needed_scope(call), scopes }
+        }
+        StatusCode::FORBIDDEN => Error::Forbidden { what, reason },
         StatusCode::NOT_FOUND => Error::NotFound { what },
         StatusCode::BAD_REQUEST if reason.contains("Missing/invalid") => Error::NotFound { what },
         StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Error::Conflict { what, reason },
-        StatusCode::TOO_MANY_REQUESTS => {
-            Error::RateLimited { what, after: response.retry_after.unwrap_or(RATE_LIMIT_PAUSE) }
-        }
+        StatusCode::TOO_MANY_REQUESTS => Error::RateLimited {
+            what,
+            after: quota::retry_after(response).unwrap_or(RATE_LIMIT_PAUSE),
+        },
         code if code.is_server_error() || code == StatusCode::REQUEST_TIMEOUT => {
             Error::Unavailable { what, status, after: response.retry_after }
         }
@@ -153,7 +240,8 @@ mod tests {
             body: Bytes::from_static(body.as_bytes()),
             retry_after: after.map(SignedDuration::from_secs),
         };
-        check("runner 8", response).unwrap_err()
+        let call = Call::get("/runners/8", "runner 8");
+        check(&"https://gitlab.example.com/".parse().unwrap(), &call, response).unwrap_err()
     }
 
     #[test]
@@ -174,7 +262,7 @@ mod tests {
         check(
             403,
             r#"{"error":"insufficient_scope","error_description":"words","scope":"api read_api"}"#,
-            "our GitLab token lacks a scope for runner 8: one of `api read_api`",
+            "our GitLab token lacks the scope `manage_runner` for runner 8 (GitLab takes any of `api read_api`)",
         );
         check(
             403,
@@ -197,7 +285,12 @@ mod tests {
             r#"{"error":"runner_type is missing"}"#,
             "GitLab refused runner 8 (400): runner_type is missing",
         );
-        check(301, "", "GitLab refused runner 8 (301): it gave no reason");
+        check(
+            403,
+            r#"{"message":"You cannot perform write operations on a read-only instance"}"#,
+            "GitLab is read-only now, so that runner 8 has to wait: You cannot perform write operations on a read-only instance",
+        );
+        check(301, "", "GitLab sends us elsewhere for runner 8, to nowhere: check `gitlab.url`");
         check(502, "<html>Bad Gateway</html>", "GitLab cannot answer about runner 8 now (502)");
         check(
             409,

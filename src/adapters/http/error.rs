@@ -23,6 +23,9 @@ pub enum TransportError {
     /// Whether the request took effect is unknown.
     #[error("the connection to {host} broke")]
     Broken { host: String, source: reqwest::Error },
+    /// No connection was made, so nothing was sent: who answers there is not who we asked for.
+    #[error("the certificate of {host} is not accepted: {reason}")]
+    Untrusted { host: String, reason: String },
     #[error("the answer of {host} is larger than {limit} bytes")]
     TooLarge { host: String, limit: usize },
     #[error("no HTTPS client can be made: {reason}")]
@@ -32,7 +35,9 @@ pub enum TransportError {
 impl TransportError {
     pub(super) fn from_reqwest(host: &str, error: reqwest::Error) -> Self {
         let (host, source) = (host.to_owned(), error.without_url());
-        if source.is_connect() {
+        if let Some(reason) = certificate_fault(&source) {
+            Self::Untrusted { host, reason }
+        } else if source.is_connect() {
             Self::Unreached { host, source }
         } else if source.is_timeout() {
             Self::TimedOut { host, source }
@@ -56,7 +61,49 @@ impl TransportError {
             Self::Unreached { .. } | Self::TimedOut { .. } | Self::Broken { .. } => {
                 Class::Retry { after: None }
             }
-            Self::TooLarge { .. } | Self::NoClient { .. } => Class::Permanent,
+            Self::Untrusted { .. } | Self::TooLarge { .. } | Self::NoClient { .. } => {
+                Class::Permanent
+            }
         }
     }
+}
+
+/// What is wrong with the server's certificate, if that is why no connection was made.
+fn certificate_fault(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, Revoked, UnknownIssuer,
+    };
+    let rustls::Error::InvalidCertificate(fault) = rustls_error(error)? else { return None };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum, open to new members")]
+    let reason = match fault {
+        NotValidForName | NotValidForNameContext { .. } => {
+            "it is made out for another name; use the name that it has, or give the server one for this name"
+        }
+        UnknownIssuer => {
+            "no authority that we trust signed it; give us its root certificate (GitLab's in `gitlab.caFile`, a \
+             cluster's in its kubeconfig)"
+        }
+        Expired | ExpiredContext { .. } => "it has expired; renew it on the server",
+        NotValidYet | NotValidYetContext { .. } => "it is not valid yet; compare the clocks",
+        Revoked => "it was revoked; renew it on the server",
+        _ => return Some(fault.to_string()),
+    };
+    Some(reason.to_owned())
+}
+
+/// TLS's own error, wherever it lies: an I/O error does not count what it wraps among its sources.
+fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = wrapped.and_then(|wrapped| rustls_error(wrapped)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }

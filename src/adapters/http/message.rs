@@ -5,6 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::error::Category;
+use std::time::Duration;
 use url::Url;
 
 /// Whether sending a request twice does the same as sending it once.
@@ -22,13 +24,21 @@ pub struct Request {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) repeat: Repeat,
+    pub(super) pause: Duration,
 }
 
 impl Request {
     /// A request that is safe to repeat if `method` is one that only reads.
     pub fn new(method: Method, url: Url) -> Self {
         let repeat = if method.is_safe() { Repeat::Safe } else { Repeat::Never };
-        Self { method, url, headers: HeaderMap::new(), body: Bytes::new(), repeat }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            repeat,
+            pause: Duration::ZERO,
+        }
     }
 
     pub fn get(url: Url) -> Self {
@@ -37,6 +47,12 @@ impl Request {
 
     pub fn repeat(mut self, repeat: Repeat) -> Self {
         self.repeat = repeat;
+        self
+    }
+
+    /// Holds the request back for so long, at most a second, to go easy on a service that asks for it.
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
         self
     }
 
@@ -93,6 +109,26 @@ impl Response {
     /// The body as JSON; unknown fields are ignored by the types we read into.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.body)
+    }
+
+    /// Why the body could not be read as JSON: the place, never the words, for a parser quotes what it met and some
+    /// answers hold tokens.
+    pub fn unreadable(&self, error: &serde_json::Error) -> String {
+        let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let json = kind.is_empty() || kind.ends_with("/json") || kind.ends_with("+json");
+        let (line, column) = (error.line(), error.column());
+        match error.classify() {
+            Category::Eof if self.body.is_empty() => "it is empty".to_owned(),
+            Category::Syntax | Category::Eof if !json => format!(
+                "it is `{kind}` and no JSON; does a proxy or a sign-in page answer at this address?"
+            ),
+            Category::Eof => format!("it ends in the middle, after {} bytes", self.body.len()),
+            Category::Syntax | Category::Io => {
+                format!("it is no JSON from line {line} column {column} on")
+            }
+            Category::Data => format!("not the JSON we know, at line {line} column {column}"),
+        }
     }
 
     /// The body as text, whatever bytes it holds.

@@ -7,7 +7,7 @@ use rand::Rng;
 use std::time::Duration;
 
 /// Longer waits belong to the queue.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long to wait before the second try; `None` means that this outcome stands.
 pub(super) fn pause(
@@ -25,6 +25,7 @@ pub(super) fn pause(
             Err(
                 TransportError::TimedOut { .. }
                 | TransportError::Broken { .. }
+                | TransportError::Untrusted { .. }
                 | TransportError::TooLarge { .. }
                 | TransportError::NoClient { .. },
             )

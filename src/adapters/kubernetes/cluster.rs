@@ -6,7 +6,7 @@ use crate::{
         azure::Arm,
         tokens::{AUDIENCE_AKS, Tokens},
     },
-    domain::azure::ResourceId,
+    domain::azure::{ManagedCluster, ResourceId},
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{fmt, path::PathBuf};
@@ -62,7 +62,7 @@ impl Access {
             }
             Self::Kubeconfig(file) => {
                 let found = read_file(file)?;
-                let token = found.user.token(file)?;
+                let token = found.user.token(file).await?;
                 let authority = found.authority.map(|authority| authority.read(Some(file)));
                 Ok(Cluster {
                     server: found.server,
@@ -72,6 +72,40 @@ impl Access {
             }
         }
     }
+
+    /// Adds to an error of a cluster that cannot be reached what ARM knows of its doors; whatever ARM does not tell leaves
+    /// the error as it is.
+    pub(super) async fn explain(&self, error: Error) -> Error {
+        let Error::Unreachable { what, reason, class } = error else { return error };
+        let told = match self {
+            Self::Aks { arm, cluster, .. } => arm.cluster(cluster).await.ok().flatten(),
+            Self::Kubeconfig(_) => None,
+        };
+        let more = told.as_ref().and_then(closed_door);
+        let reason = more.map_or(reason.clone(), |more| format!("{reason}; {more}"));
+        Error::Unreachable { what, reason, class }
+    }
+}
+
+/// Why a cluster that runs may not be reached from here.
+fn closed_door(cluster: &ManagedCluster) -> Option<String> {
+    let stopped = |state: &String| state.eq_ignore_ascii_case("stopped");
+    if cluster.power_state.as_ref().is_some_and(stopped) {
+        return Some(format!("the cluster is stopped: az aks start --ids {}", cluster.id));
+    }
+    if cluster.private {
+        return Some(
+            "it is a private cluster: the app needs integration with a virtual network that is peered with the cluster's, and that network a link to the cluster's private DNS zone"
+                .to_owned(),
+        );
+    }
+    (!cluster.authorized_ranges.is_empty()).then(|| {
+        format!(
+            "its API server takes calls from {} alone: add the app's outbound addresses (az aks update --ids {} --api-server-authorized-ip-ranges …)",
+            cluster.authorized_ranges.join(", "),
+            cluster.id
+        )
+    })
 }
 
 impl Identity {
@@ -85,13 +119,16 @@ impl Identity {
     }
 
     /// The same identity with a token read anew, after the cluster refused the last.
-    pub(super) fn renewed(&self) -> Result<Self, Error> {
+    pub(super) async fn renewed(&self) -> Result<Self, Error> {
         match self {
             Self::Aks(tokens) => {
                 tokens.forget(AUDIENCE_AKS);
                 Ok(Self::Aks(tokens.clone()))
             }
-            Self::File(file, _) => Ok(Self::File(file.clone(), read_file(file)?.user.token(file)?)),
+            Self::File(file, _) => {
+                let token = read_file(file)?.user.token(file).await?;
+                Ok(Self::File(file.clone(), token))
+            }
         }
     }
 }

@@ -110,7 +110,7 @@ impl Wire {
         let identity = self.0.identity.read().await.clone();
         let mut answer = self.send_as(&identity, &parts, &body).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
-            let renewed = identity.renewed().map_err(Failure::Identity)?;
+            let renewed = identity.renewed().await.map_err(Failure::Identity)?;
             answer = self.send_as(&renewed, &parts, &body).await?;
             *self.0.identity.write().await = renewed;
         }

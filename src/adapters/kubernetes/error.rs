@@ -19,6 +19,9 @@ use serde::Deserialize;
 pub enum Error {
     #[error("no answer from the cluster about {what}: {reason}")]
     Unreachable { what: String, reason: String, class: Class },
+    /// Another CA signed the server's certificate than the one we know; nothing was sent.
+    #[error("the cluster is not trusted with {what}: {reason}")]
+    Untrusted { what: String, reason: String },
     /// ARM does not say how to reach the cluster.
     #[error("the cluster's address is unknown")]
     Address { source: Box<azure::Error> },
@@ -74,7 +77,8 @@ impl Error {
                 Class::Conflict
             }
             // Rights given lately take minutes in AKS, but that is the parked unit's slower rhythm.
-            Self::Kubeconfig { .. }
+            Self::Untrusted { .. }
+            | Self::Kubeconfig { .. }
             | Self::NotSent { .. }
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
@@ -83,6 +87,9 @@ impl Error {
     }
 
     pub(super) fn transport(what: &str, source: &TransportError) -> Self {
+        if let TransportError::Untrusted { .. } = source {
+            return Self::Untrusted { what: what.to_owned(), reason: chain(source) };
+        }
         Self::Unreachable { what: what.to_owned(), reason: chain(source), class: source.class() }
     }
 }

@@ -1,6 +1,6 @@
 //! A kubeconfig, what we use of it: the current context's server, CA and token.
 
-use super::Error;
+use super::{Error, exec::Plugin};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -28,7 +28,7 @@ pub(super) struct User {
     token: Option<String>,
     #[serde(alias = "tokenFile")]
     token_file: Option<PathBuf>,
-    exec: Option<Value>,
+    exec: Option<Plugin>,
     auth_provider: Option<Value>,
     client_certificate: Option<Value>,
     client_certificate_data: Option<Value>,
@@ -83,7 +83,7 @@ struct NamedUser {
     user: Option<User>,
 }
 
-fn unusable(reason: impl Into<String>) -> Error {
+pub(super) fn unusable(reason: impl Into<String>) -> Error {
     Error::Kubeconfig { reason: reason.into() }
 }
 
@@ -136,8 +136,8 @@ impl Authority {
 }
 
 impl User {
-    /// The token, inline or from a file beside the kubeconfig.
-    pub(super) fn token(&self, kubeconfig: &Path) -> Result<SecretString, Error> {
+    /// The token: inline, from a file beside the kubeconfig, or from a credential plugin, which is run anew each time.
+    pub(super) async fn token(&self, kubeconfig: &Path) -> Result<SecretString, Error> {
         if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
             return Ok(SecretString::from(token));
         }
@@ -147,8 +147,10 @@ impl User {
                 .map_err(|error| unusable(format!("{}: {error}", file.display())))?;
             return Ok(SecretString::from(token.trim()));
         }
+        if let Some(plugin) = &self.exec {
+            return plugin.token(kubeconfig).await;
+        }
         let other = [
-            (self.exec.is_some(), "a credential plugin (exec)"),
             (self.auth_provider.is_some(), "an auth provider"),
             (self.client_certificate.is_some(), "a client certificate"),
             (self.client_certificate_data.is_some(), "a client certificate"),
@@ -156,14 +158,14 @@ impl User {
         let used = other.into_iter().find_map(|(used, name)| used.then_some(name));
         Err(unusable(match used {
             Some(name) => format!(
-                "its user signs in by {name}, which forerunner cannot use yet; give it a `token` or a `tokenFile`"
+                "its user signs in by {name}, which forerunner cannot use; give it a `token`, a `tokenFile` or an `exec` plugin that gives one"
             ),
-            None => "its user has neither `token` nor `tokenFile`".to_owned(),
+            None => "its user has neither `token` nor `tokenFile` nor `exec`".to_owned(),
         }))
     }
 }
 
-fn relative(kubeconfig: &Path, file: &Path) -> PathBuf {
+pub(super) fn relative(kubeconfig: &Path, file: &Path) -> PathBuf {
     kubeconfig.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))
 }
 
@@ -178,25 +180,26 @@ mod tests {
         )
     }
 
-    #[test]
-    fn the_current_context_says_server_ca_and_token() {
+    #[tokio::test]
+    async fn the_current_context_says_server_ca_and_token() {
         let found = parse(&file("{token: made-up}")).unwrap();
         assert_eq!(found.server.as_str(), "https://api.example.com/");
         assert_eq!(found.authority.unwrap().read(None).unwrap(), b"ca");
-        let token = found.user.token(Path::new("kubeconfig")).unwrap();
+        let token = found.user.token(Path::new("kubeconfig")).await.unwrap();
         assert_eq!(token.expose_secret(), "made-up");
     }
 
-    #[test]
-    fn a_user_without_a_token_is_told_what_to_give() {
-        let check = |user: &str, words: &str| {
+    #[tokio::test]
+    async fn a_user_without_a_token_is_told_what_to_give() {
+        for (user, words) in [
+            ("{auth-provider: {name: gcp}}", "an auth provider"),
+            ("{client-certificate-data: eA==}", "client certificate"),
+            ("{}", "neither `token` nor `tokenFile` nor `exec`"),
+        ] {
             let found = parse(&file(user)).unwrap();
-            let error = found.user.token(Path::new("kubeconfig")).unwrap_err().to_string();
+            let error = found.user.token(Path::new("kubeconfig")).await.unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
-        };
-        check("{exec: {command: kubelogin}}", "credential plugin (exec)");
-        check("{client-certificate-data: eA==}", "client certificate");
-        check("{}", "neither `token` nor `tokenFile`");
+        }
     }
 
     #[test]

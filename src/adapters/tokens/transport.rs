@@ -20,6 +20,8 @@ pub(super) struct TokenTransport {
     /// The token endpoint of config.rs. The crate looks at the process environment by itself and falls back to a
     /// virtual machine's endpoint; either way the request ends up where the settings say.
     pub(super) endpoint: Option<(Url, SecretString)>,
+    /// JSON that a service asked for; goes into the form that Entra is sent.
+    pub(super) claims: Option<String>,
 }
 
 const API_VERSION: &str = "2019-08-01";
@@ -37,7 +39,8 @@ impl HttpClient for TokenTransport {
                 Request::new(method, managed_identity_url(endpoint, request.url()))
                     .secret_header(HeaderName::from_static("x-identity-header"), secret)
             }
-            None => Request::new(method, request.url().clone()).body(Bytes::from(request.body())),
+            None => Request::new(method, request.url().clone())
+                .body(with_claims(Bytes::from(request.body()), self.claims.as_deref())),
         };
         for (name, value) in request.headers().iter() {
             let ours = matches!(name.as_str(), "x-identity-header" | "user-agent");
@@ -59,6 +62,13 @@ impl HttpClient for TokenTransport {
         let status = StatusCode::from(answer.status.as_u16());
         Ok(AsyncRawResponse::from_bytes(status, Headers::new(), answer.body))
     }
+}
+
+fn with_claims(form: Bytes, claims: Option<&str>) -> Bytes {
+    let Some(claims) = claims else { return form };
+    let mut all =
+        url::form_urlencoded::Serializer::new(String::from_utf8_lossy(&form).into_owned());
+    Bytes::from(all.append_pair("claims", claims).finish())
 }
 
 /// The endpoint with its own path and query, and of the crate's query what names resource and identity.

@@ -18,6 +18,7 @@ mod hooks;
 mod job_protocol;
 mod jobs;
 mod limits;
+mod maintenance;
 mod moves;
 mod pagination;
 mod parameters;

@@ -4,12 +4,13 @@ use super::{
     Gitlab, Version,
     call::{Access, Call},
     errors::Refusal,
-    graphql, groups, hooks, job_protocol, projects, runner_api, runner_creation, runner_lists,
-    runner_protocol, tokens,
+    graphql, groups, hooks, job_protocol, maintenance, projects, runner_api, runner_creation,
+    runner_lists, runner_protocol, tokens,
 };
 use axum::{
     Json, Router,
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::{delete, get, patch, post, put},
 };
@@ -26,6 +27,7 @@ pub(super) fn router(gitlab: Gitlab) -> Router {
         .nest("/api/v4", api)
         .route("/api/graphql", post(graphql::answer))
         .fallback(no_route)
+        .layer(middleware::from_fn_with_state(gitlab.clone(), maintenance::guard))
         .with_state(gitlab)
 }
 

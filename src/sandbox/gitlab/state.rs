@@ -21,6 +21,8 @@ use uuid::Uuid;
 
 pub(super) struct State {
     pub(super) settings: Settings,
+    /// Whether only reads are answered.
+    pub(super) maintenance: bool,
     /// The clock's time when the lock was taken.
     pub(super) now: Timestamp,
     /// The `X-Gitlab-Event-UUID` that the present call brought along.
@@ -84,6 +86,7 @@ impl State {
         let seed = settings.seed;
         let mut state = Self {
             settings,
+            maintenance: false,
             now,
             cause: None,
             ids: BTreeMap::new(),

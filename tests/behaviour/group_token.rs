@@ -1,0 +1,31 @@
+//! A token of one top-level group's owner does where no rule speaks of the instance: nothing that only an administrator may
+//! ask is asked.
+
+use crate::{deeds::plain_fleet, harness::Sandbox};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_of_the_anchor_with_narrow_scopes_is_enough() {
+    let sandbox = Sandbox::new(&plain_fleet()).await;
+    let gitlab = &sandbox.world.gitlab;
+    let owner = gitlab.add_user("group-owner", false);
+    gitlab.add_group_member(42, owner, 50);
+    let token = gitlab.create_access_token(owner, &["create_runner", "manage_runner", "read_api"]);
+    sandbox.world.azure.set_secret("kv-fleet", "gitlab-token", &token);
+
+    let group = gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.pass_minutes(25).await;
+    let unit = format!("runner/g{group}-plain");
+    sandbox.assert_ready(&unit);
+    let own = sandbox.own_calls();
+    let administrators = ["/runners/all", "/hooks", "/users", "/application"];
+    let asked = own.iter().filter(|call| administrators.iter().any(|path| call.contains(path)));
+    assert_eq!(asked.collect::<Vec<_>>(), Vec::<&String>::new());
+    let refused = sandbox.world.wire.calls().into_iter().filter(|call| {
+        call.is_ours()
+            && matches!(call.status, Some(401 | 403))
+            && call.path.contains("/api/")
+            && call.service == forerunner::sandbox::wire::Service::Gitlab
+    });
+    assert_eq!(refused.count(), 0, "{}", sandbox.story());
+}
