@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
-use forerunner::cli::{az, sandbox};
+use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
     cli::{check, handler, load},
     clock::Clock,
@@ -34,6 +34,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true)]
+    SandboxManager(manager::Manager),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,10 @@ fn main() -> ExitCode {
         }
         #[cfg(feature = "sandbox")]
         Command::SandboxAz { arguments } => az::run(arguments),
+        #[cfg(feature = "sandbox")]
+        Command::SandboxManager(arguments) => {
+            block_on(Builder::new_current_thread(), manager::run(arguments))
+        }
     }
 }
 

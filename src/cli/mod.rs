@@ -5,6 +5,8 @@ pub mod az;
 pub mod check;
 pub mod handler;
 pub mod load;
+#[cfg(feature = "sandbox")]
+pub mod manager;
 mod meaning;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

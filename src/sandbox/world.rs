@@ -6,7 +6,7 @@ use super::{
     gitlab::{self, Gitlab},
     host::{Host, HostSettings, Worker},
     kubernetes::{self, Confinement, Kubernetes, Refusal, User},
-    managers::{Managers, ManagersSettings},
+    managers::{Managers, ManagersSettings, Place},
     service_bus::{QueueSettings, ServiceBus},
     stage::{API_SERVER, CLIENT_ID, Stage},
     wire::{Server, Service, Wire},
@@ -140,8 +140,7 @@ impl World {
         };
         let managers = Managers::new(ManagersSettings {
             clock: clock.clone(),
-            kubernetes: kubernetes.clone(),
-            kubernetes_api,
+            place: Place::Cluster { kubernetes: kubernetes.clone(), api: kubernetes_api },
             gitlab: gitlab_at,
             gitlab_host: host_of(&stage.gitlab_url),
             entra,

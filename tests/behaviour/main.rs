@@ -34,6 +34,7 @@ mod parking;
 mod process;
 mod provisioning;
 mod real_kubernetes;
+mod real_node;
 mod refused_rounds;
 mod rendered;
 mod sandbox_azure;

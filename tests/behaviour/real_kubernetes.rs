@@ -3,6 +3,6 @@
 
 mod adapter;
 mod attacks;
-mod cluster;
+pub(crate) mod cluster;
 mod path;
 mod target;

@@ -9,7 +9,7 @@ use forerunner::{
         azure::{self, Azure, Credential},
         gitlab::{self, Gitlab, JobStatus, JobView, NewJob},
         kubernetes::{self, Kubernetes},
-        managers::{Managers, ManagersSettings, ProcessView, RunState},
+        managers::{Managers, ManagersSettings, Place, ProcessView, RunState},
         wire::{Server, Service, Wire},
     },
 };
@@ -50,8 +50,7 @@ impl World {
         azure.trust_issuer(&kubernetes.issuer(), api.address);
         let managers = Managers::new(ManagersSettings {
             clock: clock.clone(),
-            kubernetes: kubernetes.clone(),
-            kubernetes_api: api.address,
+            place: Place::Cluster { kubernetes: kubernetes.clone(), api: api.address },
             gitlab: gitlab_server.address,
             gitlab_host: "gitlab.example.com".to_owned(),
             entra: entra.address,

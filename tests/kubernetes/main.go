@@ -1,8 +1,9 @@
 // Command kubernetes is a cluster in one program. Its first argument says which part of it this process is; `up` runs
-// all of them together.
+// all but the kubelet together, and `node` runs that with a containerd.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -19,6 +20,7 @@ import (
 )
 
 const usage = `usage: kubernetes up FOLDER FORERUNNER-USER
+       kubernetes node FOLDER IMAGE
        kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubelet [FLAGS]`
 
 func main() {
@@ -36,6 +38,13 @@ func main() {
 		if err := up(os.Args[1], os.Args[2]); err != nil {
 			fail(err)
 		}
+	case "node":
+		if len(os.Args) != 3 {
+			fail(usage)
+		}
+		if err := join(os.Args[1], os.Args[2]); err != nil {
+			fail(err)
+		}
 	case "etcd":
 		etcdmain.Main(os.Args)
 	case "kube-apiserver":
@@ -45,7 +54,7 @@ func main() {
 	case "kube-scheduler":
 		os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
 	case "kubelet":
-		os.Exit(cli.Run(kubelet.NewKubeletCommand(nil)))
+		os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
 	default:
 		fail("no such part: " + part + "\n" + usage)
 	}

@@ -68,11 +68,16 @@ func up(folder, forerunnerUser string) error {
 	if err := lay(found, file); err != nil {
 		return err
 	}
+	own, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	client := fmt.Sprintf("http://127.0.0.1:%d", etcd)
 	peer := fmt.Sprintf("http://127.0.0.1:%d", peers)
 	failed := make(chan error, 4)
 	start := func(part string, arguments ...string) {
-		go func() { failed <- run(file(part+".log"), part, arguments) }()
+		command := exec.Command(own, append([]string{part}, arguments...)...)
+		go func() { failed <- run(file(part+".log"), part, command) }()
 	}
 	start("etcd",
 		"--data-dir="+file("etcd"), "--unsafe-no-fsync", "--log-level=error",
@@ -146,20 +151,15 @@ func lay(found cluster, file func(string) string) error {
 	return nil
 }
 
-// run is one part, as another process of this very program; it ends only by failing, or with us.
-func run(log, part string, arguments []string) error {
+// run is one part as a process of its own; it ends only by failing, or with us.
+func run(log, part string, command *exec.Cmd) error {
 	out, err := os.Create(log)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	own, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	// A part dies with the thread that started it: this one waits for it.
 	runtime.LockOSThread()
-	command := exec.Command(own, append([]string{part}, arguments...)...)
 	command.Stdout, command.Stderr = out, out
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err = command.Run()

@@ -3,12 +3,13 @@
 use super::failure::Failure;
 use reqwest::{Client, Method};
 use serde_json::Value;
+use std::net::{Ipv4Addr, SocketAddr};
 use url::Url;
 
 pub(super) struct Wire {
     client: Client,
-    /// Host → port.
-    hosts: Vec<(String, u16)>,
+    /// Host → where it is played.
+    hosts: Vec<(String, SocketAddr)>,
 }
 
 pub(super) struct Answer {
@@ -17,14 +18,17 @@ pub(super) struct Answer {
 }
 
 impl Wire {
-    /// `loopback` is `host=port,host=port`.
+    /// `loopback` is `host=port,host=port`; in a pod, where the sandbox is elsewhere, `host=address:port`.
     pub(super) fn new(loopback: &str) -> Result<Self, Failure> {
         let _installed_already = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().tls_certs_only([]).build();
         let client = client.map_err(|error| Failure::failed(error.to_string()))?;
         let entries = loopback.split(',').filter_map(|entry| entry.split_once('='));
         let hosts = entries.filter_map(|(host, port)| {
-            Some((host.trim().to_ascii_lowercase(), port.trim().parse().ok()?))
+            let port = port.trim();
+            let here = || Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?)));
+            let played = port.parse().ok().or_else(here)?;
+            Some((host.trim().to_ascii_lowercase(), played))
         });
         Ok(Self { client, hosts: hosts.collect() })
     }
@@ -45,13 +49,13 @@ impl Wire {
                 parsed.path()
             ))
         };
-        let port = self.hosts.iter().find(|(pattern, _)| match pattern.strip_prefix('*') {
+        let played = self.hosts.iter().find(|(pattern, _)| match pattern.strip_prefix('*') {
             Some(suffix) => host.ends_with(suffix),
             None => host == pattern,
         });
-        let (_, port) = port.ok_or_else(unreachable)?;
+        let (_, played) = played.ok_or_else(unreachable)?;
         let query = parsed.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let target = format!("http://127.0.0.1:{port}{}{query}", parsed.path());
+        let target = format!("http://{played}{}{query}", parsed.path());
         let mut request = self
             .client
             .request(method, target)

@@ -1,14 +1,14 @@
 //! The Kubernetes API as a manager calls it: over HTTP, as its own service account.
 
-use super::{Managers, protocol::user_agent};
+use super::{Managers, place::Place, protocol::user_agent};
 use crate::sandbox::kubernetes::ManagerPod;
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 
 pub(super) struct Cluster {
     client: Client,
-    address: SocketAddr,
+    /// Scheme, host and port.
+    server: String,
     /// Missing where the pod has no token.
     token: Option<String>,
     agent: String,
@@ -26,7 +26,17 @@ impl Cluster {
     /// As the process in this pod sees it, with the token that is in the pod now.
     pub(super) async fn of(managers: &Managers, pod: &ManagerPod, version: &str) -> Self {
         let settings = &managers.0.settings;
-        let kubernetes = &settings.kubernetes;
+        let (kubernetes, api) = match &settings.place {
+            Place::Cluster { kubernetes, api } => (kubernetes, api),
+            Place::Here(here) => {
+                return Self {
+                    client: here.client.clone(),
+                    server: here.server.clone(),
+                    token: here.token(),
+                    agent: user_agent(version),
+                };
+            }
+        };
         let spec = kubernetes.get("pods", &pod.namespace, &pod.name).unwrap_or_default();
         let account = kubernetes.get("serviceaccounts", &pod.namespace, &pod.service_account);
         let mounted = mounts_token(&spec["spec"], &account.unwrap_or_default());
@@ -41,7 +51,7 @@ impl Cluster {
         };
         Self {
             client: managers.0.client.clone(),
-            address: settings.kubernetes_api,
+            server: format!("http://{api}"),
             token,
             agent: user_agent(version),
         }
@@ -87,13 +97,32 @@ impl Cluster {
         }
     }
 
+    /// Whether a watch is let in. What it would tell is not waited for: a real server keeps it open for many minutes.
+    pub(super) async fn watch(&self, path: &str) -> Result<(), Refusal> {
+        let response = self.send(Method::GET, path, None).await?;
+        match response.status().is_success() {
+            true => Ok(()),
+            false => Self::read(response, Method::GET, path).await.map(drop),
+        }
+    }
+
     async fn call(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Refusal> {
-        let url = format!("http://{}{path}", self.address);
+        let response = self.send(method.clone(), path, body).await?;
+        Self::read(response, method, path).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response, Refusal> {
+        let url = format!("{}{path}", self.server);
         let mut request =
             self.client.request(method.clone(), url).header("User-Agent", &self.agent);
         if let Some(token) = &self.token {
@@ -102,16 +131,12 @@ impl Cluster {
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }
-        let lost = |error: reqwest::Error| {
-            let why = if error.is_connect() { "connection refused" } else { "unexpected EOF" };
-            let verb = method.as_str();
-            let verb = format!("{}{}", &verb[..1], verb[1..].to_ascii_lowercase());
-            let message = format!("{verb} \"https://kubernetes.default.svc{path}\": {why}");
-            Refusal { status: 0, message }
-        };
-        let response = request.send().await.map_err(lost)?;
+        request.send().await.map_err(|error| lost(&error, &method, path))
+    }
+
+    async fn read(response: Response, method: Method, path: &str) -> Result<Value, Refusal> {
         let status = response.status();
-        let text = response.text().await.map_err(lost)?;
+        let text = response.text().await.map_err(|error| lost(&error, &method, path))?;
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
         if status.is_success() {
             return Ok(body);
@@ -123,6 +148,15 @@ impl Cluster {
         };
         Err(Refusal { status: status.as_u16(), message })
     }
+}
+
+/// As the program words it.
+fn lost(error: &reqwest::Error, method: &Method, path: &str) -> Refusal {
+    let why = if error.is_connect() { "connection refused" } else { "unexpected EOF" };
+    let verb = method.as_str();
+    let verb = format!("{}{}", &verb[..1], verb[1..].to_ascii_lowercase());
+    let message = format!("{verb} \"https://kubernetes.default.svc{path}\": {why}");
+    Refusal { status: 0, message }
 }
 
 /// Whether the pod has a token for the API: mounted by itself, or by a volume of its own.

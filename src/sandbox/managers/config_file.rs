@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 #[serde(default)]
 pub(super) struct Config {
     pub(super) concurrent: i64,
+    /// Where it answers probes; nowhere where it is empty.
+    pub(super) listen_address: String,
     /// Seconds; 0 stands for the default.
     check_interval: i64,
     pub(super) runners: Vec<Entry>,
@@ -141,7 +143,12 @@ pub(super) struct PodSpecPatch {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { concurrent: 1, check_interval: 0, runners: Vec::new() }
+        Self {
+            concurrent: 1,
+            listen_address: String::new(),
+            check_interval: 0,
+            runners: Vec::new(),
+        }
     }
 }
 

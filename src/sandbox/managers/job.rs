@@ -240,7 +240,7 @@ impl Job {
         }
         if self.entry.flag("FF_PRINT_POD_EVENTS", false) {
             let path = format!("/api/v1/namespaces/{}/events?watch=true", section.namespace());
-            if let Err(refusal) = hands.cluster.get(&path).await
+            if let Err(refusal) = hands.cluster.watch(&path).await
                 && refusal.status == 403
             {
                 return Err(Failure::Preparing(refusal.message));

@@ -9,10 +9,12 @@ mod cluster;
 mod config_file;
 mod go_duration;
 mod health;
+pub mod here;
 mod job;
 mod job_pod;
 mod mounted;
 mod payload;
+mod place;
 mod process;
 mod protocol;
 mod script;
@@ -20,11 +22,12 @@ mod trace;
 mod views;
 mod workspace;
 
+pub use place::Place;
 pub use views::{EntryView, JobRun, ProcessView, RunState};
 
 use super::{
     actor::{Actor, Due},
-    kubernetes::{Kubernetes, ManagerPod},
+    kubernetes::ManagerPod,
 };
 use crate::clock::Clock;
 use futures::future::BoxFuture;
@@ -54,9 +57,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct ManagersSettings {
     pub clock: Clock,
-    /// Which pods run, and what is mounted in them. All writes go over HTTP to `kubernetes_api`.
-    pub kubernetes: Kubernetes,
-    pub kubernetes_api: SocketAddr,
+    pub place: Place,
     pub gitlab: SocketAddr,
     /// The host in `url` that leads to `gitlab`; any other leads nowhere.
     pub gitlab_host: String,
@@ -97,7 +98,7 @@ impl Managers {
 
     /// Starts a process for each new pod, ends those whose pods are gone, and tells the rest of their signals.
     fn meet_pods(&self, now: Timestamp) -> bool {
-        let pods = self.0.settings.kubernetes.running_manager_pods();
+        let pods = self.0.settings.place.pods();
         let present: BTreeMap<Key, ManagerPod> =
             pods.into_iter().filter(is_runner).map(|pod| (key(&pod), pod)).collect();
         let mut state = self.state();
@@ -136,7 +137,7 @@ impl Managers {
             if process.is_done() {
                 busy = true;
                 self.state().processes.remove(&key);
-                self.0.settings.kubernetes.pod_exited(&process.pod.namespace, &process.pod.name);
+                self.0.settings.place.exited(&process.pod);
             }
         }
         busy
@@ -160,7 +161,7 @@ impl Actor for Managers {
     /// A job in hand is work; polls and looks at the file are not.
     fn due(&self) -> Option<Due> {
         let now = self.0.settings.clock.now();
-        let pods = self.0.settings.kubernetes.running_manager_pods();
+        let pods = self.0.settings.place.pods();
         let state = self.state();
         let mut work: Option<Timestamp> = None;
         let mut alone: Option<Timestamp> = None;

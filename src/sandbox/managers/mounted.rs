@@ -1,6 +1,6 @@
 //! The files that a manager's process sees in its pod.
 
-use super::Managers;
+use super::{Managers, here::Here, place::Place};
 use crate::sandbox::kubernetes::{ManagerPod, MountedSecret};
 use serde_json::Value;
 
@@ -17,7 +17,10 @@ pub(super) struct Mounted {
 
 impl Mounted {
     pub(super) fn of(managers: &Managers, pod: &ManagerPod) -> Option<Self> {
-        let kubernetes = &managers.0.settings.kubernetes;
+        let kubernetes = match &managers.0.settings.place {
+            Place::Cluster { kubernetes, .. } => kubernetes,
+            Place::Here(here) => return Self::here(here),
+        };
         let spec = kubernetes.get("pods", &pod.namespace, &pod.name)?["spec"].clone();
         let path = config_path(&spec["containers"][0]);
         let (directory, file) = path.rsplit_once('/')?;
@@ -31,6 +34,12 @@ impl Mounted {
         let items = volume["secret"]["items"].as_array().into_iter().flatten();
         let items = items.map(|item| (text(&item["key"]), text(&item["path"]))).collect();
         Some(Self { secret, file: file.to_owned(), items })
+    }
+
+    /// What is on this pod's disk. A change of the file is a change of its time, as the program looks at it.
+    fn here(here: &Here) -> Option<Self> {
+        let secret = here.secret()?;
+        Some(Self { secret, file: here.file_name(), items: Vec::new() })
     }
 
     pub(super) fn config(&self) -> Option<&[u8]> {

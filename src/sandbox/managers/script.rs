@@ -4,6 +4,7 @@ use super::{
     Managers,
     job_pod::{build_container, variables_of},
     payload::{Payload, Step},
+    place::Place,
     protocol::{Gitlab, Standing},
     trace::Trace,
     workspace::{Workspace, quote},
@@ -149,7 +150,8 @@ async fn project_tokens(
         for source in volume["projected"]["sources"].as_array().into_iter().flatten() {
             let wanted = &source["serviceAccountToken"];
             let Some(path) = wanted["path"].as_str() else { continue };
-            let kubernetes = &managers.0.settings.kubernetes;
+            // A pod that this process is not in has its tokens to itself.
+            let Place::Cluster { kubernetes, .. } = &managers.0.settings.place else { continue };
             let audience = match wanted["audience"].as_str() {
                 Some(audience) => audience.to_owned(),
                 None => kubernetes.issuer(),

@@ -58,9 +58,8 @@ pub(crate) fn cluster() -> Option<&'static Cluster> {
         .as_ref()
 }
 
-/// Builds the program, which takes minutes once, and starts it. It ends when this process does: its standard input
-/// ends then.
-fn start() -> Cluster {
+/// The program, built if it is not yet, which takes minutes once.
+pub(crate) fn program() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = target.join("kubernetes-parts");
@@ -82,6 +81,13 @@ fn start() -> Cluster {
         .status();
     let built = built.unwrap_or_else(|error| panic!("{ASKED}=1 needs Go 1.26: {error}"));
     assert!(built.success(), "tests/kubernetes does not build");
+    program
+}
+
+/// It ends when this process does: its standard input ends then.
+fn start() -> Cluster {
+    let program = program();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let folder = target.join(format!("kubernetes-{}", std::process::id()));
     let _nothing_left_from_before = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();

@@ -27,12 +27,14 @@ async fn pass(real: &Real, kubernetes: &Kubernetes, request: Request) -> Respons
     // Entra reads keys without a token, as an issuer that is public lets everybody.
     if !parts.headers.contains_key(header::AUTHORIZATION) && is_discovery(parts.uri.path()) {
         return match real.server.get(path).await {
-            Ok(document) => answer(StatusCode::OK, &HeaderMap::new(), document.to_string().into()),
+            Ok(document) => {
+                answer(StatusCode::OK, &HeaderMap::new(), Body::from(document.to_string()))
+            }
             Err(refusal) => broken(&refusal.message),
         };
     }
     let Ok(mut body) = to_bytes(body, LARGEST).await else {
-        return answer(StatusCode::PAYLOAD_TOO_LARGE, &HeaderMap::new(), Bytes::new());
+        return answer(StatusCode::PAYLOAD_TOO_LARGE, &HeaderMap::new(), Body::empty());
     };
     if real.plays_webhook && parts.method == Method::POST && parts.uri.path().ends_with("/pods") {
         body = admit(kubernetes, parts.uri.path(), body);
@@ -48,10 +50,9 @@ async fn pass(real: &Real, kubernetes: &Kubernetes, request: Request) -> Respons
         Err(error) => return broken(&error.to_string()),
     };
     let (status, headers) = (response.status(), response.headers().clone());
-    match response.bytes().await {
-        Ok(body) => answer(status, &headers, body),
-        Err(error) => broken(&error.to_string()),
-    }
+    // As it comes: a watch has no end.
+    let body = axum::http::Response::<reqwest::Body>::from(response).into_body();
+    answer(status, &headers, Body::new(body))
 }
 
 fn is_discovery(path: &str) -> bool {
@@ -81,8 +82,8 @@ fn is_hop(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-fn answer(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn answer(status: StatusCode, headers: &HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in headers {
         if !is_hop(name) {
@@ -93,5 +94,5 @@ fn answer(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Response {
 }
 
 fn broken(why: &str) -> Response {
-    answer(StatusCode::BAD_GATEWAY, &HeaderMap::new(), why.to_owned().into())
+    answer(StatusCode::BAD_GATEWAY, &HeaderMap::new(), Body::from(why.to_owned()))
 }
