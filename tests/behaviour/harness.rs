@@ -64,7 +64,12 @@ impl Sandbox {
 
     /// The same with the real program as the host's child, under a clock that runs.
     pub(crate) async fn with_child(fleet: &str) -> Self {
-        Self::start(fleet, azure::Settings::default(), Clock::running(), None, true, &[]).await
+        Self::with_child_at(fleet, Clock::running()).await
+    }
+
+    /// The same under any clock, which the child follows.
+    pub(crate) async fn with_child_at(fleet: &str, clock: Clock) -> Self {
+        Self::start(fleet, azure::Settings::default(), clock, None, true, &[]).await
     }
 
     /// The same on a real API server, known by an administrator's kubeconfig; the handler is in this process.

@@ -1,10 +1,10 @@
-//! Every recorded hook, from the front of the host to the queue.
+//! Every recorded hook, from the front of the host through the real program to the queue.
 
 use crate::{
     deeds::{client, fleet},
-    harness::Sandbox,
+    harness::{START, Sandbox},
 };
-use forerunner::sandbox::world::HOOK_TOKEN;
+use forerunner::{clock::Clock, sandbox::world::HOOK_TOKEN};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -52,7 +52,8 @@ async fn every_recorded_hook_queues_its_unit_or_nothing() {
     assert!(vectors.len() >= 8);
     for (file, can_match) in [(everywhere, true), (nowhere, false)] {
         for (name, vector) in &vectors {
-            let sandbox = Sandbox::new(&file).await;
+            let sandbox =
+                Sandbox::with_child_at(&file, Clock::frozen(START.parse().unwrap())).await;
             let queued = || {
                 let messages = sandbox.world.service_bus.messages("rounds");
                 messages
