@@ -104,8 +104,12 @@ impl Tokens {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.expires_at > fresh_until) {
             return Ok(kept.token.clone());
         }
-        let fetched = self.fetch(audience).await?;
-        Ok(kept.insert(fetched).token.clone())
+        match (self.fetch(audience).await, kept.as_ref()) {
+            (Ok(fetched), _) => Ok(kept.insert(fetched).token.clone()),
+            // Renewal was early: what is there is still good.
+            (Err(_), Some(old)) if old.expires_at > self.0.clock.now() => Ok(old.token.clone()),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Drops the token that a service answered 401 to. If the answer says which claims it misses, the next token is asked

@@ -67,6 +67,22 @@ async fn a_token_is_kept_until_five_minutes_before_its_end() {
 }
 
 #[tokio::test]
+async fn a_token_is_used_to_its_end_where_its_renewal_fails() {
+    let check = async |seconds_left: i64, good: bool| {
+        let stub = Stub::answering(move |before, _| match before {
+            0 => given(NOW + seconds_left),
+            _ => reply(400, json!({"error": "invalid_request"})),
+        })
+        .await;
+        let tokens = Tokens::new(stub.http(&[]), clock(), managed(&stub, None));
+        tokens.bearer(AUDIENCE).await.unwrap();
+        assert_eq!(tokens.bearer(AUDIENCE).await.is_ok(), good, "{seconds_left} s left");
+    };
+    check(200, true).await;
+    check(-10, false).await;
+}
+
+#[tokio::test]
 async fn many_callers_ask_for_one_token_once() {
     let stub = Stub::answering(|_, _| given(NOW + 3600)).await;
     let tokens = Tokens::new(stub.http(&[]), clock(), managed(&stub, None));
