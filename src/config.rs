@@ -87,6 +87,12 @@ const SIGNING_REMEDY: &str = "give one or two signing tokens (`whsec_` and the b
 const SCHEDULE_REMEDY: &str =
     "give six fields (second minute hour day month weekday), such as `0 */10 * * * *`";
 
+/// Whether a person at a terminal wants no colour: `NO_COLOR` is set to anything but nothing.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+pub fn colour_is_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 impl Settings {
     /// Reads this process's environment.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]

@@ -1,6 +1,6 @@
 //! `forerunner check`: validates a fleet's files and says what they mean, without reaching for anything outside.
 
-use super::meaning::Meaning;
+use super::{colour, meaning::Meaning};
 use crate::domain::{
     fleet::{self, Fleet, Guardrails, Problem, Severity},
     render::manager_cluster_role,
@@ -8,7 +8,7 @@ use crate::domain::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -39,10 +39,18 @@ pub struct Answer {
     pub talk: String,
 }
 
+/// Which of the two a person reads on a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Colour {
+    pub out: bool,
+    pub talk: bool,
+}
+
 /// Runs the subcommand on the real terminal.
 pub fn run(arguments: &Check, now: Timestamp) -> u8 {
     let (mut out, mut talk) = (std::io::stdout(), std::io::stderr());
-    let answer = answer(arguments, now, out.is_terminal());
+    let colour = Colour { out: colour::wanted(&out), talk: colour::wanted(&talk) };
+    let answer = answer(arguments, now, colour);
     // A reader that went away, such as `head`, wants no more.
     let written = out.write_all(answer.out.as_bytes()).and_then(|()| out.flush());
     let told = talk.write_all(answer.talk.as_bytes());
@@ -51,7 +59,7 @@ pub fn run(arguments: &Check, now: Timestamp) -> u8 {
 }
 
 /// The same without a terminal.
-pub fn answer(arguments: &Check, now: Timestamp, colour: bool) -> Answer {
+pub fn answer(arguments: &Check, now: Timestamp, colour: Colour) -> Answer {
     if arguments.schema {
         return Answer { code: 0, out: pretty(fleet::schema()), talk: String::new() };
     }
@@ -72,8 +80,11 @@ pub fn answer(arguments: &Check, now: Timestamp, colour: bool) -> Answer {
     };
     let failed = problems.iter().any(|problem| problem.severity != Severity::Warning);
     let code = u8::from(failed);
-    let talk =
-        if arguments.json && !arguments.rights { String::new() } else { talk(&problems, colour) };
+    let talk = if arguments.json && !arguments.rights {
+        String::new()
+    } else {
+        talk(&problems, colour.talk)
+    };
     let Some(fleet) = fleet else {
         let out =
             if arguments.json { pretty(&json!({ "problems": problems })) } else { String::new() };
@@ -86,7 +97,7 @@ pub fn answer(arguments: &Check, now: Timestamp, colour: bool) -> Answer {
             meaning["problems"] = json!(problems);
             pretty(&meaning)
         }
-        (false, false) => Meaning::of(&fleet).text(colour),
+        (false, false) => Meaning::of(&fleet).text(colour.out),
     };
     Answer { code, out, talk }
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "sandbox")]
 pub mod az;
 pub mod check;
+mod colour;
 pub mod handler;
 pub mod load;
 #[cfg(feature = "sandbox")]

@@ -1,6 +1,6 @@
 //! `forerunner check` on the shipped examples and on broken files.
 
-use forerunner::cli::check::{Answer, Check, answer};
+use forerunner::cli::check::{Answer, Check, Colour, answer};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn example(name: &str) -> PathBuf {
 fn check(file: PathBuf, change: fn(&mut Check)) -> Answer {
     let mut arguments = Check { file, json: false, schema: false, rights: false };
     change(&mut arguments);
-    answer(&arguments, now(), false)
+    answer(&arguments, now(), Colour::default())
 }
 
 /// A file that only this test has.
@@ -115,6 +115,7 @@ fn guardrails_may_lie_beside_the_file() {
 fn colour_is_for_terminals() {
     let arguments =
         Check { file: example("minimal.yaml"), json: false, schema: false, rights: false };
-    assert!(answer(&arguments, now(), true).out.contains('\x1b'));
-    assert!(!answer(&arguments, now(), false).out.contains('\x1b'));
+    let painted = answer(&arguments, now(), Colour { out: true, talk: false });
+    assert!(painted.out.contains('\x1b') && !painted.talk.contains('\x1b'));
+    assert!(!answer(&arguments, now(), Colour::default()).out.contains('\x1b'));
 }

@@ -42,6 +42,45 @@ async fn the_demo_shows_a_runner_settle_and_a_job_sign_in() {
     );
 }
 
+/// What a person at a terminal sees of the demo, as it came: each piece is one read of the terminal.
+async fn on_a_terminal(no_colour: &str) -> Vec<String> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+    let mut command = forerunner(&["sandbox", "--demo"]);
+    command.env("NO_COLOR", no_colour).stdout(theirs).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(command); // its copy of the terminal, so that reading ends when the child's closes
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut terminal, mut pieces, mut piece) = (fs::File::from(ours), Vec::new(), [0; 4096]);
+        // The end of a terminal is an error on Linux, and nothing at all elsewhere.
+        while let Ok(length @ 1..) = std::io::Read::read(&mut terminal, &mut piece) {
+            pieces.push(String::from_utf8_lossy(&piece[..length]).into_owned());
+        }
+        pieces
+    });
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    let pieces = reading.await.unwrap();
+    assert!(status.success(), "{}", pieces.concat());
+    pieces
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_sees_colour_and_each_call_as_it_happens() {
+    let (coloured, plain) = tokio::join!(on_a_terminal(""), on_a_terminal("1"));
+    let whole = coloured.concat();
+    assert!(whole.contains("\x1b[32mok\x1b[0m Ready"), "{whole}");
+    assert!(!whole.contains("glrt-"), "no token:\n{whole}");
+    let piece_with = |part: &str| coloured.iter().position(|piece| piece.contains(part));
+    let (first, last) = (piece_with("/user/runners"), piece_with("Job succeeded"));
+    assert!(first.is_some() && first < last, "calls are told while the rest still runs:\n{whole}");
+    let plain = plain.concat();
+    assert!(plain.contains("ok Ready") && !plain.contains('\x1b'), "NO_COLOR holds:\n{plain}");
+}
+
 /// An app root as a deployment package holds it, made by hand from what the repository ships.
 fn app_root(name: &str) -> PathBuf {
     let root = std::env::temp_dir().join(format!("forerunner-{name}-{}", std::process::id()));

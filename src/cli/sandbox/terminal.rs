@@ -1,9 +1,12 @@
 //! What a person sees: colour on a terminal, plain lines in a pipe.
 
-use crate::sandbox::world::{FUNCTION_KEY, HOOK_TOKEN, World};
+use crate::{
+    cli::colour,
+    sandbox::world::{FUNCTION_KEY, HOOK_TOKEN, World},
+};
 use std::{
     error::Error,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
 };
 
 pub(super) struct Terminal {
@@ -12,7 +15,7 @@ pub(super) struct Terminal {
 
 impl Terminal {
     pub(super) fn new() -> Self {
-        Self { colour: io::stdout().is_terminal() }
+        Self { colour: colour::wanted(&io::stdout()) }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
