@@ -10,7 +10,7 @@ mod message;
 mod proxy;
 mod repeat;
 
-pub use error::{SettingsError, TransportError};
+pub use error::{NoCertificate, TransportError};
 pub use loopback::Loopback;
 pub use message::{Repeat, Request, Response};
 pub use proxy::Proxy;
@@ -20,7 +20,6 @@ use bytes::{Bytes, BytesMut};
 use reqwest::{Certificate, Client, ClientBuilder, Method, redirect};
 use std::{
     fmt,
-    path::PathBuf,
     sync::{Arc, Once, OnceLock},
     time::Duration,
 };
@@ -31,8 +30,6 @@ use url::Url;
 pub struct HttpSettings {
     /// Hosts that a sandbox on this machine plays.
     pub loopback: Vec<Loopback>,
-    /// PEM files with certificates to trust beside the system's.
-    pub ca_files: Vec<PathBuf>,
     /// What HTTPS goes through; plain HTTP, which is loopback alone, never does.
     pub proxy: Option<Proxy>,
     /// Until TCP and TLS stand.
@@ -47,7 +44,6 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             loopback: Vec::new(),
-            ca_files: Vec::new(),
             proxy: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(30),
@@ -78,30 +74,38 @@ enum Trust {
 }
 
 impl Http {
-    /// Reads the CA files and opens no connection.
-    ///
-    /// Errors: a CA file that cannot be read or holds no certificate, by name.
-    pub fn new(settings: HttpSettings, clock: Clock) -> Result<Self, SettingsError> {
+    /// Trusts what the system trusts, and opens no connection.
+    pub fn new(settings: HttpSettings, clock: Clock) -> Self {
         install_crypto_provider();
-        let mut certificates = Vec::new();
-        for file in &settings.ca_files {
-            certificates.extend(read_certificates(file)?);
-        }
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             settings: Arc::new(settings),
             clock,
-            trust: Trust::SystemAnd(certificates),
+            trust: Trust::SystemAnd(Vec::new()),
             plain: Arc::default(),
             secure: OnceLock::new(),
-        })))
+        }))
+    }
+
+    /// A client with the same settings that also trusts the certificates of `pem`, for a GitLab with a private authority.
+    pub fn trusting_also(&self, pem: &[u8]) -> Result<Self, NoCertificate> {
+        let certificates = Certificate::from_pem_bundle(pem)
+            .map_err(|error| NoCertificate::Broken { reason: chain(&error) })?;
+        match certificates.is_empty() {
+            true => Err(NoCertificate::Missing),
+            false => Ok(self.trusting(Trust::SystemAnd(certificates))),
+        }
     }
 
     /// A client with the same settings that trusts the certificates of `pem` alone, for a cluster's API server.
     pub fn trusting_only(&self, pem: Vec<u8>) -> Self {
+        self.trusting(Trust::Only(pem))
+    }
+
+    fn trusting(&self, trust: Trust) -> Self {
         Self(Arc::new(Inner {
             settings: self.0.settings.clone(),
             clock: self.0.clock.clone(),
-            trust: Trust::Only(pem),
+            trust,
             plain: self.0.plain.clone(),
             secure: OnceLock::new(),
         }))
@@ -233,17 +237,6 @@ impl fmt::Debug for Http {
 
 fn finish(builder: ClientBuilder) -> Result<Client, String> {
     builder.build().map_err(|error| chain(&error))
-}
-
-fn read_certificates(file: &PathBuf) -> Result<Vec<Certificate>, SettingsError> {
-    let unusable = |reason: String| SettingsError { file: file.clone(), reason };
-    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-    let certificates =
-        Certificate::from_pem_bundle(&pem).map_err(|error| unusable(chain(&error)))?;
-    if certificates.is_empty() {
-        return Err(unusable("it holds no PEM certificate".to_owned()));
-    }
-    Ok(certificates)
 }
 
 /// `host` or `host:port`, as a client that is not redirected would send it.

@@ -2,28 +2,22 @@
 
 use crate::{
     adapters::{
-        http::{Http, HttpSettings, SettingsError},
+        http::{Http, HttpSettings},
         service_bus::ServiceBus,
         tokens::{Credential, Tokens},
     },
     clock::Clock,
     config::{self, Settings},
     domain::{fleet::Fleet, spec::Mode},
-    reconcile::{Clients, Rounds},
+    reconcile::{Clients, GitlabTrust, Rounds},
 };
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, io, path::Path, sync::Arc};
 
 /// Why nothing can be prepared at all. A bad `fleet.yaml` is none of these: hooks are still queued.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Setting(#[from] config::Error),
-    #[error(transparent)]
-    Http(#[from] SettingsError),
     #[error(
         "there is no Azure identity to sign in with: on Functions IDENTITY_ENDPOINT and IDENTITY_HEADER are set by \
          assigning one; in a pod set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE, which the \
@@ -42,26 +36,23 @@ pub struct Loaded {
 
 pub fn load(settings: &Settings, clock: Clock) -> Result<Loaded, Error> {
     let folder = settings.fleet.parent().unwrap_or(Path::new(".")).to_owned();
-    let fleet = read_fleet(&settings.fleet, &clock);
-    let ca_file = fleet.as_ref().ok().and_then(|fleet| fleet.settings().gitlab.ca_file.as_ref());
-    let ca_file: Option<PathBuf> = ca_file.map(|file| folder.join(file));
     let http = Http::new(
         HttpSettings {
             loopback: settings.loopback.clone(),
-            ca_files: ca_file.clone().into_iter().collect(),
             proxy: settings.proxy.clone(),
             ..HttpSettings::default()
         },
         clock.clone(),
-    )?;
+    );
     let credential = credential(settings)?;
     let tokens = Tokens::of_cloud(http.clone(), clock.clone(), credential, settings.cloud.clone());
     let service_bus = ServiceBus::new(http.clone(), tokens.clone(), settings.service_bus()?);
+    let fleet = read_fleet(&settings.fleet, &clock)
+        .and_then(|fleet| Ok((gitlab_trust(&http, &fleet, &folder)?, fleet)));
     let (bound, fleet_problems) = match fleet {
-        Ok(fleet) => {
-            let gitlab_ca = ca_file.and_then(|file| fs::read_to_string(file).ok());
+        Ok((trust, fleet)) => {
             let clients =
-                Clients::new(http, tokens, clock.clone(), fleet.settings(), &folder, gitlab_ca);
+                Clients::new(http, trust, tokens, clock.clone(), fleet.settings(), &folder);
             (Ok((Arc::new(fleet), clients)), vec![])
         }
         Err(problems) => (Err(problems.join("; ")), problems),
@@ -72,6 +63,21 @@ pub fn load(settings: &Settings, clock: Clock) -> Result<Loaded, Error> {
     };
     let rounds = Rounds::new(bound, service_bus.clone(), clock, mode);
     Ok(Loaded { rounds, service_bus, fleet_problems })
+}
+
+/// Whom GitLab's client trusts. The authority of one service has no say in another's.
+fn gitlab_trust(http: &Http, fleet: &Fleet, folder: &Path) -> Result<GitlabTrust, Vec<String>> {
+    let Some(file) = &fleet.settings().gitlab.ca_file else {
+        return Ok(GitlabTrust { http: http.clone(), ca: None });
+    };
+    let file = folder.join(file);
+    let unusable = |reason: String| {
+        let remedy = "give the PEM file of GitLab's authority, its path relative to fleet.yaml";
+        vec![format!("gitlab.caFile: {} cannot be used: {reason}; {remedy}", file.display())]
+    };
+    let pem = fs::read_to_string(&file).map_err(|error| unusable(error.to_string()))?;
+    let http = http.trusting_also(pem.as_bytes()).map_err(|error| unusable(error.to_string()))?;
+    Ok(GitlabTrust { http, ca: Some(pem) })
 }
 
 /// Reads `fleet.yaml`, and `guardrails.yaml` beside it where there is one.

@@ -24,6 +24,14 @@ use tokio::sync::Mutex;
 /// How long what ARM says of the cluster is believed. A rebuilt cluster has another name or is noticed this late.
 const CLUSTER_KNOWN: SignedDuration = SignedDuration::from_mins(10);
 
+/// How GitLab is reached.
+pub struct GitlabTrust {
+    /// A client that trusts GitLab's authority too.
+    pub http: Http,
+    /// PEM text of `gitlab.caFile`, for the managers.
+    pub ca: Option<String>,
+}
+
 pub struct Clients {
     gitlab: Gitlab,
     kubernetes: Kubernetes,
@@ -40,11 +48,11 @@ impl Clients {
     /// `folder` is where `fleet.yaml` lies: paths in it are relative to that.
     pub fn new(
         http: Http,
+        gitlab: GitlabTrust,
         tokens: Tokens,
         clock: Clock,
         fleet: &FleetSettings,
         folder: &Path,
-        gitlab_ca: Option<String>,
     ) -> Self {
         let arm = Arm::new(http.clone(), tokens.clone());
         let vault = KeyVault::new(http.clone(), tokens.clone(), &fleet.gitlab.token.vault);
@@ -56,14 +64,14 @@ impl Clients {
             ClusterAccess::Kubeconfig(file) => Access::Kubeconfig(folder.join(file)),
         };
         Self {
-            gitlab: Gitlab::new(http.clone(), fleet.gitlab.url.clone(), source),
+            gitlab: Gitlab::new(gitlab.http, fleet.gitlab.url.clone(), source),
             kubernetes: Kubernetes::new(http.clone(), access),
             arm,
             access: fleet.cluster.access.clone(),
             http,
             clock,
             issuer: Mutex::default(),
-            gitlab_ca,
+            gitlab_ca: gitlab.ca,
         }
     }
 

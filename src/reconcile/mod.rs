@@ -13,7 +13,7 @@ mod status_store;
 mod sweep;
 mod target;
 
-pub use clients::Clients;
+pub use clients::{Clients, GitlabTrust};
 pub use failure::Failure;
 pub use foreign::Foreign;
 pub use outbox::letter;

@@ -116,7 +116,7 @@ async fn a_rotated_ca_is_read_again_once() {
     let user = json!({"token": "made-up"});
     let file = Kubeconfig::new();
     file.write(before.port, &old, &user);
-    let http = Http::new(HttpSettings::default(), clock()).unwrap();
+    let http = Http::new(HttpSettings::default(), clock());
     let kubernetes = Kubernetes::new(http.clone(), Access::Kubeconfig(file.0.clone()));
     // The server answers no JSON, which is reached all the same.
     let reached = async |kubernetes: &Kubernetes| {
@@ -151,7 +151,7 @@ async fn a_rotated_ca_is_found_within_one_call() {
     let plugin = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh",
         "args": ["-c", script], "interactiveMode": "Never"}});
     file.write(server.port, &old, &plugin);
-    let http = Http::new(HttpSettings::default(), clock()).unwrap();
+    let http = Http::new(HttpSettings::default(), clock());
     let kubernetes = Kubernetes::new(http, Access::Kubeconfig(file.0.clone()));
     let answer = kubernetes.get(&namespace()).await;
     assert!(matches!(answer, Err(Error::Unreadable { .. })), "reached: {answer:?}");

@@ -90,7 +90,7 @@ async fn garbage(mut stream: TcpStream) {
 
 fn played(port: u16, settings: HttpSettings) -> Http {
     let settings = HttpSettings { loopback: vec![Loopback::new(HOST, port)], ..settings };
-    Http::new(settings, clock()).unwrap()
+    Http::new(settings, clock())
 }
 
 fn impatient() -> HttpSettings {
@@ -141,7 +141,7 @@ async fn a_server_that_never_shakes_hands_is_not_reached() {
     .await;
     let settings =
         HttpSettings { connect_timeout: Duration::from_millis(200), ..HttpSettings::default() };
-    let http = Http::new(settings, clock()).unwrap();
+    let http = Http::new(settings, clock());
     let url = format!("https://localhost:{port}/").parse().unwrap();
     let error = http.send(Request::new(Method::POST, url)).await.unwrap_err();
     assert!(matches!(error, TransportError::Unreached { .. }), "{error:?}");
@@ -161,7 +161,7 @@ async fn a_certificate_is_accepted_only_for_its_name_its_time_and_from_an_author
         assert!(text.contains(words), "{text}");
         assert_eq!(error.class(), Class::Permanent);
     };
-    let stranger = Http::new(HttpSettings::default(), clock()).unwrap();
+    let stranger = Http::new(HttpSettings::default(), clock());
     check(stranger, good.port, "no authority that we trust signed it").await;
     assert_eq!(good.connections(), 2, "a refusal is not tried twice");
     let other = TlsServer::start(&certified("other.example.com"), &[]).await;

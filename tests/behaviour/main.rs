@@ -17,6 +17,7 @@ mod envelopes;
 mod fakes;
 mod fleet_file;
 mod gitlab_answers;
+mod gitlab_ca;
 mod gitlab_hook;
 mod gitlab_refusals;
 mod group_token;

@@ -105,7 +105,7 @@ impl Stub {
     pub(crate) fn http(&self, hosts: &[&str]) -> Http {
         let loopback = hosts.iter().map(|host| Loopback::new(host, self.port)).collect();
         let settings = HttpSettings { loopback, ..HttpSettings::default() };
-        Http::new(settings, clock()).unwrap()
+        Http::new(settings, clock())
     }
 }
 

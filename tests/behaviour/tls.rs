@@ -7,7 +7,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, KeyPair};
 use std::{
     convert::Infallible,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +17,6 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, pki_types::PrivateKeyDer},
 };
-use uuid::Uuid;
 
 /// A certificate that signs itself, and its key.
 pub(crate) struct Certified {
@@ -46,7 +44,7 @@ pub(crate) fn certified_until(name: &str, year: i32) -> Certified {
 pub(crate) struct TlsServer {
     pub(crate) port: u16,
     connections: Arc<AtomicUsize>,
-    ca_file: PathBuf,
+    pem: String,
     task: JoinHandle<()>,
 }
 
@@ -88,9 +86,7 @@ impl TlsServer {
                 });
             }
         });
-        let ca_file = std::env::temp_dir().join(format!("forerunner-ca-{}.pem", Uuid::new_v4()));
-        std::fs::write(&ca_file, &certified.pem).unwrap();
-        Self { port, connections, ca_file, task }
+        Self { port, connections, pem: certified.pem.clone(), task }
     }
 
     /// How many connections were taken.
@@ -105,15 +101,14 @@ impl TlsServer {
 
     /// The same with other settings.
     pub(crate) fn client(&self, settings: HttpSettings) -> Http {
-        let settings = HttpSettings { ca_files: vec![self.ca_file.clone()], ..settings };
-        Http::new(settings, super::stub::clock()).unwrap()
+        let http = Http::new(settings, super::stub::clock());
+        http.trusting_also(self.pem.as_bytes()).unwrap()
     }
 }
 
 impl Drop for TlsServer {
     fn drop(&mut self) {
         self.task.abort();
-        let _ = std::fs::remove_file(&self.ca_file);
     }
 }
 

@@ -1,14 +1,14 @@
 //! What can go wrong below HTTP.
 
 use crate::domain::class::Class;
-use std::path::PathBuf;
 
-/// A CA file that cannot be used.
+/// Why a text gives no authority to trust.
 #[derive(Debug, thiserror::Error)]
-#[error("the CA file {} cannot be used: {reason}", file.display())]
-pub struct SettingsError {
-    pub file: PathBuf,
-    pub reason: String,
+pub enum NoCertificate {
+    #[error("it holds no PEM certificate")]
+    Missing,
+    #[error("its certificate cannot be read: {reason}")]
+    Broken { reason: String },
 }
 
 /// No answer, or none that could be read. Says the host, never a path, a header or a body.

@@ -110,7 +110,7 @@ impl Cluster {
     /// The adapter, as whoever this token belongs to.
     pub(crate) fn as_token(&self, token: &str) -> Kubernetes {
         let file = self.write_kubeconfig(token);
-        let http = Http::new(HttpSettings::default(), Clock::system()).unwrap();
+        let http = Http::new(HttpSettings::default(), Clock::system());
         Kubernetes::new(http, Access::Kubeconfig(file))
     }
 

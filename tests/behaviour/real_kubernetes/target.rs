@@ -173,7 +173,7 @@ impl Target {
                 std::fs::write(&file, text.to_string()).unwrap();
                 let loopback = vec![Loopback::new(HOST, played.server.address.port())];
                 let settings = HttpSettings { loopback, ..HttpSettings::default() };
-                let http = Http::new(settings, played.clock.clone()).unwrap();
+                let http = Http::new(settings, played.clock.clone());
                 Kubernetes::new(http, Access::Kubeconfig(file))
             }
         }
