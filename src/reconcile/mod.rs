@@ -2,12 +2,14 @@
 
 mod act;
 mod clients;
+mod conclude;
 mod desire;
 mod failure;
 mod foreign;
 mod keep_token;
 mod observe;
 mod outbox;
+mod prepare;
 mod round;
 mod status_store;
 mod sweep;

@@ -1,0 +1,287 @@
+//! How a round ends: what is told of the unit, whom it wakes, when it is looked at again, and when it is parked.
+
+use super::{
+    Failure, observe, outbox,
+    round::{Outcome, Report, Rounds, wake},
+    status_store,
+};
+use crate::domain::{
+    class::Class,
+    fleet::Fleet,
+    message::{Message, Outgoing},
+    plan::Verdict,
+    render::Context,
+    status::{ConditionKind, Finding, RoundRecord, Status},
+};
+use jiff::{SignedDuration, Timestamp};
+use tracing::{error, info, warn};
+
+/// Failures in a row before a unit is parked.
+const ATTEMPTS_MAX: u32 = 8;
+/// How long a unit may wait for what must come to an end.
+const WAIT_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// While a unit is on its way, its status is written at its first and last step, and this often between.
+const PROGRESS_WRITTEN: SignedDuration = SignedDuration::from_mins(5);
+
+impl Rounds {
+    /// A target's own status says only that it is parked: this round was not, so that is over.
+    pub(super) async fn conclude_target(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        wakes: Vec<Outgoing>,
+    ) -> Outcome {
+        if let Err(failure) = self.release(fleet, message).await {
+            warn!("`{}` could not be released: {}", message.unit, failure.text);
+        }
+        self.send(wakes, vec![]).await
+    }
+
+    async fn release(&self, fleet: &Fleet, message: &Message) -> Result<(), Failure> {
+        let settings = fleet.settings();
+        let before = observe::status(self.clients(), settings, &message.unit).await?;
+        let Some(before) = before.filter(|before| before.parked.is_some()) else { return Ok(()) };
+        let installation = observe::installation(self.clients(), settings).await?;
+        let context = Context {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
+        let woken = Finding::holds(ConditionKind::Ready, "Settled", "its runners were woken");
+        let next = before.clone().released().with(&[woken], self.clock.now());
+        status_store::save(self.clients(), &context, Some(&before), &next).await?;
+        Ok(())
+    }
+
+    /// Says how the unit stands, wakes whom it has news for, and schedules the next look.
+    pub(super) async fn conclude(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        report: Report,
+    ) -> Outcome {
+        let now = self.clock.now();
+        let observing = report.observing;
+        let mut outgoing: Vec<Outgoing> = report
+            .prepared
+            .plan
+            .wakes
+            .iter()
+            .map(|unit| wake(message, unit.clone()).send(now))
+            .collect();
+        if observing {
+            outgoing.clear();
+        }
+        if !report.acted.failures.is_empty() {
+            let failures = report.acted.failures.clone();
+            let sent = outbox::send(&self.service_bus, &outgoing).await;
+            if let Err(failure) = sent {
+                return Outcome::Failed(failure.text);
+            }
+            return self.again_or_park(fleet, message, &failures, Some(report)).await;
+        }
+        match &report.prepared.plan.verdict {
+            Verdict::Settled => {}
+            Verdict::FollowUp { .. } if observing => {}
+            Verdict::FollowUp { after, waits, patient } => {
+                let since = report.prepared.before.as_ref().and_then(|status| status.waiting_since);
+                let deadline =
+                    message.deadline.unwrap_or_else(|| later(since.unwrap_or(now), WAIT_MAX));
+                if now > deadline && !patient {
+                    let failure =
+                        Failure::permanent(format!("waited until {deadline} for {waits}"));
+                    return self.again_or_park(fleet, message, &[failure], Some(report)).await;
+                }
+                info!("`{}` waits for {waits}", message.unit);
+                let next =
+                    Message { deadline: Some(deadline).filter(|_| !patient), ..message.clone() };
+                outgoing.push(next.follow_up(*after, now));
+            }
+            Verdict::Park { reason } => {
+                let failure = Failure::permanent(reason.clone());
+                let sent = outbox::send(&self.service_bus, &outgoing).await;
+                if let Err(failure) = sent {
+                    return Outcome::Failed(failure.text);
+                }
+                return self.again_or_park(fleet, message, &[failure], Some(report)).await;
+            }
+        }
+        let did = report.acted.did.clone();
+        if let Err(failure) = self.say(fleet, message, &report, None, now).await {
+            warn!("the status of `{}` could not be written: {}", message.unit, failure.text);
+        }
+        if report.prepared.plan.is_settled() {
+            info!("`{}` is settled", message.unit);
+        }
+        self.send(outgoing, did).await
+    }
+
+    /// Retryable: the same again, later. Permanent, or tried too often: parked with its reason.
+    pub(super) async fn again_or_park(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        failures: &[Failure],
+        report: Option<Report>,
+    ) -> Outcome {
+        let now = self.clock.now();
+        let Some(failure) = Failure::worst(failures).cloned() else { return Outcome::Done(vec![]) };
+        let unit = &message.unit;
+        let after = match failure.class {
+            Class::Retry { after } if message.attempt < ATTEMPTS_MAX => after,
+            Class::Conflict if message.attempt < ATTEMPTS_MAX => None,
+            Class::Retry { .. } | Class::Conflict | Class::Permanent => {
+                error!("`{unit}` is parked: {}", failure.text);
+                return match self.park(fleet, message, &failure.text, report, now).await {
+                    Ok(()) => Outcome::Done(vec![format!("parked: {}", failure.text)]),
+                    // Nowhere to write it down: the same again later, so that it is not forgotten.
+                    Err(unwritten) => {
+                        error!("`{unit}` could not be parked: {}", unwritten.text);
+                        let again = message.clone().retry(
+                            Some(SignedDuration::from_mins(10)),
+                            jitter(),
+                            now,
+                        );
+                        self.send(vec![again], vec![failure.text]).await
+                    }
+                };
+            }
+        };
+        warn!("`{unit}` is tried again: {}", failure.text);
+        if let Some(report) = &report
+            && let Err(unwritten) = self.say(fleet, message, report, Some(&failure.text), now).await
+        {
+            warn!("the status of `{unit}` could not be written: {}", unwritten.text);
+        }
+        self.send(vec![message.clone().retry(after, jitter(), now)], vec![failure.text]).await
+    }
+
+    /// Writes down that the unit is parked, and why.
+    pub(super) async fn park(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        reason: &str,
+        report: Option<Report>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let settings = fleet.settings();
+        let (installation, before, path, findings) = match report {
+            Some(Report { prepared, .. }) => {
+                (prepared.installation, prepared.before, prepared.path, prepared.plan.findings)
+            }
+            None => {
+                let installation = observe::installation(self.clients(), settings).await?;
+                let before = observe::status(self.clients(), settings, &message.unit).await?;
+                (installation, before, None, vec![])
+            }
+        };
+        let context = Context {
+            fleet: settings,
+            installation: &installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
+        let mut status = before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
+        status.path = path.or(status.path);
+        if !findings.is_empty() {
+            status = status.with(&findings, now);
+        }
+        let record = RoundRecord {
+            at: now,
+            cause: message.cause.clone(),
+            did: vec![],
+            failure: Some(reason.to_owned()),
+        };
+        let status = status.park(reason, &settings.digest, now).with_round(record);
+        status_store::save(self.clients(), &context, before.as_ref(), &status).await?;
+        Ok(())
+    }
+
+    async fn say(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        report: &Report,
+        failure: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let settings = fleet.settings();
+        let context = Context {
+            fleet: settings,
+            installation: &report.prepared.installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
+        let old =
+            report.prepared.before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
+        if failure.is_some() && old.parked.is_some() {
+            // Still what it is parked for, as far as anybody knows: how often it was tried must not be lost.
+            return Ok(());
+        }
+        let mut next = old.clone().released().with(&findings(report), now);
+        let settled = report.prepared.plan.is_settled() && failure.is_none();
+        next.settled_for = report.prepared.desire.clone().filter(|_| settled);
+        next.path = report.prepared.path.clone().or(next.path);
+        next.waiting_since = match &report.prepared.plan.verdict {
+            Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
+            Verdict::FollowUp { patient: true, .. } | Verdict::Settled | Verdict::Park { .. } => {
+                None
+            }
+        };
+        if report.prepared.before.is_some() && !is_worth_writing(&old, &next, now) {
+            return Ok(());
+        }
+        let record = RoundRecord {
+            at: now,
+            cause: message.cause.clone(),
+            did: report.acted.did.clone(),
+            failure: failure.map(str::to_owned),
+        };
+        if !record.did.is_empty() || record.failure.is_some() {
+            next = next.with_round(record);
+        }
+        status_store::save(self.clients(), &context, report.prepared.before.as_ref(), &next)
+            .await?;
+        Ok(())
+    }
+}
+
+/// What is told of the unit; where nothing is carried out, that is why it is not ready.
+fn findings(report: &Report) -> Vec<Finding> {
+    let mut findings = report.prepared.plan.findings.clone();
+    let steps = report.prepared.plan.steps.len();
+    if report.observing && steps > 0 {
+        findings.retain(|finding| finding.kind != ConditionKind::Ready);
+        let message = format!("mode: observe; {steps} step(s) would be taken");
+        findings.push(Finding::fails(ConditionKind::Ready, "Observing", message));
+    }
+    findings
+}
+
+/// The conditions changed; but steps of one way from *progressing* to *progressing* are not each worth a write.
+fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
+    // A clock that no longer runs would end a later wait before it began.
+    let wait_over = old.waiting_since.is_some() && next.waiting_since.is_none();
+    if wait_over || old.settled_for != next.settled_for {
+        return true;
+    }
+    if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {
+        return false;
+    }
+    let progressing = |status: &Status| {
+        status.condition(ConditionKind::Ready).is_some_and(|ready| ready.reason == "Progressing")
+    };
+    let newest = old.conditions.iter().map(|condition| condition.since).max();
+    let fresh = newest.is_some_and(|at| now.duration_since(at) < PROGRESS_WRITTEN);
+    !(progressing(old) && progressing(next) && fresh && old.parked.is_none())
+}
+
+fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
+    now.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn jitter() -> f64 {
+    rand::random()
+}
