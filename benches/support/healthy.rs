@@ -170,7 +170,14 @@ impl Case {
                 | Step::Apply { .. }
                 | Step::ScaleToZero { .. }
                 | Step::MarkSettling { .. }
-                | Step::AnswerAccount { .. } => {}
+                | Step::AnswerAccount { .. }
+                | Step::MarkLeaving { .. }
+                | Step::DropAnnotations { .. }
+                | Step::RemoveObject { .. }
+                | Step::RemoveRole { .. }
+                | Step::RemoveCredential { .. }
+                | Step::RemoveIdentity { .. }
+                | Step::RemoveRunner { .. } => {}
             }
         }
     }

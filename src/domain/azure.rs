@@ -46,6 +46,12 @@ impl ResourceId {
         self.segment("subscriptions")
     }
 
+    /// The resource group it lies in, as a scope.
+    pub fn group_scope(&self) -> Option<Self> {
+        let (subscription, group) = (self.subscription()?, self.segment("resourceGroups")?);
+        Some(Self(format!("/subscriptions/{subscription}/resourceGroups/{group}")))
+    }
+
     /// Whether `other` is this scope or lies below it, segment by segment.
     pub fn contains(&self, other: &Self) -> bool {
         if self.0 == "/" {

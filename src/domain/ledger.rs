@@ -1,9 +1,11 @@
 //! What was created and permitted in the last 24 hours: one small ConfigMap, written before the act.
+//!
+//! Whether a permit lets a unit be taken away is [`super::gate`]'s to say.
 
 use super::ids::Unit;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The ledger as read, with the version it was read at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,43 @@ pub struct Book {
     pub since: Option<Timestamp>,
     #[serde(default)]
     pub creations: Vec<Creation>,
+    /// At most one a unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permits: Vec<Permit>,
+}
+
+/// A unit that may be taken away: given by a sweep that saw the whole fleet, or by an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    pub unit: Unit,
+    pub why: Leave,
+    pub at: Timestamp,
+}
+
+/// Why a unit leaves for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leave {
+    /// No rule gives it any more.
+    Unmatched,
+    /// `fleet.yaml` withdraws its target.
+    Withdrawn,
+    /// Its target is destroyed.
+    Gone,
+    /// An operator asked for it.
+    Command,
+}
+
+impl Leave {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unmatched => "no rule gives it any more",
+            Self::Withdrawn => "its target is withdrawn",
+            Self::Gone => "its target is destroyed",
+            Self::Command => "an operator asked for its removal",
+        }
+    }
 }
 
 /// One runner entity that a round set out to make.
@@ -31,7 +70,8 @@ pub struct Creation {
     pub at: Timestamp,
 }
 
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// How long an entry counts.
+pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 impl Book {
@@ -64,9 +104,47 @@ impl Book {
     pub fn with(&self, unit: &Unit, generation: u32, now: Timestamp) -> Self {
         let mut next = self.clone();
         next.since = next.since.or(Some(now));
-        next.creations.retain(|made| now.duration_since(made.at) < KEPT);
+        next.forget(now);
         next.creations.push(Creation { unit: unit.clone(), generation, at: now });
         next
+    }
+
+    /// The book with a permit for each of these units; one that is there already is renewed.
+    pub fn permitting(&self, units: &BTreeMap<Unit, Leave>, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.since = next.since.or(Some(now));
+        next.forget(now);
+        next.permits.retain(|permit| !units.contains_key(&permit.unit));
+        let new = units.iter().map(|(unit, why)| Permit { unit: unit.clone(), why: *why, at: now });
+        next.permits.extend(new);
+        next
+    }
+
+    /// The book without the permit of a unit that is gone or wanted again.
+    pub fn without(&self, unit: &Unit) -> Self {
+        let mut next = self.clone();
+        next.permits.retain(|permit| permit.unit != *unit);
+        next
+    }
+
+    /// The permit of a unit, while it counts.
+    pub fn permit(&self, unit: &Unit, now: Timestamp) -> Option<&Permit> {
+        self.permits_of_the_day(now).find(|permit| permit.unit == *unit)
+    }
+
+    /// Every permit of the last 24 hours.
+    pub fn permits_of_the_day(&self, now: Timestamp) -> impl Iterator<Item = &Permit> {
+        self.permits.iter().filter(move |permit| now.duration_since(permit.at) < KEPT)
+    }
+
+    /// Whether it has been kept for a day: one made anew may have lost the permits that the brake counts.
+    pub fn is_seasoned(&self, now: Timestamp) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) >= KEPT)
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.creations.retain(|made| now.duration_since(made.at) < KEPT);
+        self.permits.retain(|permit| now.duration_since(permit.at) < KEPT);
     }
 
     fn recent(&self, now: Timestamp) -> impl Iterator<Item = &Creation> {

@@ -4,6 +4,7 @@ pub mod azure;
 pub mod claim;
 pub mod class;
 pub mod fleet;
+pub mod gate;
 pub mod gitlab;
 pub mod hook;
 pub mod ids;

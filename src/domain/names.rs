@@ -34,6 +34,11 @@ pub const LABEL_RUNNER: &str = "forerunner.dev/runner";
 pub const LABEL_METRICS: &str = "forerunner.dev/metrics";
 /// When a round first saw the credential and all roles.
 pub const ANNOTATION_SETTLING_SINCE: &str = "forerunner.dev/settling-since";
+/// What the workload-identity webhook reads of a job account: whom its pods sign in as.
+pub const ANNOTATION_CLIENT: &str = "azure.workload.identity/client-id";
+pub const ANNOTATION_TENANT: &str = "azure.workload.identity/tenant-id";
+/// Since when its runner leaves.
+pub const ANNOTATION_LEAVING_SINCE: &str = "forerunner.dev/leaving-since";
 /// Which existing identity a job account asks for (an ARM id).
 pub const ANNOTATION_IDENTITY: &str = "forerunner.dev/identity";
 /// What the identity's own round answered: `granted` or `refused`, a blank and the ARM id.
@@ -124,6 +129,8 @@ pub fn job_bounds(spec: &RunnerSpec) -> String {
 
 /// The ConfigMap with the creations and permits of the last 24 hours.
 pub const LEDGER: &str = "ledger";
+/// The ConfigMap with the removals that the brake holds.
+pub const PARKED_PLAN: &str = "parked-plan";
 
 /// Name of a managed identity: letters, digits and hyphens, 3 to 128 (azure.md §3.2).
 pub fn identity(fleet: &FleetName, domain_key: &str) -> String {
@@ -134,6 +141,12 @@ pub fn identity(fleet: &FleetName, domain_key: &str) -> String {
 pub fn credential(fleet: &FleetName, domain_key: &str, issuer: &str, subject: &str) -> String {
     let pair = hash(&format!("{issuer}|{subject}"));
     fit(&format!("{}{domain_key}-{}", credential_prefix(fleet), &pair[..8]), 120)
+}
+
+/// Whether a credential of this name is one of ours for this domain, whatever its issuer and subject.
+pub fn is_credential_of(fleet: &FleetName, domain_key: &str, name: &str) -> bool {
+    let rest = name.strip_prefix(&format!("{}{domain_key}-", credential_prefix(fleet)));
+    rest.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// What every credential of ours on an existing identity starts with; no other fleet's does.

@@ -1,20 +1,26 @@
 //! The small ConfigMaps that forerunner keeps beside the managers: the ledger, and what is told of each unit.
 
 use super::{
+    ids::Unit,
     kubernetes::{Kind, Object, ObjectName},
-    ledger::{Book, Ledger},
+    ledger::{Book, Leave, Ledger},
     names,
     render::Context,
+    spec::FleetSettings,
     status::Status,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Tells the kinds of record apart.
 pub const LABEL_RECORD: &str = "forerunner.dev/record";
 pub const RECORD_STATUS: &str = "status";
 const RECORD_LEDGER: &str = "ledger";
 const RECORD_FOREIGN: &str = "foreign";
+const RECORD_PLAN: &str = "plan";
 /// The one key of each record's `data`.
 const DATA: &str = "record.json";
 
@@ -29,6 +35,40 @@ pub fn read_ledger(found: Option<&Object>) -> Option<Ledger> {
     let Some(object) = found else { return Some(Ledger::default()) };
     let book = serde_json::from_str(object.body["data"][DATA].as_str()?).ok()?;
     Some(Ledger { resource_version: Some(object.resource_version()?.to_owned()), book })
+}
+
+/// Where the ledger is kept.
+pub fn ledger_name(fleet: &FleetSettings) -> ObjectName {
+    ObjectName::new(Kind::ConfigMap, &fleet.cluster.managers_namespace, names::LEDGER)
+}
+
+/// Removals that the brake holds, until fewer are wanted or an operator confirms them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedPlan {
+    /// Digest of the units and reasons: who confirms it confirms these and no others.
+    pub id: String,
+    pub since: Timestamp,
+    pub limit: usize,
+    pub wants: BTreeMap<String, Leave>,
+}
+
+impl ParkedPlan {
+    pub fn new(wants: &BTreeMap<Unit, Leave>, limit: usize, now: Timestamp) -> Self {
+        let wants: BTreeMap<String, Leave> =
+            wants.iter().map(|(unit, why)| (unit.to_string(), *why)).collect();
+        let id = names::hash(&format!("{wants:?}"))[..12].to_owned();
+        Self { id, since: now, limit, wants }
+    }
+}
+
+/// The one parked plan.
+pub fn plan(context: &Context<'_>, plan: &ParkedPlan) -> Object {
+    let text = serde_json::to_string(plan).expect("a plan is plain data");
+    record(context, names::PARKED_PLAN, RECORD_PLAN, &text)
+}
+
+pub fn read_plan(object: &Object) -> Option<ParkedPlan> {
+    serde_json::from_str(object.body["data"][DATA].as_str()?).ok()
 }
 
 /// A unit's status.

@@ -24,6 +24,32 @@ pub struct Status {
     /// something else is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_for: Option<String>,
+    /// It leaves for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
+    /// Its target was not to be found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// How far a unit that leaves has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    pub since: Timestamp,
+    /// When the grace is over.
+    pub until: Timestamp,
+    /// It polls no more and no job of its runs.
+    pub drained: bool,
+}
+
+/// What rounds saw of a target that is not to be found. Losing it means *lost sight of*: kept and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// When GitLab first answered 404.
+    pub since: Timestamp,
+    /// When a verified hook told of its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroyed: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +132,8 @@ impl Status {
             parked: None,
             waiting_since: None,
             settled_for: None,
+            leaving: None,
+            missing: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! One change to the world, with every choice already made: acting on it looks nothing up and decides nothing.
 
 use super::{
-    azure::{FederatedCredential, Identity, ResourceId},
+    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
     gitlab::{EntityChange, EntitySettings},
     ids::{RunnerId, TargetId, Unit},
     kubernetes::{Object, ObjectName},
@@ -128,6 +128,38 @@ pub enum Step {
         account: ObjectName,
         answer: String,
     },
+
+    /// Write down on the Deployment since when its runner leaves; `None`: it stays after all.
+    MarkLeaving {
+        deployment: ObjectName,
+        at: Option<Timestamp>,
+    },
+    /// Take our annotations off an administrator's object.
+    DropAnnotations {
+        object: ObjectName,
+        keys: Vec<&'static str>,
+    },
+    /// Delete an object of ours, if it is still the one that was read.
+    RemoveObject {
+        object: ObjectName,
+        uid: Option<String>,
+    },
+    /// Take a role of ours back. What Azure refuses is told, and holds nothing up.
+    RemoveRole {
+        assignment: RoleAssignment,
+    },
+    /// Let nobody sign in by this credential of ours any more.
+    RemoveCredential {
+        identity: ResourceId,
+        name: String,
+    },
+    RemoveIdentity {
+        id: ResourceId,
+    },
+    /// Delete the entity of a unit that leaves.
+    RemoveRunner {
+        runner: RunnerId,
+    },
 }
 
 /// What a step leaves for those that need it.
@@ -153,11 +185,15 @@ impl Step {
             | Self::ReplaceToken { .. }
             | Self::UpdateRunner { .. }
             | Self::PauseRunner { .. }
-            | Self::DeleteTwin { .. } => Service::Gitlab,
+            | Self::DeleteTwin { .. }
+            | Self::RemoveRunner { .. } => Service::Gitlab,
             Self::CreateIdentity { .. }
             | Self::TagIdentity { .. }
             | Self::TrustServiceAccount { .. }
-            | Self::AssignRole { .. } => Service::Azure,
+            | Self::AssignRole { .. }
+            | Self::RemoveRole { .. }
+            | Self::RemoveCredential { .. }
+            | Self::RemoveIdentity { .. } => Service::Azure,
             Self::BookCreation { .. }
             | Self::RehearseSecret { .. }
             | Self::KeepToken { .. }
@@ -165,7 +201,10 @@ impl Step {
             | Self::Apply { .. }
             | Self::ScaleToZero { .. }
             | Self::MarkSettling { .. }
-            | Self::AnswerAccount { .. } => Service::Kubernetes,
+            | Self::AnswerAccount { .. }
+            | Self::MarkLeaving { .. }
+            | Self::DropAnnotations { .. }
+            | Self::RemoveObject { .. } => Service::Kubernetes,
         }
     }
 }
@@ -207,6 +246,22 @@ impl fmt::Display for Step {
                 let word = answer.split(' ').next().unwrap_or_default();
                 write!(f, "answer {account}: {word}")
             }
+            Self::MarkLeaving { deployment, at: Some(_) } => {
+                write!(f, "note on {deployment} since when its runner leaves")
+            }
+            Self::MarkLeaving { deployment, at: None } => {
+                write!(f, "note on {deployment} that its runner stays")
+            }
+            Self::DropAnnotations { object, .. } => write!(f, "take our annotations off {object}"),
+            Self::RemoveObject { object, .. } => write!(f, "delete {object}"),
+            Self::RemoveRole { assignment } => {
+                write!(f, "take back role {} on {}", assignment.role, assignment.scope)
+            }
+            Self::RemoveCredential { identity, name } => {
+                write!(f, "delete credential {name} of identity {}", identity.name())
+            }
+            Self::RemoveIdentity { id } => write!(f, "delete identity {}", id.name()),
+            Self::RemoveRunner { runner } => write!(f, "delete runner {runner}"),
         }
     }
 }

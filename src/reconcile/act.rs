@@ -2,7 +2,7 @@
 
 use super::{Clients, Failure, keep_token};
 use crate::{
-    adapters::kubernetes::{DryRun, Force},
+    adapters::kubernetes::{DryRun, Force, Preconditions},
     domain::{
         azure::{Identity, RoleAssignment},
         class::Class,
@@ -20,9 +20,12 @@ use crate::{
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use serde_json::json;
-use std::{collections::BTreeSet, net::IpAddr};
-use tracing::info;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+use tracing::{info, warn};
 
 /// What a plan was made for: all that its steps may still have to render.
 pub(super) struct Scene<'a> {
@@ -211,6 +214,39 @@ async fn perform(
             let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_IDENTITY_ANSWER: answer } } });
             clients.kubernetes().patch_merge(account, &patch).await?;
         }
+        Step::MarkLeaving { deployment, at } => {
+            // What has gone meanwhile has to spread anew when the runner comes back.
+            let annotations = json!({
+                names::ANNOTATION_LEAVING_SINCE: at.map(|at| at.to_string()),
+                names::ANNOTATION_SETTLING_SINCE: null,
+            });
+            let patch = json!({ "metadata": { "annotations": annotations } });
+            clients.kubernetes().patch_merge(deployment, &patch).await?;
+        }
+        Step::DropAnnotations { object, keys } => {
+            let gone: BTreeMap<&str, Value> = keys.iter().map(|key| (*key, Value::Null)).collect();
+            let patch = json!({ "metadata": { "annotations": gone } });
+            clients.kubernetes().patch_merge(object, &patch).await?;
+        }
+        Step::RemoveObject { object, uid } => {
+            let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
+            clients.kubernetes().delete(object, &preconditions).await?;
+        }
+        Step::RemoveRole { assignment } => {
+            let RoleAssignment { scope, name, .. } = assignment;
+            match clients.arm().delete_assignment(scope, *name).await {
+                Err(error) if error.class() == Class::Permanent => {
+                    let text = Failure::from(error).text;
+                    warn!("role assignment {name} on {scope} stays, an orphan to be: {text}");
+                }
+                result => result?,
+            }
+        }
+        Step::RemoveCredential { identity, name } => {
+            clients.arm().delete_credential(identity, name).await?
+        }
+        Step::RemoveIdentity { id } => clients.arm().delete_identity(id).await?,
+        Step::RemoveRunner { runner } => clients.gitlab().delete_runner(*runner).await?,
     }
     Ok(Product::Nothing)
 }

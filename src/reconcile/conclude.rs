@@ -108,6 +108,10 @@ impl Rounds {
             }
         }
         let did = report.acted.did.clone();
+        if report.prepared.plan.is_gone && !observing {
+            info!("nothing is left of `{}`", message.unit);
+            return self.send(outgoing, did).await;
+        }
         if let Err(failure) = self.say(fleet, message, &report, None, now).await {
             warn!("the status of `{}` could not be written: {}", message.unit, failure.text);
         }
@@ -223,6 +227,8 @@ impl Rounds {
         let mut next = old.clone().released().with(&findings(report), now);
         let settled = report.prepared.plan.is_settled() && failure.is_none();
         next.settled_for = report.prepared.desire.clone().filter(|_| settled);
+        next.leaving = report.prepared.plan.leaving.clone();
+        next.missing = report.prepared.missing.clone();
         next.path = report.prepared.path.clone().or(next.path);
         next.waiting_since = match &report.prepared.plan.verdict {
             Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
@@ -264,7 +270,10 @@ fn findings(report: &Report) -> Vec<Finding> {
 fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
     // A clock that no longer runs would end a later wait before it began.
     let wait_over = old.waiting_since.is_some() && next.waiting_since.is_none();
-    if wait_over || old.settled_for != next.settled_for {
+    let moved = |status: &Status| {
+        (status.settled_for.clone(), status.leaving.clone(), status.missing.clone())
+    };
+    if wait_over || moved(old) != moved(next) {
         return true;
     }
     if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {

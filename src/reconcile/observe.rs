@@ -9,6 +9,7 @@ use crate::{
         gitlab::Listed,
         ids::{InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object, ObjectName},
+        ledger::Ledger,
         names,
         observed::{
             Candidate, DomainObserved, EntryObserved, IdentityObserved, Observed, SecretObserved,
@@ -60,6 +61,7 @@ pub(super) async fn runner(
     fleet: &FleetSettings,
     spec: &RunnerSpec,
     installation: InstallationId,
+    ledger: Ledger,
 ) -> Result<Observed, Failure> {
     let managers = &fleet.cluster.managers_namespace;
     let manager = names::manager(&spec.key);
@@ -70,17 +72,15 @@ pub(super) async fn runner(
         async move { kubernetes.get(&name).await.map_err(Failure::from) }
     };
     let unit = Unit::Runner(spec.key.clone());
-    let (entities, domain, deployment, manager_account, manager_policy, binding, ledger, status) =
-        try_join!(
-            entities(clients, fleet, &spec.key, &installation),
-            domain(clients, fleet, spec, installation.clone()),
-            read(Kind::Deployment, managers, &manager),
-            read(Kind::ServiceAccount, managers, &manager),
-            read(Kind::NetworkPolicy, managers, &manager),
-            read(Kind::RoleBinding, &jobs, &manager),
-            ledger(clients, fleet),
-            status(clients, fleet, &unit),
-        )?;
+    let (entities, domain, deployment, manager_account, manager_policy, binding, status) = try_join!(
+        entities(clients, fleet, &spec.key, &installation),
+        domain(clients, fleet, spec, installation.clone()),
+        read(Kind::Deployment, managers, &manager),
+        read(Kind::ServiceAccount, managers, &manager),
+        read(Kind::NetworkPolicy, managers, &manager),
+        read(Kind::RoleBinding, &jobs, &manager),
+        status(clients, fleet, &unit),
+    )?;
     Ok(Observed {
         domain,
         entities: entities.entities,
@@ -114,10 +114,7 @@ pub(super) async fn held(
     Ok(HeldObserved { installation, entities: entities.entities, deployment, status })
 }
 
-async fn ledger(
-    clients: &Clients,
-    fleet: &FleetSettings,
-) -> Result<crate::domain::ledger::Ledger, Failure> {
+pub(super) async fn ledger(clients: &Clients, fleet: &FleetSettings) -> Result<Ledger, Failure> {
     let name = ObjectName::new(Kind::ConfigMap, &fleet.cluster.managers_namespace, names::LEDGER);
     clients.ledger(&name).await
 }
@@ -335,7 +332,7 @@ async fn credentials_of(arm: &Arm, id: &ResourceId) -> Result<Vec<FederatedCrede
     })
 }
 
-async fn assignments_of(
+pub(super) async fn assignments_of(
     arm: &Arm,
     scope: &ResourceId,
     principal: Uuid,

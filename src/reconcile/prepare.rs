@@ -1,19 +1,24 @@
 //! What a unit's round is to do: reads the world and plans. Writes nothing, so that it also serves who only wants to see.
 
-use super::{Clients, Failure, act::Scene, desire::Desires, observe, target};
+use super::{Clients, Failure, act::Scene, desire::Desires, leaving, observe, target};
 use crate::{
     clock::Clock,
     domain::{
+        azure::ResourceId,
         fleet::{Fleet, WantedState},
+        gate::{self, Closed, Leaving, Pass},
         ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
         kubernetes::Object,
-        plan::{self, Plan, hold::Hold, runner::Ceilings},
-        spec::RunnerSpec,
-        status::{ConditionKind, Finding, Status},
+        ledger::Leave,
+        names,
+        plan::{self, Plan, hold::Hold, removal::Departing, runner::Ceilings},
+        spec::{FleetSettings, RunnerSpec},
+        status::{ConditionKind, Finding, Missing, Status},
     },
 };
 use futures::try_join;
-use std::net::IpAddr;
+use jiff::Timestamp;
+use std::{collections::BTreeSet, net::IpAddr};
 
 /// A plan with all that its steps may still have to render.
 #[derive(Clone, Debug)]
@@ -26,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) before: Option<Status>,
     /// Digest of what was asked, where the unit is one that the sweep compares.
     pub(super) desire: Option<String>,
+    /// The target was not to be found.
+    pub(super) missing: Option<Missing>,
     api_server: Vec<IpAddr>,
     /// Missing where nothing is rendered.
     spec: Option<RunnerSpec>,
@@ -45,6 +52,7 @@ impl Prepared {
             plan,
             before,
             desire: None,
+            missing: None,
             api_server: vec![],
             spec: None,
         }
@@ -71,7 +79,7 @@ pub(super) async fn prepare(
     Ok(match unit {
         Unit::Target(_) => None,
         Unit::Runner(key) => Some(runner(clients, fleet, clock, key).await?),
-        Unit::Domain(profile) => Some(domain(clients, fleet, profile).await?),
+        Unit::Domain(profile) => Some(domain(clients, fleet, profile, clock.now()).await?),
         Unit::Identity(name) => Some(identity(clients, fleet, name).await?),
     })
 }
@@ -83,50 +91,152 @@ async fn runner(
     key: &RunnerKey,
 ) -> Result<Prepared, Failure> {
     let settings = fleet.settings();
-    let (installation, read) =
-        try_join!(observe::installation(clients, settings), target::read(clients, key.target))?;
-    let desires = Desires::of(fleet);
-    let Some(read) = read else {
-        let finding = Finding::fails(
-            ConditionKind::Ready,
-            "LostSightOf",
-            format!(
-                "GitLab shows no {} to our token: gone, or hidden from us; nothing is changed",
-                key.target
-            ),
-        );
-        let before = observe::status(clients, settings, &Unit::Runner(key.clone())).await?;
-        let prepared = Prepared::only_say(installation, before, finding);
-        return Ok(Prepared { desire: Some(desires.digest(None, None)), ..prepared });
-    };
-    let path = Some(read.facts.path.clone()).filter(|path| !path.is_empty());
+    let (installation, read, ledger) = try_join!(
+        observe::installation(clients, settings),
+        target::read(clients, key.target),
+        observe::ledger(clients, settings),
+    )?;
     let now = clock.now();
-    let wanted = fleet.wanted_at(&read.facts, now);
-    let state = wanted.into_iter().find(|wanted| wanted.profile == key.profile);
-    let state = state.map(|wanted| wanted.state);
-    let desire = Some(desires.digest(state.as_ref(), read.hold.as_ref()));
-    let prepared = match stance(state, read.hold) {
-        Stance::Serve(spec) => {
-            let observed = observe::runner(clients, settings, &spec, installation.clone()).await?;
-            let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
-            Prepared {
-                api_server: observed.domain.api_server,
-                spec: Some(*spec),
-                ..Prepared::new(installation, observed.status, plan)
+    let hold = read.as_ref().and_then(|read| read.hold.clone());
+    let wanted = read.iter().flat_map(|read| fleet.wanted_at(&read.facts, now));
+    let wanted = wanted.into_iter().find(|wanted| wanted.profile == key.profile);
+    let state = wanted.map(|wanted| wanted.state);
+    let desire = Some(Desires::of(fleet).digest(state.as_ref(), hold.as_ref()));
+    let path = read.as_ref().map(|read| read.facts.path.clone()).filter(|path| !path.is_empty());
+    let unit = Unit::Runner(key.clone());
+    let why = leave(read.is_some(), state.as_ref(), hold.as_ref());
+    let protected = fleet.profile(&key.profile).is_some_and(|profile| profile.protect);
+    let leaving = Leaving { unit: &unit, why, protected };
+    let prepared = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
+        Ok(pass) => {
+            leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now).await?
+        }
+        Err(closed) if read.is_none() => {
+            missing(clients, settings, &unit, installation, closed, now).await?
+        }
+        Err(closed) => match stance(state, hold) {
+            Stance::Serve(spec) => {
+                let observed =
+                    observe::runner(clients, settings, &spec, installation.clone(), ledger).await?;
+                let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
+                Prepared {
+                    api_server: observed.domain.api_server,
+                    spec: Some(*spec),
+                    ..Prepared::new(installation, observed.status, plan)
+                }
             }
-        }
-        Stance::Hold(hold) => {
-            let observed = observe::held(clients, settings, key, installation.clone()).await?;
-            let plan = plan::hold::plan(key, settings, &observed, &hold);
-            Prepared::new(installation, observed.status, plan)
-        }
-        Stance::Say(reason, message) => {
-            let before = observe::status(clients, settings, &Unit::Runner(key.clone())).await?;
-            let finding = Finding::fails(ConditionKind::Ready, reason, message);
-            Prepared::only_say(installation, before, finding)
-        }
+            Stance::Hold(hold) => {
+                let observed = observe::held(clients, settings, key, installation.clone()).await?;
+                let plan = plan::hold::plan(key, settings, &observed, &hold);
+                Prepared::new(installation, observed.status, plan)
+            }
+            Stance::Say(reason, message) => {
+                let before = observe::status(clients, settings, &unit).await?;
+                let message = format!("{message}{}", waits_for(reason, closed));
+                let finding = Finding::fails(ConditionKind::Ready, reason, message);
+                Prepared::only_say(installation, before, finding)
+            }
+        },
     };
     Ok(Prepared { path, desire, ..prepared })
+}
+
+/// Why a runner is to leave, by what the file and the target say now.
+pub(super) fn leave(
+    target_is_there: bool,
+    state: Option<&WantedState>,
+    hold: Option<&Hold>,
+) -> Option<Leave> {
+    match (target_is_there, hold, state) {
+        (false, _, _) => Some(Leave::Gone),
+        // What the rules say of the path of a target on its way out means nothing.
+        (true, Some(_), _) => None,
+        (true, None, None) => Some(Leave::Unmatched),
+        (true, None, Some(WantedState::Withdrawn { .. })) => Some(Leave::Withdrawn),
+        (
+            true,
+            None,
+            Some(
+                WantedState::Runner(_)
+                | WantedState::NeedsValue { .. }
+                | WantedState::OutsideGuardrails { .. }
+                | WantedState::ExceptionEnded { .. }
+                | WantedState::AnchorMoved { .. },
+            ),
+        ) => None,
+    }
+}
+
+/// What an unwanted runner still waits for.
+fn waits_for(reason: &str, closed: Closed) -> &'static str {
+    match (reason, closed) {
+        ("NotWanted", Closed::Protected) => "; `protect: true` keeps it",
+        ("NotWanted", Closed::Frozen) => "; `guardrails.freeze` keeps it for now",
+        ("NotWanted", Closed::NoPermit) => "; it is kept until a sweep permits its removal",
+        _ => "",
+    }
+}
+
+async fn leaving_runner(
+    clients: &Clients,
+    fleet: &Fleet,
+    key: &RunnerKey,
+    installation: InstallationId,
+    target_is_there: bool,
+    pass: Pass,
+    now: Timestamp,
+) -> Result<Prepared, Failure> {
+    let (unit, label) = (Unit::Runner(key.clone()), key.to_string());
+    let search = leaving::Search {
+        unit: &unit,
+        key: &label,
+        runner: Some((key, target_is_there)),
+        scopes: &scopes(fleet),
+    };
+    let settings = fleet.settings();
+    let remains = leaving::remains(clients, settings, installation.clone(), search).await?;
+    let departing = Departing {
+        key: &label,
+        runner: Some(key),
+        fleet: settings,
+        grace: fleet.guardrails().grace,
+    };
+    let plan = plan::removal::plan(&departing, &remains, pass, now);
+    // What was seen of a lost target stays known: the next permit asks for it.
+    let told = remains.status.as_ref().filter(|_| !target_is_there);
+    let missing = told.and_then(|status| status.missing.clone());
+    Ok(Prepared { missing, ..Prepared::new(installation, remains.status, plan) })
+}
+
+/// Everywhere that forerunner may give something: what it sees there reaches up to the root and down to the leaves.
+fn scopes(fleet: &Fleet) -> BTreeSet<ResourceId> {
+    fleet.guardrails().scopes.iter().cloned().collect()
+}
+
+/// The target is gone, or hidden from us: it is written down since when, and nothing is changed.
+async fn missing(
+    clients: &Clients,
+    settings: &FleetSettings,
+    unit: &Unit,
+    installation: InstallationId,
+    closed: Closed,
+    now: Timestamp,
+) -> Result<Prepared, Failure> {
+    let before = observe::status(clients, settings, unit).await?;
+    let known = before.as_ref().and_then(|status| status.missing.clone());
+    let missing = known.unwrap_or(Missing { since: now, destroyed: None });
+    let kept = match closed {
+        Closed::Protected => "`protect: true` keeps its runner",
+        Closed::Frozen => "`guardrails.freeze` keeps its runner for now",
+        Closed::NoPermit => "its runner is kept until a sweep permits its removal",
+    };
+    let message = format!(
+        "GitLab has shown no such target to our token since {}: gone, or hidden from us; {kept}",
+        missing.since
+    );
+    let finding = Finding::fails(ConditionKind::Ready, "LostSightOf", message);
+    let prepared = Prepared::only_say(installation, before, finding);
+    Ok(Prepared { missing: Some(missing), ..prepared })
 }
 
 /// What is to be done with a runner whose target is there.
@@ -161,11 +271,7 @@ fn stance(wanted: Option<WantedState>, hold: Option<Hold>) -> Stance {
         Some(WantedState::ExceptionEnded { exception, until }) => {
             Stance::Hold(Hold::ExceptionEnded(format!("{exception} (until {until})")))
         }
-        None => Stance::Say(
-            "NotWanted",
-            "no rule gives this target the profile; what is there is kept until removal is asked for"
-                .to_owned(),
-        ),
+        None => Stance::Say("NotWanted", "no rule gives this target the profile".to_owned()),
     }
 }
 
@@ -173,20 +279,13 @@ async fn domain(
     clients: &Clients,
     fleet: &Fleet,
     profile: &ProfileName,
+    now: Timestamp,
 ) -> Result<Prepared, Failure> {
     let settings = fleet.settings();
     let installation = observe::installation(clients, settings).await?;
     let unit = Unit::Domain(profile.clone());
     let Some(spec) = fleet.shared_domain(profile).map(|domain| domain.runner) else {
-        let finding = Finding::fails(
-            ConditionKind::Ready,
-            "NotWanted",
-            format!(
-                "no profile `{profile}` shares a domain; what is there is kept until removal is asked for"
-            ),
-        );
-        let before = observe::status(clients, settings, &unit).await?;
-        return Ok(Prepared::only_say(installation, before, finding));
+        return leaving_domain(clients, fleet, profile, installation, now).await;
     };
     let (observed, before) = try_join!(
         observe::domain(clients, settings, &spec, installation.clone()),
@@ -198,6 +297,39 @@ async fn domain(
         spec: Some(spec),
         ..Prepared::new(installation, before, plan)
     })
+}
+
+/// No profile shares the domain any more.
+async fn leaving_domain(
+    clients: &Clients,
+    fleet: &Fleet,
+    profile: &ProfileName,
+    installation: InstallationId,
+    now: Timestamp,
+) -> Result<Prepared, Failure> {
+    let (settings, unit) = (fleet.settings(), Unit::Domain(profile.clone()));
+    let ledger = observe::ledger(clients, settings).await?;
+    let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
+    let leaving = Leaving { unit: &unit, why: Some(Leave::Unmatched), protected };
+    match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
+        Ok(pass) => {
+            let key = names::shared_domain_key(profile);
+            let scopes = &scopes(fleet);
+            let search = leaving::Search { unit: &unit, key: &key, runner: None, scopes };
+            let remains = leaving::remains(clients, settings, installation.clone(), search).await?;
+            let grace = fleet.guardrails().grace;
+            let departing = Departing { key: &key, runner: None, fleet: settings, grace };
+            let plan = plan::removal::plan(&departing, &remains, pass, now);
+            Ok(Prepared::new(installation, remains.status, plan))
+        }
+        Err(closed) => {
+            let message =
+                format!("no profile `{profile}` shares a domain{}", waits_for("NotWanted", closed));
+            let finding = Finding::fails(ConditionKind::Ready, "NotWanted", message);
+            let before = observe::status(clients, settings, &unit).await?;
+            Ok(Prepared::only_say(installation, before, finding))
+        }
+    }
 }
 
 async fn identity(

@@ -84,7 +84,13 @@ impl Rounds {
             };
         }
         match prepare(self.clients(), &fleet, &self.clock, &message.unit).await {
-            Ok(Some(prepared)) => {
+            Ok(Some(mut prepared)) => {
+                let event = message.event.as_deref();
+                if event.is_some_and(|event| event.ends_with("_destroy"))
+                    && let Some(missing) = &mut prepared.missing
+                {
+                    missing.destroyed.get_or_insert(self.clock.now());
+                }
                 let observing = self.observes(&fleet, &message.unit);
                 let acted = self.act(&fleet, observing, &prepared).await;
                 self.conclude(&fleet, message, Report { prepared, acted, observing }).await
@@ -131,6 +137,11 @@ impl Rounds {
         };
         let of_profile = profile.map_or(Mode::Enforce, |profile| profile.mode);
         self.mode.min(fleet.settings().mode).min(of_profile) == Mode::Observe
+    }
+
+    /// Whether the fleet as a whole is only looked at.
+    pub(super) fn observes_all(&self, fleet: &Fleet) -> bool {
+        self.mode.min(fleet.settings().mode) == Mode::Observe
     }
 
     pub(super) async fn send(&self, outgoing: Vec<Outgoing>, lines: Vec<String>) -> Outcome {

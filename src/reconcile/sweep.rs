@@ -1,27 +1,24 @@
 //! Rounds that look at many: a target's fan-out, the sweep over the whole fleet, dead letters, and the fleet's status.
 
 use super::{
-    Clients, Failure,
-    desire::Desires,
-    observe, outbox,
+    Clients, Failure, inventory, outbox, permits,
     round::{Outcome, Rounds, wake},
-    target::{self, TargetRead},
+    survey, target,
+    tree::descendants,
 };
 use crate::domain::{
-    fleet::{Fleet, TargetFacts, TargetKind},
-    gitlab::{Group, Project},
-    ids::{GroupId, RunnerKey, TargetId, Unit},
+    fleet::{Fleet, TargetFacts},
+    ids::{RunnerKey, TargetId, Unit},
     kubernetes::Kind,
+    ledger::Leave,
     marker::Marker,
     message::{Message, Outgoing, Reason},
-    names,
-    plan::hold::Hold,
-    records,
-    status::{ConditionKind, Status},
+    names, records,
+    status::Status,
 };
-use futures::{TryFutureExt, try_join};
+use futures::try_join;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tracing::{error, info, warn};
 
 /// Hook events after which the paths of everything below have changed without a word.
@@ -61,10 +58,15 @@ impl Rounds {
             );
             keys.extend(below.iter().flat_map(|facts| wanted_keys(fleet, facts, now)));
         }
-        Ok(keys.into_iter().map(|key| wake(message, Unit::Runner(key)).send(now)).collect())
+        // That a target is destroyed is worth remembering; what else its events say the round reads for itself.
+        let event = message.event.clone().filter(|event| event.ends_with("_destroy"));
+        let wakes = keys.into_iter().map(|key| {
+            Message { event: event.clone(), ..wake(message, Unit::Runner(key)) }.send(now)
+        });
+        Ok(wakes.collect())
     }
 
-    /// Finds matched targets that are not settled and parked units that are due, and wakes them.
+    /// Looks over the whole fleet: wakes units that drift or are due, and permits what leaves to be taken away.
     ///
     /// A list that fails ends the sweep: what it did not see is neither absent nor settled.
     pub async fn sweep(&self) -> Outcome {
@@ -75,7 +77,7 @@ impl Rounds {
                 return Outcome::Done(vec!["fleet.yaml is not valid".to_owned()]);
             }
         };
-        match self.find_unsettled(&fleet).await {
+        match self.look_over(&fleet).await {
             Ok(units) => {
                 let now = self.clock.now();
                 let cause = format!("sweep-{}", now.as_second());
@@ -94,40 +96,21 @@ impl Rounds {
         }
     }
 
-    async fn find_unsettled(&self, fleet: &Fleet) -> Result<BTreeSet<Unit>, Failure> {
-        observe::installation(self.clients(), fleet.settings()).await?;
-        let (statuses, targets) =
-            try_join!(statuses(self.clients(), fleet), targets(self.clients(), fleet))?;
-        let (now, digest) = (self.clock.now(), &fleet.settings().digest);
-        let desires = Desires::of(fleet);
-        let mut asked: BTreeMap<Unit, String> = BTreeMap::new();
-        // What nobody asks for any more is looked at once, and then known.
-        let holds: BTreeMap<TargetId, Option<&Hold>> =
-            targets.iter().map(|read| (read.facts.id, read.hold.as_ref())).collect();
-        for status in &statuses {
-            let Unit::Runner(key) = &status.unit else { continue };
-            let hold = holds.get(&key.target).copied().flatten();
-            asked.insert(status.unit.clone(), desires.digest(None, hold));
+    async fn look_over(&self, fleet: &Fleet) -> Result<BTreeSet<Unit>, Failure> {
+        let inventory = inventory::take(self.clients(), fleet).await?;
+        let now = self.clock.now();
+        let survey = survey::survey(fleet, &inventory, now);
+        let mut wakes = survey.wakes;
+        let gone =
+            inventory::confirm_gone(self.clients(), &inventory, &survey.missing, now).await?;
+        let mut wants = survey.wants;
+        let gone = gone.into_iter().filter(|unit| !survey::is_protected(fleet, unit));
+        wants.extend(gone.map(|unit| (unit, Leave::Gone)));
+        if !self.observes_all(fleet) {
+            let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
+            wakes.extend(survey::moving(&inventory, &permitted, now));
         }
-        for read in &targets {
-            for wanted in fleet.wanted_at(&read.facts, now) {
-                let key = RunnerKey { target: read.facts.id, profile: wanted.profile };
-                let desire = desires.digest(Some(&wanted.state), read.hold.as_ref());
-                asked.insert(Unit::Runner(key), desire);
-            }
-        }
-        let known: BTreeMap<&Unit, &Status> =
-            statuses.iter().map(|status| (&status.unit, status)).collect();
-        let unsettled = asked.iter().filter(|(unit, desire)| {
-            known.get(unit).is_none_or(|status| {
-                status.parked.is_none()
-                    && (status.settled_for.as_ref() != Some(desire)
-                        || status.condition(ConditionKind::NeedsAdministrator).is_some())
-            })
-        });
-        let due = statuses.iter().filter(|status| status.is_due(digest, now));
-        let due = due.map(|status| status.unit.clone());
-        Ok(unsettled.map(|(unit, _)| unit.clone()).chain(due).collect())
+        Ok(wakes)
     }
 
     /// A message that the broker gave up on: its unit is parked with the reason. If that cannot be written down it
@@ -183,7 +166,7 @@ async fn made_runners(clients: &Clients, fleet: &Fleet) -> Result<Vec<RunnerKey>
     Ok(found.iter().filter_map(|one| one.label(names::LABEL_KEY)?.parse().ok()).collect())
 }
 
-async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
+pub(super) async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
     let settings = fleet.settings();
     let selector =
         format!("{}={},{}=status", names::LABEL_FLEET, settings.name, records::LABEL_RECORD);
@@ -191,103 +174,4 @@ async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failu
     let namespace = Some(settings.cluster.managers_namespace.as_str());
     let found = kubernetes.list(Kind::ConfigMap, namespace, Some(&selector)).await?;
     Ok(found.iter().filter_map(records::read_status).collect())
-}
-
-/// Every target that a rule could match.
-async fn targets(clients: &Clients, fleet: &Fleet) -> Result<Vec<TargetRead>, Failure> {
-    let gitlab = clients.gitlab();
-    let groups = gitlab.groups().all().map_err(Failure::from);
-    let (groups, projects) = if matches_projects(fleet) {
-        try_join!(groups, gitlab.projects().all().map_err(Failure::from))?
-    } else {
-        (groups.await?, vec![])
-    };
-    let instance = TargetFacts {
-        id: TargetId::Instance,
-        path: String::new(),
-        ancestors: vec![],
-        personal: false,
-    };
-    let mut all = vec![TargetRead { facts: instance, hold: None }];
-    let tree = Tree::of(&groups);
-    all.extend(groups.iter().map(|group| TargetRead {
-        facts: tree.group(group),
-        hold: tree.hold(group.archived, group.marked_for_deletion_on.is_some(), group.parent),
-    }));
-    all.extend(projects.iter().map(|project| TargetRead {
-        facts: tree.project(project),
-        hold: tree.hold(project.archived, project.marked_for_deletion_on.is_some(), project.group),
-    }));
-    Ok(all)
-}
-
-fn matches_projects(fleet: &Fleet) -> bool {
-    fleet.group_patterns().iter().any(|pattern| pattern.kind == TargetKind::Project)
-}
-
-async fn descendants(clients: &Clients, group: GroupId) -> Result<Vec<TargetFacts>, Failure> {
-    let gitlab = clients.gitlab();
-    let (groups, projects, above) = try_join!(
-        gitlab.descendant_groups(group).all().map_err(Failure::from),
-        gitlab.group_projects(group).all().map_err(Failure::from),
-        target::read(clients, TargetId::Group(group)),
-    )?;
-    let Some(above) = above else { return Ok(vec![]) };
-    let mut root = above.facts.ancestors.clone();
-    root.push((group, above.facts.path.clone()));
-    let tree = Tree { groups: groups.iter().map(|one| (one.id, one)).collect(), root };
-    let groups_below = groups.iter().map(|one| tree.group(one));
-    Ok(groups_below.chain(projects.iter().map(|one| tree.project(one))).collect())
-}
-
-/// Groups by id, to walk upwards without another call.
-struct Tree<'a> {
-    groups: BTreeMap<GroupId, &'a Group>,
-    /// What lies above all of them, root first.
-    root: Vec<(GroupId, String)>,
-}
-
-impl<'a> Tree<'a> {
-    fn of(groups: &'a [Group]) -> Self {
-        Self { groups: groups.iter().map(|group| (group.id, group)).collect(), root: vec![] }
-    }
-
-    fn group(&self, group: &Group) -> TargetFacts {
-        TargetFacts {
-            id: TargetId::Group(group.id),
-            path: group.full_path.clone(),
-            ancestors: self.above(group.parent),
-            personal: false,
-        }
-    }
-
-    fn project(&self, project: &Project) -> TargetFacts {
-        TargetFacts {
-            id: TargetId::Project(project.id),
-            path: project.path_with_namespace.clone(),
-            ancestors: self.above(project.group),
-            personal: project.group.is_none(),
-        }
-    }
-
-    /// As a round that reads one target finds it.
-    fn hold(&self, archived: bool, marked: bool, parent: Option<GroupId>) -> Option<Hold> {
-        target::hold(archived, marked, self.chain(parent).into_iter())
-    }
-
-    /// The groups above, nearest first.
-    fn chain(&self, mut parent: Option<GroupId>) -> Vec<&'a Group> {
-        let mut chain = Vec::new();
-        while let Some(group) = parent.and_then(|id| self.groups.get(&id)) {
-            chain.push(*group);
-            parent = group.parent;
-        }
-        chain
-    }
-
-    fn above(&self, parent: Option<GroupId>) -> Vec<(GroupId, String)> {
-        let chain = self.chain(parent);
-        let below_root = chain.iter().rev().map(|group| (group.id, group.full_path.clone()));
-        self.root.iter().cloned().chain(below_root).collect()
-    }
 }

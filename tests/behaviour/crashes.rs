@@ -8,9 +8,9 @@ use forerunner::sandbox::wire::{Call, Fault, Moment, Service, What};
 use std::{collections::BTreeSet, fmt};
 
 #[derive(Clone)]
-struct Crash {
-    call: usize,
-    moment: Moment,
+pub(crate) struct Crash {
+    pub(crate) call: usize,
+    pub(crate) moment: Moment,
     /// What the undisturbed run called at about that time: parallel calls come in any order.
     about: String,
 }
@@ -23,7 +23,7 @@ impl fmt::Display for Crash {
 
 /// Before and after each write. A read has no effect: to die after it is to die before it, and to die at the same
 /// read again, with no other write between, is to die at the first.
-fn crashes(calls: &[Call]) -> Vec<Crash> {
+pub(crate) fn crashes(calls: &[Call]) -> Vec<Crash> {
     let (mut all, mut read) = (Vec::new(), BTreeSet::new());
     for (at, call) in calls.iter().enumerate() {
         let about = format!("{:?} {} {}", call.service, call.method, call.path);

@@ -37,6 +37,7 @@ mod provisioning;
 mod real_kubernetes;
 mod real_node;
 mod refused_rounds;
+mod removal;
 mod rendered;
 mod sandbox_azure;
 mod sandbox_gitlab;

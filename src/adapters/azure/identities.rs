@@ -51,6 +51,12 @@ impl Arm {
             .read(&call.what)
     }
 
+    /// Deletes an identity with its federated credentials, not with its role assignments; `DELETE` → 200, 204 or 404, all
+    /// the same (§3.2).
+    pub async fn delete_identity(&self, id: &ResourceId) -> Result<(), Error> {
+        self.send(&call(Method::DELETE, id)).await.map(drop)
+    }
+
     /// All identities of a resource group, every page. `None` when Azure shows no such list.
     pub async fn identities_in(
         &self,

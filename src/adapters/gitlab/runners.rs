@@ -72,6 +72,20 @@ impl Gitlab {
         Pages::new::<wire::Manager>(self, call).all().await
     }
 
+    /// Whether a job runs on it or is being cancelled, by its list of jobs: for a GitLab whose entities do not say
+    /// (before 18). Shows only jobs of projects that we may read (§3.8).
+    pub async fn has_jobs(&self, id: RunnerId) -> Result<bool, Error> {
+        for status in ["running", "canceling"] {
+            let call = Call::get(format!("/runners/{id}/jobs"), format!("the jobs of runner {id}"))
+                .query(&format!("status={status}&per_page=1"));
+            let jobs: Vec<serde::de::IgnoredAny> = self.ask(&call).await?;
+            if !jobs.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Makes a runner entity; `POST /user/runners` → 201 with its id and token.
     ///
     /// The token is in this answer and never shown again. Not idempotent: two calls make two runners, so call it only

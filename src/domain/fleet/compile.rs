@@ -117,7 +117,7 @@ fn build(
         withdrawn,
         profiles,
         overlaps: Vec::new(),
-        not_acted_on: not_acted_on(raw, own_guardrails),
+        not_acted_on: not_acted_on(raw),
         read_at: now,
     };
     fleet.add_own_never();
@@ -324,9 +324,8 @@ fn check_rest(raw: &RawFleet, at: &At, findings: &mut Findings<'_>) {
     }
 }
 
-fn not_acted_on(raw: &RawFleet, own: Option<&RawGuardrails>) -> Vec<&'static str> {
+fn not_acted_on(raw: &RawFleet) -> Vec<&'static str> {
     let profiles = || raw.profiles.values();
-    let guardrails = raw.guardrails.as_ref().or(own);
     let asked = [
         ("rotation", profiles().any(|profile| profile.rotation.is_some())),
         (
@@ -336,13 +335,9 @@ fn not_acted_on(raw: &RawFleet, own: Option<&RawGuardrails>) -> Vec<&'static str
             }),
         ),
         ("drift", profiles().any(|profile| profile.drift.is_some())),
-        ("protect", profiles().any(|profile| profile.protect.is_some())),
         ("runner.versionFloor", profiles().any(|profile| profile.runner.version_floor.is_some())),
         ("versionFloors", raw.version_floors.is_some()),
         ("rollout", raw.rollout.is_some()),
-        ("guardrails.deletions", guardrails.is_some_and(|found| found.deletions.is_some())),
-        ("guardrails.grace", guardrails.is_some_and(|found| found.grace.is_some())),
-        ("guardrails.freeze", guardrails.is_some_and(|found| !found.freeze.is_empty())),
     ];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(key, _)| key).collect()
 }

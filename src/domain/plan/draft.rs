@@ -2,7 +2,7 @@
 
 use crate::domain::{
     ids::Unit,
-    status::{ConditionKind, Finding},
+    status::{ConditionKind, Finding, Leaving},
     step::{Step, StepId},
 };
 use jiff::SignedDuration;
@@ -22,6 +22,10 @@ pub struct Plan {
     pub verdict: Verdict,
     /// Other units that this one waits for or has news for.
     pub wakes: Vec<Unit>,
+    /// Since when and until when it leaves.
+    pub leaving: Option<Leaving>,
+    /// Nothing is left of the unit: nothing is told of it any more.
+    pub is_gone: bool,
 }
 
 /// How the unit stands once the steps are done.
@@ -145,6 +149,13 @@ impl Draft {
             }
             (true, None) => Verdict::Settled,
         };
-        Plan { steps: self.steps, findings: self.findings, verdict, wakes: self.wakes }
+        Plan {
+            steps: self.steps,
+            findings: self.findings,
+            verdict,
+            wakes: self.wakes,
+            leaving: None,
+            is_gone: false,
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::domain::{
     status::{ConditionKind, Finding},
     step::{Step, StepId},
 };
+use std::collections::BTreeSet;
 
 /// What the round of an existing identity looks at.
 #[derive(Clone, Debug)]
@@ -73,8 +74,10 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
     });
     let mut places = CREDENTIALS_MAX.saturating_sub(credentials.len());
     let mut last: Option<StepId> = None;
+    let mut asked = BTreeSet::new();
     for account in accounts {
         let Some(wanted) = credential_of(fleet, account, &observed.issuer) else { continue };
+        asked.insert(wanted.name.clone());
         let held = credentials.contains(&wanted);
         let replaces = credentials.iter().any(|one| one.name == wanted.name);
         let granted = held || replaces || places > 0;
@@ -86,6 +89,16 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
             last = Some(draft.add(step, last));
         }
         draft_answer(&mut draft, &observed.id, account, granted, last.filter(|_| !held));
+    }
+    // A credential of ours that no account asks for is a door for nobody: the complete list of accounts says so. One
+    // for another issuer may be another installation's.
+    let prefix = names::credential_prefix(fleet);
+    let surplus = credentials.iter().filter(|one| {
+        one.name.starts_with(&prefix) && one.issuer == observed.issuer && !asked.contains(&one.name)
+    });
+    for credential in surplus {
+        let (identity, name) = (observed.id.clone(), credential.name.clone());
+        last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
     }
     draft.find(Finding::holds(
         ConditionKind::IdentityReady,

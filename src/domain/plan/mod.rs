@@ -8,6 +8,7 @@ pub mod hold;
 pub mod identity;
 #[cfg(test)]
 mod properties;
+pub mod removal;
 pub mod runner;
 #[cfg(test)]
 mod world;

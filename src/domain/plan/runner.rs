@@ -72,6 +72,7 @@ pub fn plan(
     let kept = draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
     draft_entity(&mut draft, spec, fleet, &ours, settled && kept.holds);
     draft_manager(&mut draft, spec, &context, observed, &domain, &kept);
+    draft_return(&mut draft, observed);
     judge_manager(&mut draft, spec, observed, &ours, &kept, now);
     draft.finish(SOON)
 }
@@ -515,6 +516,14 @@ fn draft_manager(
         if is_account {
             applied.push(step);
         }
+    }
+}
+
+/// It was leaving and is wanted again: what went meanwhile settles anew.
+fn draft_return(draft: &mut Draft, observed: &Observed) {
+    let leaving = |live: &&Object| live.annotation(names::ANNOTATION_LEAVING_SINCE).is_some();
+    if let Some(live) = observed.deployment.as_ref().filter(leaving) {
+        draft.add(Step::MarkLeaving { deployment: live.name.clone(), at: None }, []);
     }
 }
 

@@ -405,9 +405,15 @@ impl World {
                     self.objects.get_mut(deployment).expect("only what was observed is marked");
                 render::annotate(object, names::ANNOTATION_SETTLING_SINCE, &at.to_string());
             }
-            Step::AnswerAccount { .. } | Step::ScaleToZero { .. } => {
-                panic!("no step of a runner that may serve")
-            }
+            Step::AnswerAccount { .. }
+            | Step::ScaleToZero { .. }
+            | Step::MarkLeaving { .. }
+            | Step::DropAnnotations { .. }
+            | Step::RemoveObject { .. }
+            | Step::RemoveRole { .. }
+            | Step::RemoveCredential { .. }
+            | Step::RemoveIdentity { .. }
+            | Step::RemoveRunner { .. } => panic!("no step of a runner that may serve"),
         }
         Product::Nothing
     }

@@ -34,8 +34,8 @@ pub fn job_account(spec: &RunnerSpec, ctx: &Context<'_>, client: Option<(Uuid, U
     let mut metadata = metadata(&name, domain_labels(spec, ctx));
     metadata.annotations = client.map(|(client, tenant)| {
         texts([
-            ("azure.workload.identity/client-id", &client.to_string()),
-            ("azure.workload.identity/tenant-id", &tenant.to_string()),
+            (names::ANNOTATION_CLIENT, &client.to_string()),
+            (names::ANNOTATION_TENANT, &tenant.to_string()),
             ("azure.workload.identity/service-account-token-expiration", "3600"),
         ])
     });

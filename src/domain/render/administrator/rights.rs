@@ -7,10 +7,8 @@ use k8s_openapi::api::rbac::v1::{
 };
 use serde_json::Value;
 
-/// What an apply needs, and the look before it.
-const KEEP: [&str; 3] = ["create", "get", "patch"];
-/// The same, for what is also looked for by its labels.
-const FIND: [&str; 4] = ["create", "get", "list", "patch"];
+/// What an apply needs, the look before it, the search by labels, and the end.
+const KEEP: [&str; 5] = ["create", "delete", "get", "list", "patch"];
 
 /// A role for the cluster, one for the managers' namespace, and a binding of each.
 pub(super) fn rights(input: &AdministratorInput<'_>) -> Vec<Value> {
@@ -59,11 +57,13 @@ fn cluster_rules(input: &AdministratorInput<'_>) -> Vec<PolicyRule> {
     };
     vec![
         rule("", "namespaces", &KEEP),
-        rule("", "serviceaccounts", &FIND),
+        rule("", "serviceaccounts", &KEEP),
         rule("", "resourcequotas", &KEEP),
         rule("", "limitranges", &KEEP),
         rule("networking.k8s.io", "networkpolicies", &KEEP),
         rule("rbac.authorization.k8s.io", "rolebindings", &KEEP),
+        // Whether a job still runs; never a look into one.
+        rule("", "pods", &["list"]),
         shipped,
     ]
 }
@@ -71,8 +71,8 @@ fn cluster_rules(input: &AdministratorInput<'_>) -> Vec<PolicyRule> {
 /// Secrets are replaced at the version they were read at, hence `update`; so is the ledger.
 fn managers_rules() -> Vec<PolicyRule> {
     vec![
-        rule("", "secrets", &["create", "get", "patch", "update"]),
-        rule("", "configmaps", &["create", "get", "list", "patch", "update"]),
-        rule("apps", "deployments", &FIND),
+        rule("", "secrets", &["create", "delete", "get", "patch", "update"]),
+        rule("", "configmaps", &["create", "delete", "get", "list", "patch", "update"]),
+        rule("apps", "deployments", &KEEP),
     ]
 }

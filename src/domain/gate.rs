@@ -1,0 +1,195 @@
+//! The one gate before anything is taken away for good (DESIGN, *Removal, grace and the brake*).
+//!
+//! Whoever wants a unit's parts deleted needs a [`Pass`], and only [`open`] makes one. How many permits a sweep may
+//! give is [`brake`]'s to say.
+
+use super::{
+    fleet::Guardrails,
+    ids::Unit,
+    ledger::{Book, Leave},
+};
+use jiff::{Timestamp, tz::TimeZone};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Proof that a permit was looked at; a plan that deletes takes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    why: Leave,
+}
+
+impl Pass {
+    pub fn why(self) -> Leave {
+        self.why
+    }
+}
+
+/// Why nothing of a unit is deleted for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// `protect: true`: no path removes it.
+    Protected,
+    /// `guardrails.freeze` holds today.
+    Frozen,
+    /// No sweep and no operator has permitted it in the last 24 hours, or for another reason.
+    NoPermit,
+}
+
+/// What leaves, as the file and the target say now.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving<'a> {
+    pub unit: &'a Unit,
+    /// `None`: it is wanted, so that only an operator's word counts.
+    pub why: Option<Leave>,
+    pub protected: bool,
+}
+
+/// Lets a unit be taken away whose permit is of today and for the very reason that holds now.
+pub fn open(
+    book: &Book,
+    guardrails: &Guardrails,
+    leaving: Leaving<'_>,
+    now: Timestamp,
+) -> Result<Pass, Closed> {
+    if leaving.protected {
+        return Err(Closed::Protected);
+    }
+    if is_frozen(guardrails, now) {
+        return Err(Closed::Frozen);
+    }
+    let permit = book.permit(leaving.unit, now).ok_or(Closed::NoPermit)?;
+    let holds = permit.why == Leave::Command || Some(permit.why) == leaving.why;
+    if holds { Ok(Pass { why: permit.why }) } else { Err(Closed::NoPermit) }
+}
+
+/// Whether removals rest today, by the days of UTC.
+pub fn is_frozen(guardrails: &Guardrails, now: Timestamp) -> bool {
+    let today = now.to_zoned(TimeZone::UTC).date();
+    guardrails.freeze.iter().any(|freeze| freeze.from <= today && today <= freeze.to)
+}
+
+/// What the brake says of a sweep's wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Brake {
+    /// All of them may go.
+    Free,
+    /// None may: more than `limit` units would go in 24 hours.
+    Holds { limit: usize },
+    /// None may: the ledger is younger than a day, so nobody knows what was permitted before.
+    Unseasoned,
+}
+
+/// Counts all units that want removal now and all that were permitted in the last 24 hours, against
+/// min(`max`, max(2, `percent` of the fleet, rounded down)).
+pub fn brake(
+    guardrails: &Guardrails,
+    fleet: usize,
+    wants: &BTreeMap<Unit, Leave>,
+    book: &Book,
+    now: Timestamp,
+) -> Brake {
+    let deletions = guardrails.deletions;
+    let share = (fleet * deletions.percent as usize / 100).max(2);
+    let limit = share.min(deletions.max as usize);
+    let permitted = book.permits_of_the_day(now).map(|permit| &permit.unit);
+    let all: BTreeSet<&Unit> = wants.keys().chain(permitted).collect();
+    if all.len() > limit {
+        Brake::Holds { limit }
+    } else if !book.is_seasoned(now) {
+        Brake::Unseasoned
+    } else {
+        Brake::Free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fleet::{Deletions, Freeze};
+    use jiff::SignedDuration;
+
+    fn now() -> Timestamp {
+        "2026-11-24T08:00:00Z".parse().unwrap()
+    }
+
+    fn units(count: usize) -> BTreeMap<Unit, Leave> {
+        let unit = |at: usize| format!("runner/g{at}-tf").parse().unwrap();
+        (1..=count).map(|at| (unit(at), Leave::Unmatched)).collect()
+    }
+
+    /// A ledger that is two days old.
+    fn seasoned() -> Book {
+        Book { since: Some(now() - SignedDuration::from_hours(48)), ..Book::default() }
+    }
+
+    #[test]
+    fn the_brake_is_a_share_of_the_fleet_two_at_least_and_max_at_most() {
+        let check = |fleet, wanted, expected: Brake| {
+            let guardrails = Guardrails {
+                deletions: Deletions { max: 10, percent: 20 },
+                ..Guardrails::default()
+            };
+            let found = brake(&guardrails, fleet, &units(wanted), &seasoned(), now());
+            assert_eq!(found, expected, "{wanted} of {fleet}");
+        };
+        check(1, 2, Brake::Free);
+        check(1, 3, Brake::Holds { limit: 2 });
+        check(14, 2, Brake::Free);
+        check(15, 3, Brake::Free);
+        check(15, 4, Brake::Holds { limit: 3 });
+        check(1000, 10, Brake::Free);
+        check(1000, 11, Brake::Holds { limit: 10 });
+    }
+
+    #[test]
+    fn what_was_permitted_within_a_day_counts_with_what_is_wanted_now() {
+        let yesterday = now() - SignedDuration::from_hours(23);
+        let book = seasoned().permitting(&units(2), yesterday);
+        let other: BTreeMap<Unit, Leave> =
+            [("runner/p9-tf".parse().unwrap(), Leave::Unmatched)].into();
+        let of = |book: &Book, at| brake(&Guardrails::default(), 4, &other, book, at);
+        assert_eq!(of(&book, now()), Brake::Holds { limit: 2 });
+        assert_eq!(of(&book, now() + SignedDuration::from_hours(1)), Brake::Free);
+        // The same units again are no more than they were.
+        assert_eq!(brake(&Guardrails::default(), 4, &units(2), &book, now()), Brake::Free);
+    }
+
+    #[test]
+    fn a_ledger_made_anew_permits_nothing_for_a_day() {
+        let check = |book: Book, expected| {
+            let found = brake(&Guardrails::default(), 100, &units(1), &book, now());
+            assert_eq!(found, expected);
+        };
+        check(Book::default(), Brake::Unseasoned);
+        check(Book { since: Some(now()), ..Book::default() }, Brake::Unseasoned);
+        check(seasoned(), Brake::Free);
+    }
+
+    #[test]
+    fn the_gate_opens_for_todays_permit_of_the_same_reason_alone() {
+        let unit: Unit = "runner/g1-tf".parse().unwrap();
+        let give = |why, hours| {
+            let at = now() - SignedDuration::from_hours(hours);
+            seasoned().permitting(&[(unit.clone(), why)].into(), at)
+        };
+        let check = |book: &Book, why, protected, expected: Result<Leave, Closed>| {
+            let leaving = Leaving { unit: &unit, why, protected };
+            let found = open(book, &Guardrails::default(), leaving, now());
+            assert_eq!(found.map(Pass::why), expected, "{why:?}");
+        };
+        let (unmatched, gone) = (Some(Leave::Unmatched), Some(Leave::Gone));
+        check(&give(Leave::Unmatched, 1), unmatched, false, Ok(Leave::Unmatched));
+        check(&give(Leave::Unmatched, 24), unmatched, false, Err(Closed::NoPermit));
+        check(&give(Leave::Unmatched, 1), gone, false, Err(Closed::NoPermit));
+        check(&give(Leave::Unmatched, 1), None, false, Err(Closed::NoPermit));
+        check(&give(Leave::Unmatched, 1), unmatched, true, Err(Closed::Protected));
+        check(&give(Leave::Command, 1), None, false, Ok(Leave::Command));
+        check(&seasoned(), unmatched, false, Err(Closed::NoPermit));
+        let date = |text: &str| text.parse().unwrap();
+        let (from, to) = (date("2026-11-24"), date("2026-11-24"));
+        let freeze = vec![Freeze { from, to, restore: true, revoke: true }];
+        let guardrails = Guardrails { freeze, ..Guardrails::default() };
+        let leaving = Leaving { unit: &unit, why: unmatched, protected: false };
+        let found = open(&give(Leave::Unmatched, 1), &guardrails, leaving, now());
+        assert_eq!(found, Err(Closed::Frozen));
+    }
+}

@@ -1,0 +1,376 @@
+//! A unit that leaves for good: stopped, stripped of its rights, and after the grace taken away whole (DESIGN, *Removal,
+//! grace and the brake*). Deletes nothing without a [`Pass`].
+//!
+//! Every stage is read off the world, so any round can die anywhere: since when it leaves stands in the entity's
+//! note and on the Deployment (either is enough), and the entity goes last, so that a dead round is found again.
+
+use super::{Draft, Plan, Verdict, domain::SOON};
+use crate::domain::{
+    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
+    claim::{self, Claim},
+    gate::Pass,
+    gitlab::{Entity, EntityKind},
+    ids::{InstallationId, RunnerId, RunnerKey},
+    kubernetes::{Kind, Object, ObjectName},
+    ledger::Leave,
+    names,
+    spec::FleetSettings,
+    status::{ConditionKind, Finding, Leaving, Status},
+    step::{Step, StepId},
+};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+
+/// How our note on an entity begins that leaves; a time and a reason follow.
+const NOTE: &str = "forerunner: leaving since ";
+/// How soon to look again whether a job has ended.
+const JOBS: SignedDuration = SignedDuration::from_mins(1);
+
+/// Which unit leaves, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Departing<'a> {
+    /// A runner's key, or a shared domain's `domain-PROFILE`: what its parts are labelled with.
+    pub key: &'a str,
+    /// `None`: a domain, which has no manager and no entity.
+    pub runner: Option<&'a RunnerKey>,
+    pub fleet: &'a FleetSettings,
+    pub grace: SignedDuration,
+}
+
+/// What is left of a unit. Every list is complete, whatever the file says of the unit now.
+#[derive(Clone, Debug)]
+pub struct Remains {
+    pub installation: InstallationId,
+    pub entities: Vec<Entity>,
+    /// Ids of the entries in our Secret: how an entity is known that lost its owner with the target.
+    pub entries: BTreeSet<RunnerId>,
+    /// Entities with a job that runs or is being cancelled.
+    pub busy: BTreeSet<RunnerId>,
+    /// Pods of jobs that these entities' entries took.
+    pub job_pods: usize,
+    /// Every object with the fleet's label and this key, in whatever namespace; the status is none of them.
+    pub objects: Vec<Object>,
+    pub identity: Option<Owned>,
+    /// Credentials of ours on existing identities that the job account named.
+    pub lent: Vec<(ResourceId, FederatedCredential)>,
+    pub status: Option<Status>,
+}
+
+/// An identity of the unit's own, with everything it can do.
+#[derive(Clone, Debug)]
+pub struct Owned {
+    pub identity: Identity,
+    pub credentials: Vec<FederatedCredential>,
+    pub assignments: Vec<RoleAssignment>,
+}
+
+impl Remains {
+    fn is_nothing(&self) -> bool {
+        self.entities.is_empty()
+            && self.objects.is_empty()
+            && self.identity.is_none()
+            && self.lent.is_empty()
+    }
+}
+
+/// Plans one round of a unit that leaves.
+pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp) -> Plan {
+    let mut draft = Draft::default();
+    if remains.is_nothing() {
+        return forget(draft, what, remains);
+    }
+    let Some(ours) = entities(what, remains) else {
+        draft.block(
+            "a runner of this key bears another installation's id: `forerunner adopt --fleet` takes it over, or \
+             remove it by hand"
+                .to_owned(),
+        );
+        return draft.finish(SOON);
+    };
+    let since = leaving_since(&ours, remains).unwrap_or(now);
+    let stopped = draft_stop(&mut draft, what, remains, &ours, pass.why(), since);
+    let idle = remains.job_pods == 0 && ours.iter().all(|one| !remains.busy.contains(&one.id));
+    let grace = if pass.why() == Leave::Command { SignedDuration::ZERO } else { what.grace };
+    let until = since.saturating_add(grace).unwrap_or(Timestamp::MAX);
+    let mut kept_identity = None;
+    if !stopped {
+        draft.wait_patiently(SOON, "the manager to finish its jobs and go");
+    } else if !idle {
+        draft.wait_patiently(JOBS, "a job to end");
+    } else if now < until {
+        draft_rights(&mut draft, what, remains);
+    } else {
+        kept_identity = draft_end(&mut draft, what, remains, &ours);
+    }
+    let message = match (now < until, stopped && idle) {
+        (true, _) => format!("leaving until {until}: {}", pass.why().as_str()),
+        (false, true) => format!("being taken away: {}", pass.why().as_str()),
+        (false, false) => format!("leaves when its jobs have ended: {}", pass.why().as_str()),
+    };
+    if let Some(reason) = &kept_identity {
+        draft.find(Finding::holds(
+            ConditionKind::NeedsAdministrator,
+            "ForeignRights",
+            reason.clone(),
+        ));
+    }
+    let mut plan = draft.finish(SOON);
+    plan.findings.retain(|finding| finding.kind != ConditionKind::Ready);
+    plan.findings.push(Finding::fails(ConditionKind::Ready, "Leaving", message));
+    plan.leaving = Some(Leaving { since, until, drained: stopped && idle });
+    plan
+}
+
+/// Nothing is left but what is told of it.
+fn forget(mut draft: Draft, what: &Departing<'_>, remains: &Remains) -> Plan {
+    if let Some(status) = &remains.status {
+        let name = names::status_map(&status.unit);
+        let namespace = &what.fleet.cluster.managers_namespace;
+        let object = ObjectName::new(Kind::ConfigMap, namespace, &name);
+        draft.add(Step::RemoveObject { object, uid: None }, []);
+    }
+    Plan { is_gone: true, verdict: Verdict::Settled, ..draft.finish(SOON) }
+}
+
+/// Our entities; `None` where one is another installation's.
+fn entities<'a>(what: &Departing<'_>, remains: &'a Remains) -> Option<Vec<&'a Entity>> {
+    let Some(key) = what.runner else { return Some(vec![]) };
+    let mut ours = Vec::new();
+    for entity in &remains.entities {
+        match claim::judge(entity, &what.fleet.name, key, &remains.installation) {
+            Some(Claim::Ours { .. }) => ours.push(entity),
+            Some(Claim::OtherInstallation) => return None,
+            Some(Claim::LookAlike) if is_orphan(remains, entity) => ours.push(entity),
+            Some(Claim::LookAlike) | None => {}
+        }
+    }
+    Some(ours)
+}
+
+/// Its target is gone and it belongs to nobody: our marker and our Secret's own entry say that it is ours.
+fn is_orphan(remains: &Remains, entity: &Entity) -> bool {
+    entity.kind != EntityKind::Instance
+        && entity.owners.is_empty()
+        && remains.entries.contains(&entity.id)
+}
+
+fn deployment(remains: &Remains) -> Option<&Object> {
+    remains.objects.iter().find(|object| object.name.kind == Kind::Deployment)
+}
+
+/// Since when it leaves, by whichever of the two places still says so.
+fn leaving_since(ours: &[&Entity], remains: &Remains) -> Option<Timestamp> {
+    let noted = ours.iter().filter_map(|entity| {
+        let note = entity.maintenance_note.as_deref()?.strip_prefix(NOTE)?;
+        note.split(',').next()?.parse::<Timestamp>().ok()
+    });
+    let annotated = deployment(remains)
+        .and_then(|live| live.annotation(names::ANNOTATION_LEAVING_SINCE)?.parse().ok());
+    // A domain has neither, and in the end nor has a runner: then what was told of it is all there is.
+    let told = remains.status.as_ref().and_then(|status| Some(status.leaving.as_ref()?.since));
+    noted.chain(annotated).min().or(told)
+}
+
+/// Pauses the entities and lets the manager drain; says whether both are done.
+fn draft_stop(
+    draft: &mut Draft,
+    what: &Departing<'_>,
+    remains: &Remains,
+    ours: &[&Entity],
+    why: Leave,
+    since: Timestamp,
+) -> bool {
+    let may_be_refused = why == Leave::Gone;
+    let live = deployment(remains);
+    let running = live.filter(|live| live.body["spec"]["replicas"] != 0);
+    let mut stopped = true;
+    for entity in ours {
+        let noted = entity.maintenance_note.as_deref().is_some_and(|note| note.starts_with(NOTE));
+        let refused = may_be_refused && running.is_none();
+        if (entity.paused && noted) || refused {
+            continue;
+        }
+        stopped &= entity.paused;
+        let note = format!("{NOTE}{since}, {}", why.as_str());
+        draft.add(Step::PauseRunner { runner: entity.id, note, may_be_refused }, []);
+    }
+    let Some(live) = live else { return stopped };
+    if live.annotation(names::ANNOTATION_LEAVING_SINCE).is_none() && what.runner.is_some() {
+        draft.add(Step::MarkLeaving { deployment: live.name.clone(), at: Some(since) }, []);
+    }
+    if running.is_some() {
+        draft.add(Step::ScaleToZero { deployment: live.name.clone() }, []);
+    }
+    let pods = live.body["status"]["replicas"].as_u64().unwrap_or(0);
+    stopped && running.is_none() && pods == 0
+}
+
+/// During the grace: what a job could do in Azure goes, the rest can come back.
+fn draft_rights(draft: &mut Draft, what: &Departing<'_>, remains: &Remains) -> Vec<StepId> {
+    let Some(owned) = &remains.identity else { return vec![] };
+    let description =
+        names::assignment_description(&what.fleet.name, &remains.installation, what.key);
+    let ours = owned.assignments.iter().filter(|one| is_ours(one, &description));
+    ours.map(|one| draft.add(Step::RemoveRole { assignment: one.clone() }, [])).collect()
+}
+
+/// The name is made of scope, principal and role, which nobody chooses by accident.
+fn is_ours(assignment: &RoleAssignment, description: &str) -> bool {
+    let RoleAssignment { name, scope, principal_id, role, .. } = assignment;
+    *name == names::role_assignment(scope, *principal_id, *role)
+        || assignment.description.as_deref() == Some(description)
+}
+
+/// After the grace: the door first, then both branches at once, the entity last. Answers why the identity stays.
+fn draft_end(
+    draft: &mut Draft,
+    what: &Departing<'_>,
+    remains: &Remains,
+    ours: &[&Entity],
+) -> Option<String> {
+    let mut doors = Vec::new();
+    for (identity, credential) in &remains.lent {
+        let (identity, name) = (identity.clone(), credential.name.clone());
+        doors.push(draft.add(Step::RemoveCredential { identity, name }, []));
+    }
+    let mut kept = None;
+    if let Some(owned) = &remains.identity {
+        let id = &owned.identity.id;
+        // Entra refuses concurrent writes under one identity (azure.md §4.3).
+        let mut last = None;
+        let (own, foreign): (Vec<_>, Vec<_>) = owned
+            .credentials
+            .iter()
+            .partition(|one| names::is_credential_of(&what.fleet.name, what.key, &one.name));
+        for credential in own {
+            let name = credential.name.clone();
+            last = Some(draft.add(Step::RemoveCredential { identity: id.clone(), name }, last));
+        }
+        doors.extend(last);
+        let roles = draft_rights(draft, what, remains);
+        kept = foreign_rights(what, remains, owned, &foreign);
+        if kept.is_none() {
+            let needs = doors.iter().copied().chain(roles);
+            draft.add(Step::RemoveIdentity { id: id.clone() }, needs);
+        }
+    }
+    // No list shows an orphan: the Secret that names it stays until it is gone.
+    let orphans = ours.iter().filter(|entity| is_orphan(remains, entity));
+    let orphans: Vec<StepId> = orphans
+        .map(|entity| draft.add(Step::RemoveRunner { runner: entity.id }, doors.iter().copied()))
+        .collect();
+    let objects_left = draft_objects(draft, what, remains, &doors, &orphans);
+    let identity_left = remains.identity.is_some() && kept.is_none();
+    if !objects_left && !identity_left && remains.lent.is_empty() {
+        for entity in ours.iter().filter(|entity| !is_orphan(remains, entity)) {
+            draft.add(Step::RemoveRunner { runner: entity.id }, []);
+        }
+    }
+    kept
+}
+
+/// What we did not give, and who would lose it: such an identity is a person's to delete.
+fn foreign_rights(
+    what: &Departing<'_>,
+    remains: &Remains,
+    owned: &Owned,
+    foreign: &[&FederatedCredential],
+) -> Option<String> {
+    let description =
+        names::assignment_description(&what.fleet.name, &remains.installation, what.key);
+    let rights = owned.assignments.iter().filter(|one| !is_ours(one, &description));
+    let rights = rights.map(|one| format!("role assignment {} on {}", one.name, one.scope));
+    let doors = foreign.iter().map(|one| format!("federated credential `{}`", one.name));
+    let all: Vec<String> = rights.chain(doors).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "identity `{}` carries what forerunner did not give: {}; look at it and run: az identity delete --ids {}",
+            owned.identity.id.name(),
+            all.join(", "),
+            owned.identity.id
+        )
+    })
+}
+
+/// Deletes what is ours of the objects; says whether any is left to wait for.
+fn draft_objects(
+    draft: &mut Draft,
+    what: &Departing<'_>,
+    remains: &Remains,
+    doors: &[StepId],
+    orphans: &[StepId],
+) -> bool {
+    let managers = &what.fleet.cluster.managers_namespace;
+    let going: BTreeSet<&str> = remains
+        .objects
+        .iter()
+        .filter(|object| object.name.kind == Kind::Namespace && may_delete(what, object))
+        .map(|object| object.name.name.as_str())
+        .collect();
+    let mut left = false;
+    let mut manager = None;
+    // The manager before its account and its Secret, or its pod would be left with neither.
+    let mut objects: Vec<&Object> = remains.objects.iter().collect();
+    objects.sort_by_key(|object| object.name.kind != Kind::Deployment);
+    for object in objects {
+        let within = object.name.namespace.as_deref();
+        if within.is_some_and(|namespace| going.contains(namespace)) {
+            continue;
+        }
+        if !may_delete(what, object) {
+            draft_strip(draft, object, doors);
+            continue;
+        }
+        left = true;
+        if object.is_terminating() {
+            draft.wait_patiently(SOON, format!("{} is going away", object.name));
+            continue;
+        }
+        let beside = within == Some(managers.as_str());
+        let named = if object.name.kind == Kind::Secret { orphans } else { &[] };
+        let needs = doors.iter().chain(named).copied().chain(manager.filter(|_| beside));
+        let uid = object.body["metadata"]["uid"].as_str().map(str::to_owned);
+        let step = draft.add(Step::RemoveObject { object: object.name.clone(), uid }, needs);
+        if object.name.kind == Kind::Deployment {
+            manager = Some(step);
+        }
+    }
+    left
+}
+
+/// An administrator's namespace and account are used and never removed.
+fn may_delete(what: &Departing<'_>, object: &Object) -> bool {
+    let managed = object.label(names::LABEL_MANAGED_BY) == Some(names::MANAGED_BY);
+    let in_managers =
+        object.name.namespace.as_deref() == Some(&what.fleet.cluster.managers_namespace);
+    managed
+        && match object.name.kind {
+            Kind::Namespace => {
+                object.name.name.starts_with(&names::job_namespace_prefix(&what.fleet.name))
+            }
+            Kind::ServiceAccount => in_managers || object.name.name == names::JOB_ACCOUNT,
+            Kind::RoleBinding
+            | Kind::ResourceQuota
+            | Kind::LimitRange
+            | Kind::NetworkPolicy
+            | Kind::Secret
+            | Kind::Deployment => true,
+            Kind::ClusterRole | Kind::ConfigMap | Kind::Pod => false,
+        }
+}
+
+/// What stays no longer names our identity.
+fn draft_strip(draft: &mut Draft, object: &Object, doors: &[StepId]) {
+    let all = [
+        names::ANNOTATION_IDENTITY,
+        names::ANNOTATION_IDENTITY_ANSWER,
+        names::ANNOTATION_CLIENT,
+        names::ANNOTATION_TENANT,
+    ];
+    let keys: Vec<&'static str> =
+        all.into_iter().filter(|key| object.annotation(key).is_some()).collect();
+    if object.name.kind == Kind::ServiceAccount && !keys.is_empty() {
+        let object = object.name.clone();
+        draft.add(Step::DropAnnotations { object, keys }, doors.iter().copied());
+    }
+}

@@ -1,0 +1,161 @@
+//! What a sweep sees of the whole fleet, in complete lists. A list that fails fails the sweep.
+
+use super::{
+    Clients, Failure, observe, sweep,
+    target::{self, TargetRead},
+    tree,
+};
+use crate::{
+    adapters::gitlab,
+    domain::{
+        azure::Identity,
+        fleet::Fleet,
+        ids::{InstallationId, ProfileName, RunnerKey, TargetId, Unit},
+        kubernetes::{Kind, Object},
+        ledger::Ledger,
+        names,
+        status::Status,
+    },
+};
+use futures::{TryFutureExt, future::try_join_all, try_join};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The whole fleet, as one sweep saw it.
+pub(super) struct Inventory {
+    pub(super) installation: InstallationId,
+    pub(super) targets: BTreeMap<TargetId, TargetRead>,
+    pub(super) statuses: BTreeMap<Unit, Status>,
+    /// Every unit of which anything was ever made, or told.
+    pub(super) known: BTreeSet<Unit>,
+    /// The runners that have a manager.
+    pub(super) made: BTreeSet<RunnerKey>,
+    pub(super) ledger: Ledger,
+}
+
+pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, Failure> {
+    let settings = fleet.settings();
+    let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
+    let kubernetes = clients.kubernetes();
+    let managers = Some(settings.cluster.managers_namespace.as_str());
+    let list = |kind, within| {
+        let listed = kubernetes.list(kind, within, Some(&selector));
+        listed.map_err(Failure::from)
+    };
+    let (installation, statuses, targets, ledger, deployments, namespaces, identities) = try_join!(
+        observe::installation(clients, settings),
+        sweep::statuses(clients, fleet),
+        tree::targets(clients, fleet),
+        observe::ledger(clients, settings),
+        list(Kind::Deployment, managers),
+        list(Kind::Namespace, None),
+        identities(clients, fleet),
+    )?;
+    let key = |object: &Object| object.label(names::LABEL_KEY).map(str::to_owned);
+    let made: BTreeSet<RunnerKey> =
+        deployments.iter().filter_map(|one| key(one)?.parse().ok()).collect();
+    let tagged = identities.iter().filter(|one| is_ours(one, fleet, &installation));
+    let tagged = tagged.filter_map(|one| one.tags.get(names::TAG_KEY).cloned());
+    let labelled = namespaces.iter().filter_map(key);
+    let mut known: BTreeSet<Unit> = labelled.chain(tagged).filter_map(|key| unit(&key)).collect();
+    known.extend(made.iter().cloned().map(Unit::Runner));
+    known.extend(statuses.iter().map(|status| status.unit.clone()));
+    let mut targets: BTreeMap<TargetId, TargetRead> =
+        targets.into_iter().map(|read| (read.facts.id, read)).collect();
+    targets.extend(unlisted(clients, &known, &targets).await?);
+    Ok(Inventory {
+        installation,
+        targets,
+        statuses: statuses.into_iter().map(|status| (status.unit.clone(), status)).collect(),
+        known,
+        made,
+        ledger,
+    })
+}
+
+/// Known targets that were in no list, each by its id: a list may skip one, and projects are listed only where a rule
+/// is for projects.
+async fn unlisted(
+    clients: &Clients,
+    known: &BTreeSet<Unit>,
+    listed: &BTreeMap<TargetId, TargetRead>,
+) -> Result<Vec<(TargetId, TargetRead)>, Failure> {
+    let targets: BTreeSet<TargetId> = known.iter().filter_map(target_of).collect();
+    let absent = targets.into_iter().filter(|target| !listed.contains_key(target));
+    let read = try_join_all(absent.map(|target| target::read(clients, target))).await?;
+    Ok(read.into_iter().flatten().map(|read| (read.facts.id, read)).collect())
+}
+
+fn target_of(unit: &Unit) -> Option<TargetId> {
+    match unit {
+        Unit::Runner(key) => Some(key.target),
+        Unit::Target(_) | Unit::Domain(_) | Unit::Identity(_) => None,
+    }
+}
+
+fn is_ours(identity: &Identity, fleet: &Fleet, installation: &InstallationId) -> bool {
+    let tag = |name: &str| identity.tags.get(name).map(String::as_str);
+    tag(names::TAG_FLEET) == Some(fleet.settings().name.as_str())
+        && tag(names::TAG_INSTALLATION) == Some(&installation.0)
+}
+
+/// The unit that a part is labelled for.
+fn unit(key: &str) -> Option<Unit> {
+    match key.strip_prefix("domain-") {
+        Some(profile) => ProfileName::new(profile).ok().map(Unit::Domain),
+        None => key.parse().ok().map(Unit::Runner),
+    }
+}
+
+/// Where no profile ever had a managed identity, nobody may look there.
+async fn identities(clients: &Clients, fleet: &Fleet) -> Result<Vec<Identity>, Failure> {
+    let Some(azure) = &fleet.settings().azure else { return Ok(vec![]) };
+    let found = clients.arm().identities_in(azure.subscription, &azure.resource_group).await?;
+    found.ok_or_else(|| {
+        Failure::permanent(format!(
+            "resource group `{}` shows no identities: it is gone, or forerunner may not read it",
+            azure.resource_group
+        ))
+    })
+}
+
+/// Two answers of 404 count as two when they are this far apart: a round's and a sweep's.
+const APART: SignedDuration = SignedDuration::from_mins(5);
+
+/// Which of the units whose target is missing belong to one that is destroyed: 404 by id twice and apart, our token
+/// valid, other known targets readable, and a token that sees everything or a verified destroy hook.
+pub(super) async fn confirm_gone(
+    clients: &Clients,
+    inventory: &Inventory,
+    missing: &BTreeSet<RunnerKey>,
+    now: Timestamp,
+) -> Result<Vec<Unit>, Failure> {
+    let told = |key: &RunnerKey| {
+        let status = inventory.statuses.get(&Unit::Runner(key.clone()))?;
+        status.missing.clone().filter(|missing| now.duration_since(missing.since) >= APART)
+    };
+    let suspects: Vec<(&RunnerKey, bool)> =
+        missing.iter().filter_map(|key| Some((key, told(key)?.destroyed.is_some()))).collect();
+    if suspects.is_empty() || !others_are_readable(inventory, missing) {
+        return Ok(vec![]);
+    }
+    let gitlab = clients.gitlab();
+    if !gitlab.token_self().await?.active {
+        return Ok(vec![]);
+    }
+    let sees_everything = match gitlab.runners_of(TargetId::Instance).await {
+        Ok(_) => true,
+        Err(gitlab::Error::Forbidden { .. } | gitlab::Error::InsufficientScope { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let gone = suspects.into_iter().filter(|(_, destroyed)| *destroyed || sees_everything);
+    Ok(gone.map(|(key, _)| Unit::Runner(key.clone())).collect())
+}
+
+/// Void where no other target is known.
+fn others_are_readable(inventory: &Inventory, missing: &BTreeSet<RunnerKey>) -> bool {
+    let lost: BTreeSet<TargetId> = missing.iter().map(|key| key.target).collect();
+    let known = inventory.known.iter().filter_map(target_of);
+    let others: BTreeSet<TargetId> = known.filter(|target| *target != TargetId::Instance).collect();
+    others.iter().any(|target| !lost.contains(target)) || others.len() == 1
+}

@@ -1,0 +1,221 @@
+//! Reads all that is left of a unit that leaves, whatever `fleet.yaml` says of it now.
+
+use super::{Clients, Failure, observe};
+use crate::{
+    adapters::gitlab,
+    domain::{
+        azure::{FederatedCredential, Identity, ResourceId},
+        claim,
+        gitlab::Entity,
+        ids::{InstallationId, RunnerId, RunnerKey, Unit},
+        kubernetes::{Kind, Object},
+        names,
+        plan::{
+            removal::{Owned, Remains},
+            runner as runner_plan,
+        },
+        render,
+        spec::FleetSettings,
+    },
+};
+use futures::{TryFutureExt, future::try_join_all, try_join};
+use std::collections::BTreeSet;
+
+/// Kinds that carry the key's label wherever they lie.
+const KINDS: [Kind; 6] = [
+    Kind::Namespace,
+    Kind::ServiceAccount,
+    Kind::RoleBinding,
+    Kind::ResourceQuota,
+    Kind::LimitRange,
+    Kind::NetworkPolicy,
+];
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Search<'a> {
+    pub(super) unit: &'a Unit,
+    /// What the parts are labelled with.
+    pub(super) key: &'a str,
+    /// The runner, and whether its target was read as present.
+    pub(super) runner: Option<(&'a RunnerKey, bool)>,
+    /// Where assignments of its identity may lie, beside the identity's own resource group.
+    pub(super) scopes: &'a BTreeSet<ResourceId>,
+}
+
+pub(super) async fn remains(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    installation: InstallationId,
+    search: Search<'_>,
+) -> Result<Remains, Failure> {
+    let secret = async {
+        match search.runner {
+            Some((key, _)) => {
+                let name = runner_plan::secret_name(fleet, key);
+                clients.kubernetes().get(&name).await.map_err(Failure::from)
+            }
+            None => Ok(None),
+        }
+    };
+    let (secret, objects, identity, status) = try_join!(
+        secret,
+        objects(clients, fleet, &search),
+        identity(clients, fleet, &installation, &search),
+        observe::status(clients, fleet, search.unit),
+    )?;
+    let secret = secret.filter(|one| is_ours(fleet, search.key, one));
+    let kept = secret.as_ref().map(render::read_entries).transpose().ok().flatten();
+    let entries: BTreeSet<RunnerId> =
+        kept.unwrap_or_default().into_iter().map(|(runner, _)| runner).collect();
+    let (entities, lent) = try_join!(
+        entities(clients, fleet, &search, &entries),
+        lent(clients, fleet, &search, &objects),
+    )?;
+    let ids: Vec<RunnerId> = entities.iter().map(|entity| entity.id).collect();
+    let (busy, job_pods) = try_join!(busy(clients, &entities), job_pods(clients, &objects, &ids))?;
+    let objects = objects.into_iter().chain(secret).collect();
+    Ok(Remains { installation, entities, entries, busy, job_pods, objects, identity, lent, status })
+}
+
+fn is_ours(fleet: &FleetSettings, key: &str, object: &Object) -> bool {
+    object.label(names::LABEL_FLEET) == Some(fleet.name.as_str())
+        && object.label(names::LABEL_KEY) == Some(key)
+}
+
+async fn objects(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    search: &Search<'_>,
+) -> Result<Vec<Object>, Failure> {
+    let key = search.key;
+    let selector = format!("{}={},{}={key}", names::LABEL_FLEET, fleet.name, names::LABEL_KEY);
+    let kubernetes = clients.kubernetes();
+    let managers = fleet.cluster.managers_namespace.as_str();
+    let everywhere = KINDS.map(|kind| (kind, None));
+    let all = everywhere.into_iter().chain([(Kind::Deployment, Some(managers))]);
+    let lists =
+        try_join_all(all.map(|(kind, within)| kubernetes.list(kind, within, Some(&selector))));
+    let objects = lists.await?.concat();
+    // A label's value holds 63 characters, and the selector is the server's to apply: both are looked at again.
+    Ok(objects.into_iter().filter(|object| is_ours(fleet, key, object)).collect())
+}
+
+async fn entities(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    search: &Search<'_>,
+    entries: &BTreeSet<RunnerId>,
+) -> Result<Vec<Entity>, Failure> {
+    let Some((key, target_is_there)) = search.runner else { return Ok(vec![]) };
+    let mut ids = entries.clone();
+    if target_is_there {
+        let known: Vec<RunnerId> = ids.iter().copied().collect();
+        let listed = clients.gitlab().runners_of(key.target).await?;
+        let ours = listed.iter().filter(|one| claim::concerns(one, &fleet.name, key, &known));
+        ids.extend(ours.map(|one| one.id));
+    }
+    let client = clients.gitlab();
+    let read = ids.iter().map(|id| async move {
+        match client.entity(*id).await {
+            // An orphan whose group is gone belongs to nobody, and only an administrator may see it (gitlab.md §3.5).
+            Err(gitlab::Error::Forbidden { .. }) if !target_is_there => Ok(None),
+            other => other.map_err(Failure::from),
+        }
+    });
+    let found: Vec<Option<Entity>> = try_join_all(read).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn busy(clients: &Clients, entities: &[Entity]) -> Result<BTreeSet<RunnerId>, Failure> {
+    let gitlab = clients.gitlab();
+    let asked = entities.iter().map(|entity| async move {
+        let busy = match entity.busy {
+            Some(busy) => busy,
+            None => gitlab.has_jobs(entity.id).await?,
+        };
+        Ok::<_, Failure>((entity.id, busy))
+    });
+    let answers = try_join_all(asked).await?;
+    Ok(answers.into_iter().filter(|(_, busy)| *busy).map(|(id, _)| id).collect())
+}
+
+/// Job pods of these entities' entries, in the namespaces where the manager was bound.
+async fn job_pods(
+    clients: &Clients,
+    objects: &[Object],
+    entities: &[RunnerId],
+) -> Result<usize, Failure> {
+    let bound = objects.iter().filter(|object| object.name.kind == Kind::RoleBinding);
+    let namespaces: BTreeSet<&str> =
+        bound.filter_map(|binding| binding.name.namespace.as_deref()).collect();
+    let searches = namespaces.iter().flat_map(|namespace| {
+        entities.iter().map(move |id| (*namespace, format!("{}={id}", names::LABEL_RUNNER)))
+    });
+    let lists = try_join_all(searches.map(|(namespace, selector)| async move {
+        clients.kubernetes().list(Kind::Pod, Some(namespace), Some(&selector)).await
+    }));
+    let ended = |pod: &Object| {
+        let phase = pod.body["status"]["phase"].as_str();
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    Ok(lists.await?.concat().iter().filter(|pod| !ended(pod)).count())
+}
+
+/// The identity that carries this unit's tags, with every right of it that we can see.
+async fn identity(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    installation: &InstallationId,
+    search: &Search<'_>,
+) -> Result<Option<Owned>, Failure> {
+    let Some(azure) = &fleet.azure else { return Ok(None) };
+    let arm = clients.arm();
+    let found = arm.identities_in(azure.subscription, &azure.resource_group).await?;
+    let found = found.ok_or_else(|| {
+        Failure::retry(format!(
+            "resource group `{}` shows no list of identities: gone, or hidden from us",
+            azure.resource_group
+        ))
+    })?;
+    let tag = |one: &Identity, name: &str| one.tags.get(name).cloned().unwrap_or_default();
+    let ours = |one: &Identity| {
+        tag(one, names::TAG_FLEET) == fleet.name.as_str()
+            && tag(one, names::TAG_INSTALLATION) == installation.0
+            && tag(one, names::TAG_KEY) == search.key
+    };
+    let Some(identity) = found.into_iter().find(ours) else { return Ok(None) };
+    let mut scopes = search.scopes.clone();
+    scopes.extend(identity.id.group_scope());
+    let principal = identity.principal_id;
+    let rights =
+        try_join_all(scopes.iter().map(|scope| observe::assignments_of(arm, scope, principal)));
+    let (credentials, rights) =
+        try_join!(arm.credentials(&identity.id).map_err(Failure::from), rights)?;
+    let credentials = credentials.ok_or_else(|| {
+        Failure::retry(format!("identity `{}` went while it was read", identity.id.name()))
+    })?;
+    let mut assignments = rights.concat();
+    assignments.sort_by_key(|assignment| assignment.name);
+    assignments.dedup_by_key(|assignment| assignment.name);
+    Ok(Some(Owned { identity, credentials, assignments }))
+}
+
+/// Our credentials on the existing identities that the job account named.
+async fn lent(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    search: &Search<'_>,
+    objects: &[Object],
+) -> Result<Vec<(ResourceId, FederatedCredential)>, Failure> {
+    let accounts = objects.iter().filter(|object| object.name.kind == Kind::ServiceAccount);
+    let asked = accounts.filter_map(|account| account.annotation(names::ANNOTATION_IDENTITY));
+    let identities: BTreeSet<ResourceId> = asked.filter_map(ResourceId::new).collect();
+    let lists = try_join_all(identities.into_iter().map(|id| async move {
+        let held = clients.arm().credentials(&id).await?.unwrap_or_default();
+        Ok::<_, Failure>(held.into_iter().map(move |one| (id.clone(), one)).collect::<Vec<_>>())
+    }));
+    let ours =
+        |one: &FederatedCredential| names::is_credential_of(&fleet.name, search.key, &one.name);
+    Ok(lists.await?.concat().into_iter().filter(|(_, one)| ours(one)).collect())
+}

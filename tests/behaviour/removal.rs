@@ -1,0 +1,377 @@
+//! What leaves is stopped, loses its rights, rests for the grace and goes whole; nothing goes without a sweep's permit.
+
+use crate::{
+    crashes::crashes,
+    deeds::{APP, PLAIN, fleet, plan_profile},
+    disturbed::{check_all, run, same},
+    harness::{START, Sandbox},
+};
+use forerunner::sandbox::{
+    gitlab::{JobStatus, NewJob},
+    wire::Call,
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// The reading profile for one group below `platform`, by its name.
+fn only(name: &str) -> String {
+    fleet(&format!(
+        "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [plan] }}\nprofiles:\n{}",
+        plan_profile()
+    ))
+}
+
+fn days(days: i64) -> String {
+    let start: Timestamp = START.parse().unwrap();
+    (start + SignedDuration::from_hours(24 * days)).to_string()
+}
+
+/// What a fleet leaves that never had a runner: the ledger, and what an administrator made.
+async fn untouched() -> Value {
+    let sandbox = Sandbox::new(&only("nobody")).await;
+    sandbox.sweep().await;
+    let mut all = sandbox.inventory();
+    let objects = all["objects"].as_array_mut().unwrap();
+    objects.push(json!("configmaps forerunner-nonprod/ledger"));
+    objects.sort_by_key(ToString::to_string);
+    all
+}
+
+/// A group with a settled runner, two days old.
+async fn settled(file: &str) -> (Sandbox, u64) {
+    let sandbox = Sandbox::new(file).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.leap_to(&days(2));
+    sandbox.sweep().await;
+    (sandbox, group)
+}
+
+/// Nothing but what an administrator made is left; says what is, and what is told of the units.
+async fn assert_untouched(sandbox: &Sandbox) {
+    let (found, expected) = (sandbox.inventory(), untouched().await);
+    for (part, lines) in found.as_object().unwrap() {
+        let lines = lines.as_array().unwrap().iter();
+        let left: Vec<_> =
+            lines.filter(|line| !expected[part].as_array().unwrap().contains(line)).collect();
+        let told: Vec<String> = sandbox
+            .keys()
+            .iter()
+            .map(|key| sandbox.status(&format!("runner/{key}")).to_string())
+            .collect();
+        assert!(left.is_empty(), "{part}: {left:#?}\n{told:#?}");
+    }
+    assert_eq!(found, expected);
+}
+
+/// One way out: a settled runner whose rule is taken away, with a grace of minutes.
+async fn leaving() -> Sandbox {
+    let short = |file: String| file.replace("guardrails:\n", "guardrails:\n  grace: 2m\n");
+    let (sandbox, _) = settled(&short(only("payments"))).await;
+    sandbox.deploy(&short(only("nobody"))).await;
+    sandbox
+}
+
+/// Sweeps until nothing is left to take away; what is parked is due again within that time.
+async fn go(sandbox: &Sandbox) {
+    for _ in 0..4 {
+        assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+        let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
+        settled.unwrap_or_else(|error| panic!("{error}"));
+        sandbox.world.pass(SignedDuration::from_mins(11)).await;
+    }
+}
+
+/// The process dies around each call of a removal that writes, and at each different read.
+#[test]
+fn a_crash_around_any_call_leaves_nothing_behind() {
+    let (expected, calls) = run(async {
+        let sandbox = leaving().await;
+        let before = sandbox.world.wire.calls().iter().filter(|call| call.is_ours()).count();
+        go(&sandbox).await;
+        assert_untouched(&sandbox).await;
+        let calls = sandbox.world.wire.calls().into_iter().filter(Call::is_ours);
+        (sandbox.inventory(), calls.skip(before).collect::<Vec<_>>())
+    });
+    assert!(calls.iter().filter(|call| call.method == "DELETE").count() >= 9, "{calls:#?}");
+    check_all(&crashes(&calls), async |crash| {
+        let sandbox = leaving().await;
+        sandbox.world.wire.crash_at(crash.call, crash.moment);
+        go(&sandbox).await;
+        same(&sandbox, &sandbox.inventory(), &expected)
+    });
+}
+
+fn deleted(sandbox: &Sandbox) -> Vec<String> {
+    sandbox.own_writes().into_iter().filter(|call| call.contains(" DELETE ")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_rule_gives_any_more_rests_for_the_grace_and_then_goes_whole() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));
+    sandbox.assert_ready(&unit);
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.sweep().await;
+    let runner = sandbox.runner(&key);
+    assert!(runner.paused, "{}", sandbox.story());
+    assert!(runner.maintenance_note.starts_with("forerunner: leaving since "), "{runner:?}");
+    assert_eq!(sandbox.replicas(&key), json!(0));
+    assert_eq!(sandbox.ready(&unit).0, "Leaving");
+    assert!(sandbox.ready(&unit).1.starts_with("leaving until 2026-12-03T"), "{}", sandbox.story());
+    // A job can do nothing in Azure any more, and everything else can come back.
+    let removed = deleted(&sandbox);
+    assert!(removed.len() == 1 && removed[0].contains("/roleAssignments/"), "{removed:#?}");
+    assert_eq!(sandbox.world.azure.identities().len(), 1);
+    // It stays so.
+    let writes = sandbox.own_writes().len();
+    sandbox.leap_to(&days(6));
+    sandbox.sweep().await;
+    let renewed = sandbox.own_writes();
+    assert_eq!(renewed.len(), writes + 1, "the permit alone: {:#?}", &renewed[writes..]);
+    // The match returns: so does all of it.
+    sandbox.deploy(&only("payments")).await;
+    sandbox.sweep().await;
+    sandbox.assert_ready(&unit);
+    let runner = sandbox.runner(&key);
+    assert!(!runner.paused && runner.maintenance_note.is_empty(), "{runner:?}");
+    assert_eq!(sandbox.replicas(&key), json!(1));
+    // And leaves again, this time for good.
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.sweep().await;
+    assert!(sandbox.ready(&unit).1.starts_with("leaving until 2026-12-07T"), "{}", sandbox.story());
+    sandbox.leap_to(&days(14));
+    sandbox.sweep().await;
+    assert_untouched(&sandbox).await;
+    let order = deleted(&sandbox);
+    let at = |part: &str| order.iter().rposition(|call| call.contains(part)).expect(part);
+    assert!(at("/federatedIdentityCredentials/") < at("/namespaces/ci-nonprod"), "{order:#?}");
+    assert!(at("/roleAssignments/") < at("/userAssignedIdentities/id-nonprod"), "{order:#?}");
+    assert!(at("/deployments/") < at("/secrets/"), "{order:#?}");
+    assert!(at("/runners/") > at("/secrets/") && at("/runners/") > at("/namespaces/ci-"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_job_is_waited_for() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));
+    let project = sandbox.world.gitlab.create_project(group, "ledger");
+    let job = NewJob {
+        tags: vec!["azure-plan".into()],
+        script: vec!["sleep 1200".into()],
+        ..NewJob::default()
+    };
+    let job = sandbox.world.gitlab.create_job(project, job);
+    sandbox.world.pass(SignedDuration::from_secs(10)).await;
+    let status = |sandbox: &Sandbox| sandbox.world.gitlab.job(job).unwrap().status;
+    assert_eq!(status(&sandbox), JobStatus::Running, "{}", sandbox.story());
+    sandbox.deploy(&only("nobody")).await;
+    assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+    sandbox.pass_minutes(10).await;
+    assert!(deleted(&sandbox).is_empty(), "{:#?}", deleted(&sandbox));
+    assert!(sandbox.runner(&key).paused && sandbox.ready(&unit).0 == "Leaving");
+    assert_eq!(status(&sandbox), JobStatus::Running, "nobody cut it off");
+    sandbox.pass_minutes(15).await;
+    assert_eq!(status(&sandbox), JobStatus::Success, "{}", sandbox.story());
+    sandbox.settle().await;
+    assert_eq!(deleted(&sandbox).len(), 1, "the role goes: {:#?}", deleted(&sandbox));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_the_brake_lets_go_stays_and_is_told() {
+    let file = |name: &str| {
+        fleet(&format!(
+            "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [plain] }}\nprofiles:\n{PLAIN}"
+        ))
+    };
+    let sandbox = Sandbox::new(&file("*")).await;
+    for name in ["one", "two", "three"] {
+        sandbox.world.gitlab.create_group(Some(42), name);
+    }
+    sandbox.settle().await;
+    sandbox.leap_to(&days(2));
+    sandbox.deploy(&file("nobody")).await;
+    sandbox.sweep().await;
+    sandbox.leap_to(&days(20));
+    sandbox.sweep().await;
+    assert!(deleted(&sandbox).is_empty(), "{:#?}", deleted(&sandbox));
+    assert!(sandbox.world.gitlab.runners().iter().all(|runner| !runner.paused));
+    let plan = sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "parked-plan");
+    let plan = plan.expect("the plan is parked")["data"]["record.json"].to_string();
+    assert!(plan.contains("unmatched") && plan.contains("runner/g"), "{plan}");
+    // One is wanted again: two may go.
+    sandbox.deploy(&file("one")).await;
+    sandbox.sweep().await;
+    let paused = sandbox.world.gitlab.runners().iter().filter(|runner| runner.paused).count();
+    assert_eq!(paused, 2, "{}", sandbox.story());
+    assert!(
+        sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "parked-plan").is_none()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_young_or_lost_permits_nothing_for_a_day() {
+    let sandbox = Sandbox::new(&only("payments")).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    let unit = format!("runner/g{group}-plan");
+    sandbox.settle().await;
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.sweep().await;
+    let (reason, message) = sandbox.ready(&unit);
+    assert_eq!(reason, "NotWanted");
+    assert!(message.ends_with("until a sweep permits its removal"), "{message}");
+    sandbox.leap_to(&days(2));
+    sandbox.world.kubernetes.delete_as_admin("configmaps", "forerunner-nonprod", "ledger");
+    sandbox.sweep().await;
+    assert_eq!(sandbox.ready(&unit).0, "NotWanted");
+    sandbox.leap_to(&days(4));
+    sandbox.sweep().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.story());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_protected_stays_whatever_the_rules_say() {
+    let protect = |file: String| file.replace("  plan: { ", "  plan: { protect: true, ");
+    let (sandbox, group) = settled(&protect(only("payments"))).await;
+    let unit = format!("runner/g{group}-plan");
+    sandbox.deploy(&protect(only("nobody"))).await;
+    sandbox.sweep().await;
+    sandbox.leap_to(&days(20));
+    sandbox.sweep().await;
+    assert!(sandbox.ready(&unit).1.contains("`protect: true` keeps it"), "{}", sandbox.story());
+    assert!(deleted(&sandbox).is_empty() && !sandbox.runner(&format!("g{group}-plan")).paused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaves_in_a_freeze() {
+    let freeze = |file: String| {
+        file.replace(
+            "guardrails:\n",
+            "guardrails:\n  freeze: [{ from: 2026-11-25, to: 2026-11-30, allow: [restore] }]\n",
+        )
+    };
+    let (sandbox, group) = settled(&only("payments")).await;
+    let unit = format!("runner/g{group}-plan");
+    sandbox.deploy(&freeze(only("nobody"))).await;
+    sandbox.sweep().await;
+    assert!(sandbox.ready(&unit).1.contains("guardrails.freeze"), "{:?}", sandbox.ready(&unit));
+    assert!(!sandbox.runner(&format!("g{group}-plan")).paused);
+    sandbox.leap_to("2026-12-01T08:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.story());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroyed_group_takes_its_runner_along_after_the_grace() {
+    let (sandbox, group) = settled(&only("*")).await;
+    sandbox.world.gitlab.create_group(Some(42), "other");
+    sandbox.settle().await;
+    let unit = format!("runner/g{group}-plan");
+    let before = sandbox.inventory();
+    sandbox.world.gitlab.destroy_group(group);
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready(&unit).0, "LostSightOf", "one 404 proves nothing");
+    assert!(deleted(&sandbox).is_empty());
+    sandbox.pass_minutes(10).await;
+    sandbox.sweep().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.story());
+    sandbox.leap_to(&days(12));
+    sandbox.sweep().await;
+    let after = sandbox.inventory();
+    assert!(!after.to_string().contains(&format!("g{group}-plan")), "{after:#}");
+    assert!(before["identities"].as_array().unwrap().len() == 2);
+    assert_eq!(after["identities"].as_array().unwrap().len(), 1, "the other stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_our_token_lost_sight_of_is_kept() {
+    // An owner of the anchor that is made a guest elsewhere: 404, and nobody told of an end.
+    let sandbox = Sandbox::new(&only("*")).await;
+    let gitlab = &sandbox.world.gitlab;
+    let owner = gitlab.add_user("fleet-owner", false);
+    gitlab.add_group_member(42, owner, 50);
+    let (one, _other) =
+        (gitlab.create_group(Some(42), "payments"), gitlab.create_group(Some(42), "other"));
+    sandbox.settle().await;
+    let token = gitlab.create_access_token(owner, &["api", "create_runner", "manage_runner"]);
+    sandbox.world.azure.set_secret("kv-fleet", "gitlab-token", &token);
+    sandbox.deploy(&only("*")).await;
+    sandbox.leap_to(&days(2));
+    let unit = format!("runner/g{one}-plan");
+    let top = gitlab.create_group(None, "elsewhere");
+    sandbox.lose_hooks();
+    gitlab.transfer_group(one, Some(top));
+    for day in [2, 3, 20] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+        assert_eq!(sandbox.ready(&unit).0, "LostSightOf", "{}", sandbox.story());
+    }
+    assert!(deleted(&sandbox).is_empty(), "{:#?}", deleted(&sandbox));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_with_a_right_that_we_did_not_give_is_a_persons_to_delete() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let unit = format!("runner/g{group}-plan");
+    let identity = sandbox.world.azure.identities().remove(0);
+    let reader = crate::deeds::READER.parse().unwrap();
+    sandbox.world.azure.assign_role(
+        "/subscriptions/00000000-0000-4000-8000-00000000f00d",
+        reader,
+        identity.principal_id,
+        None,
+    );
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.sweep().await;
+    sandbox.leap_to(&days(14));
+    sandbox.sweep().await;
+    assert_eq!(sandbox.world.azure.identities().len(), 1, "{}", sandbox.story());
+    assert!(sandbox.world.gitlab.runners().is_empty(), "the rest goes");
+    assert!(sandbox.world.azure.credentials(&identity.id).is_empty(), "nobody signs in by it");
+    let needs = sandbox.condition(&unit, "NeedsAdministrator");
+    assert!(needs["message"].is_string(), "{}\n{}", sandbox.status(&unit), sandbox.story());
+    assert!(needs["message"].as_str().unwrap().contains("az identity delete --ids"), "{needs}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_existing_identity_loses_our_credential_and_nothing_else() {
+    let id = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-people/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
+    let file = |name: &str| {
+        fleet(&format!(
+            "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [tf] }}\nprofiles:\n  tf: {{ runner: {{ tags: [tf] }}, identity: {{ existing: [{id}], expect: [{{ role: Reader, scope: {APP} }}] }} }}\n"
+        ))
+    };
+    let (sandbox, group) = settled(&file("payments")).await;
+    let unit = format!("runner/g{group}-tf");
+    assert_eq!(sandbox.world.azure.credentials(id).len(), 1, "{}", sandbox.story());
+    sandbox.deploy(&file("nobody")).await;
+    sandbox.sweep().await;
+    sandbox.leap_to(&days(14));
+    sandbox.sweep().await;
+    assert!(sandbox.world.azure.credentials(id).is_empty(), "{}", sandbox.story());
+    assert_eq!(sandbox.world.azure.identities().len(), 1, "the identity is an administrator's");
+    assert!(sandbox.status(&unit).is_null() && sandbox.world.gitlab.runners().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_domain_goes_after_its_last_runner() {
+    let shared = |name: &str, profile: &str| {
+        fleet(&format!(
+            "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [{profile}] }}\nprofiles:\n{PLAIN}{}",
+            if profile == "plain" {
+                String::new()
+            } else {
+                plan_profile().replace("  plan: { ", "  plan: { isolation: profile, ")
+            }
+        ))
+    };
+    let (sandbox, _) = settled(&shared("payments", "plan")).await;
+    assert!(sandbox.is_ready("domain/plan"), "{}", sandbox.story());
+    sandbox.deploy(&shared("nobody", "plain")).await;
+    sandbox.sweep().await;
+    for day in [14, 15, 23] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert_untouched(&sandbox).await;
+}
