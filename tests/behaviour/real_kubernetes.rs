@@ -5,5 +5,6 @@ mod adapter;
 mod attacks;
 pub(crate) mod cluster;
 mod drift;
+mod limits;
 mod path;
 mod target;
