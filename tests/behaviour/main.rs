@@ -19,6 +19,7 @@ mod fleet_file;
 mod gitlab_answers;
 mod gitlab_hook;
 mod gitlab_refusals;
+mod gitlab_versions;
 mod group_token;
 mod harness;
 mod holding;
