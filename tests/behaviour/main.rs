@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod azure_answers;
+mod azure_obstacles;
 mod azure_refusals;
 mod ceilings;
 mod ceilings_and_values;
