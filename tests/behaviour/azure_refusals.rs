@@ -129,10 +129,10 @@ async fn a_write_that_goes_on_is_left_to_the_next_round() {
 async fn a_list_is_absent_only_if_its_first_page_is() {
     let check = async |first: u16, absent: bool| {
         let stub = azure(move |_, call| {
-            if first == 404 || call.uri.contains("page=2") {
+            if first == 404 || call.uri.contains("skiptoken=2") {
                 return refusal(404, "ResourceNotFound", "words");
             }
-            let next = format!("https://management.azure.com{}&page=2", call.uri);
+            let next = format!("https://management.azure.com{}&$skiptoken=2", call.uri);
             reply(200, json!({"value": [], "nextLink": next}))
         })
         .await;
