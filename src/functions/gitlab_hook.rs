@@ -68,7 +68,7 @@ async fn wake(app: &App, delivery: &str, target: TargetId, event: Event) -> Repl
     };
     // Whoever loses a hook to a passing failure has the sweep; what does not pass needs a person.
     match refusal.class {
-        Class::Retry { .. } | Class::Conflict => {
+        Class::Retry { .. } | Class::Wait { .. } | Class::Conflict => {
             warn!(hook.delivery = delivery, unit = %unit, event, "`{event}` for `{unit}` was not queued: {refusal}");
         }
         Class::Permanent => {

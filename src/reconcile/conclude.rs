@@ -62,6 +62,7 @@ impl Rounds {
         report: Report,
     ) -> Outcome {
         let now = self.clock.now();
+        let report = waiting(report);
         let observing = report.observing;
         let mut outgoing: Vec<Outgoing> = report
             .prepared
@@ -134,8 +135,9 @@ impl Rounds {
         let unit = &message.unit;
         let after = match failure.class {
             Class::Retry { after } if message.attempt < ATTEMPTS_MAX => after,
+            Class::Wait { after } if message.attempt < ATTEMPTS_MAX => Some(after),
             Class::Conflict if message.attempt < ATTEMPTS_MAX => None,
-            Class::Retry { .. } | Class::Conflict | Class::Permanent => {
+            Class::Retry { .. } | Class::Wait { .. } | Class::Conflict | Class::Permanent => {
                 error!("`{unit}` is parked: {}", failure.text);
                 return match self.park(fleet, message, &failure.text, report, now).await {
                     Ok(()) => Outcome::Done(vec![format!("parked: {}", failure.text)]),
@@ -252,6 +254,27 @@ impl Rounds {
             .await?;
         Ok(())
     }
+}
+
+/// Where nothing failed and a service is merely not done yet, the unit waits for that: it counts as no attempt, and ends
+/// at the deadline of waits.
+fn waiting(mut report: Report) -> Report {
+    let failures = &report.acted.failures;
+    let after = failures.iter().map(|failure| match failure.class {
+        Class::Wait { after } => Some(after),
+        Class::Retry { .. } | Class::Conflict | Class::Permanent => None,
+    });
+    let Some(Some(after)) = after.collect::<Option<Vec<_>>>().map(|all| all.into_iter().max())
+    else {
+        return report;
+    };
+    if !matches!(report.prepared.plan.verdict, Verdict::Park { .. }) {
+        let waits = failures.iter().map(|failure| failure.text.as_str()).collect::<Vec<_>>();
+        let waits = waits.join("; ");
+        report.prepared.plan.verdict = Verdict::FollowUp { after, waits, patient: false };
+    }
+    report.acted.failures.clear();
+    report
 }
 
 /// What is told of the unit; where nothing is carried out, that is why it is not ready.

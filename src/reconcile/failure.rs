@@ -49,6 +49,8 @@ impl Failure {
             Class::Permanent => (2, None),
             Class::Retry { after } => (1, after),
             Class::Conflict => (0, None),
+            // Whatever did fail counts, however long this takes.
+            Class::Wait { after } => (-1, Some(after)),
         })
     }
 }

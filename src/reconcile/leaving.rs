@@ -129,13 +129,9 @@ async fn entities(
 
 async fn busy(clients: &Clients, entities: &[Entity]) -> Result<BTreeSet<RunnerId>, Failure> {
     let gitlab = clients.gitlab();
-    let asked = entities.iter().map(|entity| async move {
-        let busy = match entity.busy {
-            Some(busy) => busy,
-            None => gitlab.has_jobs(entity.id).await?,
-        };
-        Ok::<_, Failure>((entity.id, busy))
-    });
+    let asked = entities
+        .iter()
+        .map(|entity| async move { Ok::<_, Failure>((entity.id, !gitlab.is_idle(entity).await?)) });
     let answers = try_join_all(asked).await?;
     Ok(answers.into_iter().filter(|(_, busy)| *busy).map(|(id, _)| id).collect())
 }

@@ -88,6 +88,7 @@ fn class_name(outcome: Result<(), Class>) -> &'static str {
     match outcome {
         Ok(()) => "ok",
         Err(Class::Retry { .. }) => "retry",
+        Err(Class::Wait { .. }) => "wait",
         Err(Class::Conflict) => "conflict",
         Err(Class::Permanent) => "permanent",
     }

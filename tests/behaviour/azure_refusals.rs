@@ -25,6 +25,10 @@ fn retry(seconds: i64) -> Class {
     Class::Retry { after: Some(SignedDuration::from_secs(seconds)) }
 }
 
+fn wait(seconds: i64) -> Class {
+    Class::Wait { after: SignedDuration::from_secs(seconds) }
+}
+
 #[tokio::test]
 async fn a_refusal_that_a_person_must_mend_says_what_to_do() {
     let check = async |status: u16, code: &'static str, message: &'static str, words: &[&str]| {
@@ -114,10 +118,34 @@ async fn a_write_that_goes_on_is_left_to_the_next_round() {
     };
     let status = "https://management.azure.com/subscriptions/1/operations/2";
     check(201, &[], None).await;
-    check(201, Box::leak(Box::new([("azure-asyncoperation", status)])), Some(retry(15))).await;
+    check(201, Box::leak(Box::new([("azure-asyncoperation", status)])), Some(wait(15))).await;
     let later: &[_] = Box::leak(Box::new([("location", status), ("retry-after", "40")]));
-    check(202, later, Some(retry(40))).await;
+    check(202, later, Some(wait(40))).await;
     check(200, Box::leak(Box::new([("location", status)])), None).await;
+}
+
+/// An empty page says that the list is there; what then is missing is a page, and not the list.
+#[tokio::test]
+async fn a_list_is_absent_only_if_its_first_page_is() {
+    let check = async |first: u16, absent: bool| {
+        let stub = azure(move |_, call| {
+            if first == 404 || call.uri.contains("skiptoken=2") {
+                return refusal(404, "ResourceNotFound", "words");
+            }
+            let next = format!("https://management.azure.com{}&$skiptoken=2", call.uri);
+            reply(200, json!({"value": [], "nextLink": next}))
+        })
+        .await;
+        match arm(&stub).credentials(&identity("id-a")).await {
+            Ok(found) => assert!(absent && found.is_none(), "{first}: {found:?}"),
+            Err(error) => {
+                assert!(!absent, "{first}: {error}");
+                assert_eq!(error.class(), Class::Retry { after: None }, "{error}");
+            }
+        }
+    };
+    check(404, true).await;
+    check(200, false).await;
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ async fn a_creation_that_failed_is_never_repeated() {
 
 #[tokio::test]
 async fn a_change_sends_only_what_changes() {
-    let stub = answering(|_, _| reply(200, "{}")).await;
+    let stub = answering(|_, _| reply(200, r#"{"id": 8}"#)).await;
     let change = EntityChange { paused: Some(false), ..EntityChange::default() };
     gitlab(&stub).update_runner(RunnerId(8), &change).await.unwrap();
     assert_eq!(stub.lines(), ["PUT /api/v4/runners/8"]);

@@ -218,6 +218,31 @@ async fn data_beside_an_error_is_not_taken_for_the_whole() {
     assert!(error.to_string().contains("Internal server error"), "{error}");
 }
 
+/// What stands between us and GitLab may say that all is well; only GitLab's own answer says that it was done.
+#[tokio::test]
+async fn a_change_or_a_deletion_is_done_only_where_gitlab_says_so() {
+    let done = json!({"id": 8, "description": "d"});
+    let check = async |status: u16, body: Value, changed: bool, deleted: bool| {
+        let stub = answering(move |_, _| reply(status, &body)).await;
+        let gitlab = at(&stub, URL);
+        let change = EntityChange { paused: Some(true), ..EntityChange::default() };
+        for (what, outcome, expected) in [
+            ("a change", gitlab.update_runner(RunnerId(8), &change).await, changed),
+            ("a deletion", gitlab.delete_runner(RunnerId(8)).await, deleted),
+        ] {
+            let class = outcome.as_ref().err().map(Error::class);
+            let unsure = Some(Class::Retry { after: None }).filter(|_| !expected);
+            assert_eq!(class, unsure, "{what}: {status}: {outcome:?}");
+        }
+    };
+    check(200, done.clone(), true, false).await;
+    check(204, Value::Null, false, true).await;
+    check(202, done.clone(), false, false).await;
+    check(201, done, false, false).await;
+    check(200, json!({"id": 9}), false, false).await;
+    check(200, json!("<html>Welcome</html>"), false, false).await;
+}
+
 /// What each line of GitLab sends of a runner, and what it leaves out (gitlab.md §8).
 #[tokio::test]
 async fn runners_of_every_line_from_17_to_19_are_read() {

@@ -42,6 +42,13 @@ pub(crate) struct Sandbox {
     _watched: Watched,
 }
 
+/// What services of the world are like.
+#[derive(Default)]
+struct Parts {
+    azure: azure::Settings,
+    gitlab: gitlab::Settings,
+}
+
 impl Sandbox {
     /// A world with this fleet's administrators done, and the handler running.
     pub(crate) async fn new(fleet: &str) -> Self {
@@ -60,6 +67,13 @@ impl Sandbox {
     ) -> Self {
         let clock = Clock::frozen(START.parse().unwrap());
         Self::start(fleet, azure, clock, None, false, further).await
+    }
+
+    /// The same with a GitLab of its own kind, such as an older one.
+    pub(crate) async fn with_gitlab(fleet: &str, gitlab: gitlab::Settings) -> Self {
+        let clock = Clock::frozen(START.parse().unwrap());
+        let parts = Parts { gitlab, ..Parts::default() };
+        Self::start_with(fleet, parts, clock, None, false, &[]).await
     }
 
     /// The same with the real program as the host's child, under a clock that runs.
@@ -88,6 +102,18 @@ impl Sandbox {
         child: bool,
         further: &[(&str, &str)],
     ) -> Self {
+        let parts = Parts { azure, ..Parts::default() };
+        Self::start_with(fleet, parts, clock, cluster, child, further).await
+    }
+
+    async fn start_with(
+        fleet: &str,
+        Parts { azure, gitlab }: Parts,
+        clock: Clock,
+        cluster: Option<Kubernetes>,
+        child: bool,
+        further: &[(&str, &str)],
+    ) -> Self {
         let start: Timestamp = clock.now();
         let folder = fresh_folder();
         let file = folder.join("fleet.yaml");
@@ -105,7 +131,7 @@ impl Sandbox {
         let settings = WorldSettings {
             clock: clock.clone(),
             azure,
-            gitlab: gitlab::Settings::default(),
+            gitlab,
             folder: folder.clone(),
             port: None,
             cluster,

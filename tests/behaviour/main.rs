@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod azure_answers;
+mod azure_obstacles;
 mod azure_refusals;
 mod ceilings;
 mod ceilings_and_values;
@@ -20,6 +21,7 @@ mod gitlab_answers;
 mod gitlab_ca;
 mod gitlab_hook;
 mod gitlab_refusals;
+mod gitlab_versions;
 mod group_token;
 mod harness;
 mod holding;

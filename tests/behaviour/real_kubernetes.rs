@@ -4,5 +4,7 @@
 mod adapter;
 mod attacks;
 pub(crate) mod cluster;
+mod drift;
+mod limits;
 mod path;
 mod target;

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -9,15 +11,17 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Issuer is what service-account tokens carry as iss.
@@ -47,7 +51,7 @@ type cluster struct {
 	Kubeconfig string `json:"kubeconfig"`
 }
 
-// up runs a whole cluster below folder until standard input ends. Its parts die with it, however it dies.
+// up runs a whole cluster below folder until standard input ends, and does what its lines ask for (see obey). Its parts die with it, however it dies.
 func up(folder, forerunnerUser string) error {
 	ports, err := freePorts(3)
 	if err != nil {
@@ -108,8 +112,12 @@ func up(folder, forerunnerUser string) error {
 	}
 	left := make(chan struct{})
 	go func() {
-		// Nothing is sent: its end is the end of whoever started us.
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		// Its end is the end of whoever started us.
+		for asked := bufio.NewScanner(os.Stdin); asked.Scan(); {
+			if err := obey(asked.Text(), client); err != nil {
+				failed <- err
+			}
+		}
 		close(left)
 	}()
 	select {
@@ -119,6 +127,37 @@ func up(folder, forerunnerUser string) error {
 	case err := <-failed:
 		return err
 	}
+}
+
+// Where API servers tell each other which revision was compacted last.
+const compactedKey = "compact_rev_key"
+
+// obey does what a line on standard input asks for, and answers with a line of JSON. There is one thing to ask for:
+// "compact" takes away every revision up to now, which the API server does every five minutes.
+func obey(asked, etcd string) error {
+	if asked != "compact" {
+		return fmt.Errorf("nobody knows how to %q", asked)
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd}, DialTimeout: patience})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	context, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	// A revision after whatever anybody was told, then the same again as what others read.
+	put, err := client.Put(context, compactedKey, "0")
+	if err != nil {
+		return err
+	}
+	last := put.Header.Revision
+	if _, err := client.Compact(context, last); err != nil {
+		return err
+	}
+	if _, err := client.Put(context, compactedKey, strconv.FormatInt(last, 10)); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]int64{"compacted": last})
 }
 
 // lay writes the files that the parts read.

@@ -115,9 +115,10 @@ impl Arm {
     ) -> Result<Option<Vec<T>>, Error> {
         let mut all = Vec::new();
         let mut next = self.url(call);
-        for _ in 0..PAGES_MAX {
+        for page in 0..PAGES_MAX {
             let Some(response) = self.send_to(call, next.clone()).await? else {
-                return if all.is_empty() { Ok(None) } else { Err(vanished(call)) };
+                // Only the first page says that there is no such list: an empty one before it said that there is.
+                return if page == 0 { Ok(None) } else { Err(vanished(call)) };
             };
             let page: Page<T> = read(&call.what, &response)?;
             all.extend(page.value);

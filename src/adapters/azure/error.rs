@@ -41,9 +41,8 @@ impl Error {
         match self {
             Self::Unreachable { class, .. } | Self::Refused { class, .. } => *class,
             Self::Token { source, .. } => source.class(),
-            Self::StillRunning { after, .. } | Self::Paced { after, .. } => {
-                Class::Retry { after: Some(*after) }
-            }
+            Self::StillRunning { after, .. } => Class::Wait { after: *after },
+            Self::Paced { after, .. } => Class::Retry { after: Some(*after) },
             Self::Unreadable { .. } => Class::Retry { after: None },
         }
     }

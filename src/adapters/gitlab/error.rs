@@ -107,6 +107,18 @@ pub(super) fn check(gitlab: &Url, call: &Call, response: Response) -> Result<Res
     }
 }
 
+/// GitLab's own answer of success to a call has one status; another one came from something in between.
+pub(super) fn expect(call: &Call, response: &Response, status: StatusCode) -> Result<(), Error> {
+    if response.status == status {
+        return Ok(());
+    }
+    let got = response.status.as_u16();
+    Err(Error::unreadable(
+        &call.what,
+        format!("GitLab says {} to this, and not {got}", status.as_u16()),
+    ))
+}
+
 /// Whether GitLab's words say that it takes no writes at all: a 403 by its read-only check, a 503 where the end of it is
 /// near (gitlab.md §7.3; an answer of this kind says nothing about the call itself).
 pub(super) fn is_maintenance(response: &Response) -> bool {

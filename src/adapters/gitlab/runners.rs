@@ -72,20 +72,6 @@ impl Gitlab {
         Pages::new::<wire::Manager>(self, call).all().await
     }
 
-    /// Whether a job runs on it or is being cancelled, by its list of jobs: for a GitLab whose entities do not say
-    /// (before 18). Shows only jobs of projects that we may read (§3.8).
-    pub async fn has_jobs(&self, id: RunnerId) -> Result<bool, Error> {
-        for status in ["running", "canceling"] {
-            let call = Call::get(format!("/runners/{id}/jobs"), format!("the jobs of runner {id}"))
-                .query(&format!("status={status}&per_page=1"));
-            let jobs: Vec<serde::de::IgnoredAny> = self.ask(&call).await?;
-            if !jobs.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Makes a runner entity; `POST /user/runners` → 201 with its id and token.
     ///
     /// The token is in this answer and never shown again. Not idempotent: two calls make two runners, so call it only
@@ -118,7 +104,9 @@ impl Gitlab {
         })
     }
 
-    /// Changes settings; `PUT /runners/:id` → 200. Safe to repeat. Type and owner cannot be changed.
+    /// Changes settings; `PUT /runners/:id` → 200 with the runner. Safe to repeat. Type and owner cannot be changed.
+    ///
+    /// Errors: [`Error::Unreadable`] for any other answer of success, such as a gateway's own page: nothing is known then.
     pub async fn update_runner(&self, id: RunnerId, change: &EntityChange) -> Result<(), Error> {
         let call = Call::write(
             Method::PUT,
@@ -126,10 +114,20 @@ impl Gitlab {
             Repeat::Safe,
             format!("runner {id}"),
         );
-        self.send(&call.body(wire::change(change))).await.map(drop)
+        let call = call.body(wire::change(change));
+        let response = self.send(&call).await?;
+        error::expect(&call, &response, StatusCode::OK)?;
+        let changed: wire::Changed = error::read(&call.what, &response)?;
+        if changed.id == id {
+            Ok(())
+        } else {
+            Err(Error::unreadable(&call.what, format!("it is about runner {}", changed.id)))
+        }
     }
 
     /// `DELETE /runners/:id` → 204, and 404 is as good. Jobs that run keep running.
+    ///
+    /// Errors: [`Error::Unreadable`] for any other answer of success: it does not say that the runner is gone.
     pub async fn delete_runner(&self, id: RunnerId) -> Result<(), Error> {
         let call = Call::write(
             Method::DELETE,
@@ -138,7 +136,8 @@ impl Gitlab {
             format!("runner {id}"),
         );
         match self.send(&call).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(response) => error::expect(&call, &response, StatusCode::NO_CONTENT),
+            Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -206,6 +206,11 @@ impl From<Manager> for domain::Manager {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Changed {
+    pub(super) id: RunnerId,
+}
+
+#[derive(Deserialize)]
 pub(super) struct Created {
     pub(super) id: RunnerId,
     pub(super) token: String,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const BODY_BYTES_MAX: usize = 4 << 20;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
     /// Decoded, with a leading and without a trailing slash.

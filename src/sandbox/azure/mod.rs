@@ -14,6 +14,7 @@ mod entra;
 mod graph;
 mod identity_endpoint;
 mod key_vault;
+mod obstacles;
 mod roles;
 mod scope;
 mod settings;
@@ -22,6 +23,7 @@ mod throttle;
 mod token;
 
 pub use administrator::ClusterSettings;
+pub use obstacles::Lock;
 pub use settings::{Lag, Lags, Settings};
 pub use state::{Assignment, Credential, Identity};
 pub use token::Caller;

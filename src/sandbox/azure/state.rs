@@ -4,6 +4,7 @@ use super::{
     condition::Condition,
     graph::index::Index,
     key_vault::vault::Vault,
+    obstacles::Obstacles,
     roles::{self, Role},
     scope,
     settings::{Lag, Settings},
@@ -40,6 +41,7 @@ pub(super) struct State {
     pub(super) stored_tokens: BTreeMap<(Uuid, String), (String, Timestamp)>,
     pub(super) graph: Index,
     pub(super) throttle: Throttle,
+    pub(super) obstacles: Obstacles,
 }
 
 #[derive(Clone, Debug)]
@@ -150,6 +152,7 @@ impl State {
             stored_tokens: BTreeMap::new(),
             graph: Index::default(),
             throttle: Throttle::default(),
+            obstacles: Obstacles::default(),
         }
     }
 

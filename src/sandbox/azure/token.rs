@@ -18,6 +18,8 @@ pub struct Caller {
     pub client_id: Uuid,
     pub audience: String,
     pub expires_at: Timestamp,
+    /// How often tokens had been revoked when it was issued.
+    pub(super) epoch: u64,
 }
 
 /// A token that was just issued.
@@ -53,6 +55,7 @@ pub(super) fn issue(
         "tid": state.tenant,
         "uti": state.random_hex(),
         "ver": "1.0",
+        "epoch": state.obstacles.epoch(),
     });
     let signed = format!("{SCHEME}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
     let signature =
@@ -73,6 +76,7 @@ pub(super) fn read(key: &[u8], token: &str) -> Option<Caller> {
         client_id: guid("appid")?,
         audience: claims["aud"].as_str()?.to_owned(),
         expires_at: Timestamp::from_second(claims["exp"].as_i64()?).ok()?,
+        epoch: claims["epoch"].as_u64().unwrap_or_default(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Deleting groups and projects: scheduled, undone, or done (gitlab.md §4.3).
 
 use super::{
-    Gitlab, Version,
+    Gitlab,
     changes::allowed,
     errors::Refusal,
     runners::Owner,
@@ -46,7 +46,7 @@ impl Gitlab {
 impl State {
     /// Under an ancestor that is scheduled already, nothing happens.
     pub(super) fn schedule_group_deletion(&mut self, id: u64) {
-        if self.settings.version < Version::V18 {
+        if !self.settings.version.is_from(18, 0) {
             self.destroy_group(id);
             return;
         }
@@ -70,7 +70,7 @@ impl State {
     }
 
     pub(super) fn schedule_project_deletion(&mut self, id: u64) {
-        if self.settings.version < Version::V18 {
+        if !self.settings.version.is_from(18, 0) {
             self.destroy_project(id);
             return;
         }

@@ -1,7 +1,7 @@
 //! The queue of deliveries, and what GitLab does by itself when its time has come.
 
 use super::{
-    Gitlab, Version,
+    Gitlab,
     hooks::Hook,
     signature,
     state::{Chore, State},
@@ -191,13 +191,13 @@ impl State {
         put(&mut headers, "x-gitlab-instance", &self.settings.external_url);
         put(&mut headers, "x-gitlab-webhook-uuid", &self.uuid().to_string());
         put(&mut headers, "x-gitlab-event-uuid", &outgoing.chain.to_string());
-        if version >= Version::V17 {
+        if version.is_from(17, 4) {
             put(&mut headers, "idempotency-key", &key);
         }
         if let Some(token) = &hook.token {
             put(&mut headers, "x-gitlab-token", token.expose_secret());
         }
-        if version >= Version::V19 {
+        if version.is_from(19, 0) {
             put(&mut headers, "webhook-id", &key);
             put(&mut headers, "webhook-timestamp", &timestamp);
             let signing_key = hook.signing_token.as_ref().map(ExposeSecret::expose_secret);

@@ -1,7 +1,7 @@
 //! What system hooks say, and for which changes (gitlab.md §1.5, §4.3).
 
 use super::{
-    Gitlab, Version,
+    Gitlab,
     deliveries::Outgoing,
     state::{State, seconds},
     tree::{Group, Project},
@@ -174,7 +174,7 @@ fn project_payload(state: &State, event: &str, project: &Project) -> Value {
         "owner_name": owner_name,
         "owner_email": owner_email,
     });
-    if state.settings.version > Version::V16 {
+    if state.settings.version.is_from(17, 0) {
         payload["project_namespace_id"] = json!(project.namespace);
     }
     payload

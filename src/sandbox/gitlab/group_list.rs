@@ -1,7 +1,6 @@
 //! Which groups a list has, and how a group is shown.
 
 use super::{
-    Version,
     call::{Call, Caller},
     errors::Refusal,
     groups::VISIBILITIES,
@@ -27,10 +26,11 @@ pub(super) fn answer_list(
     let owned = parameters.flag("owned")?.unwrap_or(false);
     let all_available = parameters.flag("all_available")?.unwrap_or(caller.admin);
     let level_min = parameters.integer("min_access_level")?;
-    let modern = state.settings.version >= Version::V18;
-    let active = parameters.flag("active")?.filter(|_| modern);
-    let archived = parameters.flag("archived")?.filter(|_| modern);
+    let version = state.settings.version;
+    let active = parameters.flag("active")?.filter(|_| version.is_from(18, 0));
+    let archived = parameters.flag("archived")?.filter(|_| version.is_from(18, 2));
     let marked_on = parameters.text("marked_for_deletion_on");
+    let marked_on = marked_on.filter(|_| version.is_from(17, 1));
     let search = parameters.text("search").map(|text| text.to_lowercase());
     let skipped = parameters.list("skip_groups").unwrap_or_default();
     let mut groups: Vec<&Group> = ids
@@ -121,7 +121,7 @@ fn show(state: &State, group: &Group) -> Value {
         "avatar_url": null,
         "marked_for_deletion_on": group.doom.as_ref().map(|doom| doom.marked_on.to_string()),
     });
-    if state.settings.version >= Version::V18 {
+    if state.settings.version.is_from(18, 0) {
         body["archived"] = json!(state.is_archived(group.id));
     }
     body

@@ -1,7 +1,6 @@
 //! Groups over HTTP (gitlab.md §4).
 
 use super::{
-    Version,
     call::{Access, Call},
     errors::Refusal,
     group_list::{answer_list, changed, details, shown},
@@ -168,8 +167,12 @@ pub(super) async fn unarchive(call: Call) -> Result<Response, Refusal> {
     set_archived(&call, false)
 }
 
+/// Since 18.0.
 fn set_archived(call: &Call, archived: bool) -> Result<Response, Refusal> {
     let (mut state, caller) = call.enter(Access::Write)?;
+    if !state.settings.version.is_from(18, 0) {
+        return Err(Refusal::error(StatusCode::NOT_FOUND, "404 Not Found"));
+    }
     let group = state.own_group_for(call, &caller)?;
     state.set_group_archived(group.id, archived)?;
     Ok(Json(changed(&state, &caller, group.id)).into_response())
@@ -184,7 +187,7 @@ pub(super) async fn transfer(call: Call) -> Result<Response, Refusal> {
         return Err(Refusal::not_found("Group"));
     }
     state.check_move(group.id, parent)?;
-    if state.settings.version >= Version::V19 {
+    if state.settings.version.is_from(19, 0) {
         let at = state.now;
         state.tasks.push(Task { at, what: Chore::MoveGroup { group: group.id, parent } });
     } else {

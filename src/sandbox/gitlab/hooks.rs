@@ -209,13 +209,13 @@ fn changes(
     if token.as_ref().is_some_and(|token| token.contains(['\n', '\r'])) {
         return Err(Refusal::invalid(&[("token", "is invalid".to_owned())]));
     }
-    let signing_token = parameters.text("signing_token").filter(|_| version >= Version::V19);
+    let signing_token = parameters.text("signing_token").filter(|_| version.is_from(19, 0));
     let bad = signing_token.as_ref().is_some_and(|token| signature::key(token).is_none());
     if bad {
         let text = "must be a whsec_ prefixed base64-encoded 32-byte key";
         return Err(Refusal::invalid(&[("signing_token", text.to_owned())]));
     }
-    let named = version >= Version::V17;
+    let named = version.is_from(17, 1);
     let name = parameters.text("name").filter(|_| named);
     let description = parameters.text("description").filter(|_| named);
     let push = parameters.flag("push_events")?;
@@ -262,13 +262,13 @@ pub(super) fn show(hook: &Hook, version: Version) -> Value {
         "push_events_branch_filter": null,
         "branch_filter_strategy": "wildcard",
     });
-    if version >= Version::V17 {
+    if version.is_from(17, 1) {
         body["name"] = json!(hook.name);
         body["description"] = json!(hook.description);
         body["custom_webhook_template"] = Value::Null;
         body["custom_headers"] = json!(keys);
     }
-    if version >= Version::V19 {
+    if version.is_from(19, 0) {
         body["token_present"] = json!(hook.token.is_some());
         body["signing_token_present"] = json!(hook.signing_token.is_some());
     }

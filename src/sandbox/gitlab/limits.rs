@@ -1,6 +1,6 @@
 //! How often one user may call the endpoints of groups and projects (gitlab.md §7.1 b).
 
-use super::{Version, call::Caller, errors::Refusal, state::State};
+use super::{call::Caller, errors::Refusal, state::State};
 
 /// Calls that are allowed in one period.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl State {
             Counted::Projects => limits.projects,
             Counted::Project => limits.project,
         };
-        let active = self.settings.version >= Version::V18 || counted == Counted::Projects;
+        let active = self.settings.version.is_from(18, 1) || counted == Counted::Projects;
         if !active {
             return Ok(());
         }

@@ -78,6 +78,8 @@ pub struct Settings {
     /// Whether owners who are no administrators may create runners.
     pub registration_allowed: bool,
     pub mischief: Mischief,
+    /// How complex a GraphQL query may be.
+    pub complexity_max: usize,
 }
 
 impl Default for Settings {
@@ -91,30 +93,51 @@ impl Default for Settings {
             runner_token_lifetime: None,
             registration_allowed: true,
             mischief: Mischief::default(),
+            complexity_max: COMPLEXITY_MAX,
         }
     }
 }
 
 /// Which GitLab it plays (gitlab.md §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    V16,
-    V17,
-    V18,
-    V19,
+pub struct Version {
+    major: u8,
+    minor: u8,
+    patch: u8,
 }
 
 impl Version {
+    /// The last of 16.
+    pub const V16: Self = Self { major: 16, minor: 11, patch: 10 };
+    /// The last of 17.
+    pub const V17: Self = Self { major: 17, minor: 11, patch: 7 };
+    /// The last of 18.
+    pub const V18: Self = Self { major: 18, minor: 11, patch: 3 };
+    /// The one that everything else here was observed with.
+    pub const V19: Self = Self::new(19, 4);
+
+    pub const fn new(major: u8, minor: u8) -> Self {
+        Self { major, minor, patch: 0 }
+    }
+
     /// As `GET /version` and the hooks' `User-Agent` have it.
-    pub fn number(self) -> &'static str {
-        match self {
-            Self::V16 => "16.11.10-ee",
-            Self::V17 => "17.11.7-ee",
-            Self::V18 => "18.11.3-ee",
-            Self::V19 => "19.4.0-ee",
-        }
+    pub fn number(self) -> String {
+        format!("{}.{}.{}-ee", self.major, self.minor, self.patch)
+    }
+
+    /// Whether REST says of runners and managers that they work, and of runners who made them when. It began at some minor
+    /// of 18; this one lets both be tried.
+    fn tells_work(self) -> bool {
+        self.is_from(18, 3)
+    }
+
+    fn is_from(self, major: u8, minor: u8) -> bool {
+        self >= Self::new(major, minor)
     }
 }
+
+/// What GitLab allows to whoever signed in.
+const COMPLEXITY_MAX: usize = 250;
 
 /// What GitLab waits for the receiver of a hook (§1.1).
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);

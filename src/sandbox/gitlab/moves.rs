@@ -1,7 +1,6 @@
 //! Making, renaming, moving and archiving groups and projects, with the hooks each of it sends.
 
 use super::{
-    Version,
     errors::Refusal,
     state::{Kind, State},
     tree::{Group, Project, is_path},
@@ -174,7 +173,7 @@ impl State {
     }
 
     pub(super) fn set_group_archived(&mut self, id: u64, archived: bool) -> Result<(), Refusal> {
-        if self.settings.version < Version::V18 {
+        if !self.settings.version.is_from(18, 0) {
             return Err(Refusal::error(StatusCode::NOT_FOUND, "404 Not Found"));
         }
         let group = self.groups.get(&id).ok_or_else(|| Refusal::not_found("Group"))?;

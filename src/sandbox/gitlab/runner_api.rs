@@ -1,7 +1,6 @@
 //! One runner over HTTP: read, change, delete, reset (gitlab.md §3.3 to §3.7).
 
 use super::{
-    Version,
     call::{Access, Call, Caller},
     errors::Refusal,
     job_protocol::show_job,
@@ -87,7 +86,7 @@ pub(super) fn answer_reset(state: &mut State, id: u64) -> Result<Response, Refus
 /// `GET /runners/:id/managers`, all at once.
 pub(super) async fn managers(call: Call) -> Result<Response, Refusal> {
     let (state, caller) = call.enter(Access::ReadRunner)?;
-    if state.settings.version < Version::V17 {
+    if !state.settings.version.is_from(17, 0) {
         return Err(Refusal::error(StatusCode::NOT_FOUND, "404 Not Found"));
     }
     let runner = readable(&state, &caller, &call)?;
@@ -101,7 +100,7 @@ pub(super) async fn managers(call: Call) -> Result<Response, Refusal> {
                     && job.system_id.as_deref() == Some(&manager.system_id)
                     && job.status.is_on_runner()
             });
-            json!({
+            let mut shown = json!({
                 "id": manager.id,
                 "system_id": manager.system_id,
                 "version": manager.info.version,
@@ -112,8 +111,11 @@ pub(super) async fn managers(call: Call) -> Result<Response, Refusal> {
                 "contacted_at": milliseconds(manager.contacted_at),
                 "ip_address": "127.0.0.1",
                 "status": Status::of(manager.created_at, seen, state.now).word(),
-                "job_execution_status": if busy { "active" } else { "idle" },
-            })
+            });
+            if state.settings.version.tells_work() {
+                shown["job_execution_status"] = json!(if busy { "active" } else { "idle" });
+            }
+            shown
         })
         .collect();
     Ok(Json(shown).into_response())

@@ -1,7 +1,6 @@
 //! Lists of runners (gitlab.md §3.2): whose they contain, and what they may be narrowed by.
 
 use super::{
-    Version,
     call::{Access, Call, Caller},
     errors::Refusal,
     pagination,
@@ -134,7 +133,7 @@ pub(super) fn show(state: &State, caller: &Caller, runner: &Runner) -> Value {
         "online": online,
         "status": rest_word(status, runner.paused),
     });
-    if state.settings.version >= Version::V18 {
+    if state.settings.version.tells_work() {
         let busy = state.is_busy(runner.id);
         body["created_at"] = json!(milliseconds(runner.created_at));
         body["job_execution_status"] = json!(if busy { "active" } else { "idle" });

@@ -1,7 +1,6 @@
 //! Runners as GitLab keeps them, and what can be done to them.
 
 use super::{
-    Version,
     errors::Refusal,
     runner_status::Status,
     state::{Kind, State, digest},
@@ -192,13 +191,15 @@ impl State {
     }
 
     pub(super) fn runner_token(&mut self, kind: RunnerKind) -> String {
-        let prefix = match (self.settings.version, kind) {
-            (Version::V16, _) => "glrt-",
-            (_, RunnerKind::Instance) => "glrt-t1_",
-            (_, RunnerKind::Group) => "glrt-t2_",
-            (_, RunnerKind::Project) => "glrt-t3_",
+        let version = self.settings.version;
+        // Before 17 a token told nothing, and since 18 its payload does.
+        let tells_kind = version.is_from(17, 0) && !version.is_from(18, 0);
+        let prefix = match kind {
+            _ if !tells_kind => "glrt-",
+            RunnerKind::Instance => "glrt-t1_",
+            RunnerKind::Group => "glrt-t2_",
+            RunnerKind::Project => "glrt-t3_",
         };
-        let prefix = if self.settings.version >= Version::V18 { "glrt-" } else { prefix };
         self.secret(prefix)
     }
 
@@ -246,7 +247,7 @@ impl State {
 
     /// The 404 of a runner, which versions word differently.
     pub(super) fn no_runner(&self) -> Refusal {
-        if self.settings.version >= Version::V19 {
+        if self.settings.version.is_from(19, 0) {
             return Refusal::not_found("Runner");
         }
         Refusal::message(axum::http::StatusCode::NOT_FOUND, "404 Not found")

@@ -1,7 +1,7 @@
 //! All that the instance knows.
 
 use super::{
-    Settings, Version,
+    Settings,
     deliveries::{Delivery, Outgoing},
     hooks::Hook,
     jobs::Job,
@@ -135,7 +135,7 @@ impl State {
 
     /// A token in the shape of this version: opaque to whoever is careful, with dots in newer ones (§3.9).
     pub(super) fn secret(&mut self, prefix: &str) -> String {
-        if self.settings.version < Version::V18 {
+        if !self.settings.version.is_from(18, 0) {
             return format!("{prefix}{}", self.letters(20));
         }
         let payload = URL_SAFE_NO_PAD.encode(self.secrets.random::<[u8; 20]>());

@@ -136,6 +136,11 @@ impl Resource {
     }
 }
 
+fn is_throttled(state: &State, user: &User, resource: &Resource) -> bool {
+    let mut throttled = state.throttled.iter();
+    throttled.any(|(name, namespace)| *name == user.name && *namespace == resource.namespace)
+}
+
 impl Asked {
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -151,6 +156,9 @@ impl Asked {
         }
         let user = self.user(state)?;
         match Resource::parse(&self.path) {
+            Some(resource) if is_throttled(state, &user, &resource) => {
+                Err(Status::too_many_requests())
+            }
             Some(resource) => self.act(state, &user, &resource),
             None => self.describe(state, &user),
         }

@@ -164,10 +164,17 @@ fn fill_container(container: &mut Value) {
 }
 
 fn fill_probe(probe: &mut Value) {
-    set(probe, "timeoutSeconds", json!(1));
-    set(probe, "periodSeconds", json!(10));
-    set(probe, "successThreshold", json!(1));
-    set(probe, "failureThreshold", json!(3));
+    for (name, number) in [
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ] {
+        // The server does not tell nothing from zero.
+        if probe[name].is_null() || probe[name] == 0 {
+            probe[name] = json!(number);
+        }
+    }
     if let Some(get) = probe.get_mut("httpGet") {
         set(get, "scheme", json!("HTTP"));
         set(get, "path", json!("/"));

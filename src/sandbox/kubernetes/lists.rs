@@ -25,8 +25,8 @@ pub(super) fn list(state: &State, kind: &Kind, wanted: &Wanted) -> Result<Value,
             let (version, start) = read_token(token).ok_or_else(|| {
                 Status::bad_request("continue key is not valid: no token of this server")
             })?;
-            if version < state.compacted {
-                return Err(Status::expired());
+            if version < state.compacted && version != AT_PRESENT {
+                return Err(Status::expired(write_token(AT_PRESENT, &start)));
             }
             (version, Some(start))
         }
@@ -45,9 +45,7 @@ pub(super) fn list(state: &State, kind: &Kind, wanted: &Wanted) -> Result<Value,
         metadata["remainingItemCount"] = (found.len() - wanted.limit).into();
         found.truncate(wanted.limit);
         if let Some(last) = found.last() {
-            let (namespace, name) = place(last);
-            let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": [namespace, name]});
-            metadata["continue"] = URL_SAFE_NO_PAD.encode(token.to_string()).into();
+            metadata["continue"] = write_token(version, &place(last)).into();
         }
     }
     // The items of a list of built-in kinds do not repeat what the list says.
@@ -66,6 +64,14 @@ pub(super) fn list(state: &State, kind: &Kind, wanted: &Wanted) -> Result<Value,
         "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(),
         "metadata": metadata, "items": items,
     }))
+}
+
+/// The version of a token that goes on with whatever there is.
+const AT_PRESENT: u64 = 0;
+
+fn write_token(version: u64, (namespace, name): &(String, String)) -> String {
+    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": [namespace, name]});
+    URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
 fn read_token(token: &str) -> Option<(u64, (String, String))> {

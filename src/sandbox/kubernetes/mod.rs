@@ -302,8 +302,12 @@ impl Kubernetes {
 
     /// Makes every continue token handed out so far too old.
     pub fn expire_continue_tokens(&self) {
-        let mut state = self.state();
-        state.compacted = state.version() + 1;
+        self.state().compact();
+    }
+
+    /// Lets no call of this user in this namespace through from now on: 429, as a priority level without seats does.
+    pub fn throttle(&self, user: &str, namespace: &str) {
+        self.state().throttled.push((user.to_owned(), namespace.to_owned()));
     }
 
     /// Everything stored, by `plural/namespace/name`; what Secrets hold only as digests.

@@ -4,7 +4,7 @@
 use super::kinds::Kind;
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ pub(super) struct Status {
     reason: &'static str,
     message: String,
     details: Value,
+    /// With what an expired list goes on.
+    continued: Option<String>,
 }
 
 /// One field that is wrong, for [`Status::invalid`].
@@ -60,7 +62,7 @@ impl Cause {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: String, details: Value) -> Self {
-        Self { code, reason, message, details }
+        Self { code, reason, message, details, continued: None }
     }
 
     pub(super) fn not_found(kind: &Kind, name: &str) -> Self {
@@ -175,10 +177,18 @@ impl Status {
         Self::new(422, "Invalid", message.to_owned(), details)
     }
 
-    pub(super) fn expired() -> Self {
+    /// `continued` goes on with the list as it is now.
+    pub(super) fn expired(continued: String) -> Self {
         let message = "The provided continue parameter is too old to display a consistent list \
                        result.";
-        Self::new(410, "Expired", message.to_owned(), Value::Null)
+        let refusal = Self::new(410, "Expired", message.to_owned(), Value::Null);
+        Self { continued: Some(continued), ..refusal }
+    }
+
+    /// Flow control, before anybody looks at rights or reads the request; not a `Status`, but a text.
+    pub(super) fn too_many_requests() -> Self {
+        let message = "Too many requests, please try again later.";
+        Self::new(429, "TooManyRequests", message.to_owned(), Value::Null)
     }
 
     pub(super) fn unsupported_media_type(given: &str) -> Self {
@@ -209,6 +219,9 @@ impl Status {
         if !self.details.is_null() {
             body["details"] = self.details.clone();
         }
+        if let Some(token) = &self.continued {
+            body["metadata"]["continue"] = token.as_str().into();
+        }
         body
     }
 }
@@ -227,6 +240,9 @@ fn about(kind: &Kind, name: &str) -> Value {
 impl IntoResponse for Status {
     fn into_response(self) -> Response {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if code == StatusCode::TOO_MANY_REQUESTS {
+            return (code, [(header::RETRY_AFTER, "1")], self.message).into_response();
+        }
         (code, Json(self.body())).into_response()
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) mounted: BTreeMap<String, Timestamp>,
     /// Continue tokens of lists begun before this version are too old.
     pub(super) compacted: u64,
+    /// Whose calls in which namespaces flow control lets none of through.
+    pub(super) throttled: Vec<(String, String)>,
     objects: BTreeMap<Key, Value>,
     version: u64,
     made: u64,
@@ -93,6 +95,7 @@ impl State {
             secrets: BTreeMap::new(),
             mounted: BTreeMap::new(),
             compacted: 0,
+            throttled: Vec::new(),
             objects: BTreeMap::new(),
             version: 1000,
             made: 0,
@@ -101,6 +104,12 @@ impl State {
 
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Forgets what there was before this moment, which is a version of its own: a list begun now goes on.
+    pub(super) fn compact(&mut self) {
+        self.version += 1;
+        self.compacted = self.version;
     }
 
     pub(super) fn find(&self, plural: &str, namespace: &str, name: &str) -> Option<&Value> {

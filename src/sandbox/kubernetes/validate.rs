@@ -1,13 +1,14 @@
 //! What makes an object invalid: names, labels, required fields, and fields that never change.
 
+mod network;
+mod pod;
+
 use super::{
     kinds::Kind,
-    selectors,
     status::{Cause, Status},
 };
 use base64::Engine;
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 /// Bytes that a Secret or a ConfigMap holds at most.
 const DATA_MAX: usize = 1024 * 1024;
@@ -17,12 +18,12 @@ pub(super) fn check(kind: &Kind, object: &Value, live: Option<&Value>) -> Result
     let mut causes = Vec::new();
     check_metadata(kind, object, &mut causes);
     match kind.kind {
-        "Deployment" => check_deployment(object, &mut causes),
-        "Pod" => check_pod(&object["spec"], "spec", &mut causes),
+        "Deployment" => pod::check_deployment(object, &mut causes),
+        "Pod" => pod::check(&object["spec"], "spec", &mut causes),
         "RoleBinding" | "ClusterRoleBinding" => check_binding(object, &mut causes),
         "Secret" => check_secret(object)?,
         "ConfigMap" => check_config_map(object, &mut causes),
-        "NetworkPolicy" => check_network_policy(object, &mut causes),
+        "NetworkPolicy" => network::check(object, &mut causes),
         _ => {}
     }
     if let Some(live) = live {
@@ -91,82 +92,36 @@ fn check_metadata(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-fn check_deployment(object: &Value, causes: &mut Vec<Cause>) {
-    let spec = &object["spec"];
-    let labels = &spec["template"]["metadata"]["labels"];
-    if let Some(replicas) = spec["replicas"].as_i64().filter(|replicas| *replicas < 0) {
-        let why = format!("Invalid value: {replicas}: must be greater than or equal to 0");
-        causes.push(Cause::invalid("spec.replicas", why));
-    }
-    if spec["selector"].as_object().is_none_or(serde_json::Map::is_empty) {
-        causes.push(Cause::required("spec.selector"));
-    } else if !selectors::selects(&spec["selector"], labels) {
-        causes.push(Cause::invalid(
-            "spec.template.metadata.labels",
-            format!("Invalid value: {labels}: `selector` does not match template `labels`"),
-        ));
-    }
-    if spec["template"]["spec"]["restartPolicy"] != "Always" {
-        let policy = &spec["template"]["spec"]["restartPolicy"];
-        causes.push(Cause {
-            reason: "FieldValueNotSupported",
-            field: "spec.template.spec.restartPolicy".to_owned(),
-            message: format!("Unsupported value: {policy}: supported values: \"Always\""),
-        });
-    }
-    check_pod(&spec["template"]["spec"], "spec.template.spec", causes);
-}
-
-fn check_pod(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
-    let empty = Vec::new();
-    let list = |name: &str| spec[name].as_array().unwrap_or(&empty);
-    if list("containers").is_empty() {
-        causes.push(Cause::required(format!("{path}.containers")));
-    }
-    let volumes: BTreeSet<&str> =
-        list("volumes").iter().filter_map(|volume| volume["name"].as_str()).collect();
-    for kind in ["initContainers", "containers"] {
-        for (index, container) in list(kind).iter().enumerate() {
-            let path = format!("{path}.{kind}[{index}]");
-            for field in ["name", "image"] {
-                if container[field].as_str().unwrap_or_default().is_empty() {
-                    causes.push(Cause::required(format!("{path}.{field}")));
-                }
-            }
-            let mounts = container["volumeMounts"].as_array().unwrap_or(&empty);
-            for (index, mount) in mounts.iter().enumerate() {
-                let name = mount["name"].as_str().unwrap_or_default();
-                if !volumes.contains(name) {
-                    causes.push(Cause {
-                        reason: "FieldValueNotFound",
-                        field: format!("{path}.volumeMounts[{index}].name"),
-                        message: format!("Not found: \"{name}\""),
-                    });
-                }
-            }
-        }
-    }
-}
-
 fn check_binding(object: &Value, causes: &mut Vec<Cause>) {
     let role = &object["roleRef"];
     let kind = role["kind"].as_str().unwrap_or_default();
     if !["Role", "ClusterRole"].contains(&kind) {
-        causes.push(Cause {
-            reason: "FieldValueNotSupported",
-            field: "roleRef.kind".to_owned(),
-            message: format!(
-                "Unsupported value: \"{kind}\": supported values: \"Role\", \"ClusterRole\""
-            ),
-        });
+        causes.push(not_supported("roleRef.kind", kind, &["Role", "ClusterRole"]));
     }
     if role["name"].as_str().unwrap_or_default().is_empty() {
         causes.push(Cause::required("roleRef.name"));
     }
     for (index, subject) in object["subjects"].as_array().into_iter().flatten().enumerate() {
+        let kind = subject["kind"].as_str().unwrap_or_default();
+        if !["ServiceAccount", "User", "Group"].contains(&kind) {
+            let supported = ["ServiceAccount", "User", "Group"];
+            causes.push(not_supported(&format!("subjects[{index}].kind"), kind, &supported));
+        }
         if subject["kind"] == "ServiceAccount" && subject["namespace"].is_null() {
             causes.push(Cause::required(format!("subjects[{index}].namespace")));
         }
+    }
+}
+
+fn not_supported(field: &str, value: &str, supported: &[&str]) -> Cause {
+    let supported: Vec<String> = supported.iter().map(|value| format!("\"{value}\"")).collect();
+    Cause {
+        reason: "FieldValueNotSupported",
+        field: field.to_owned(),
+        message: format!(
+            "Unsupported value: \"{value}\": supported values: {}",
+            supported.join(", ")
+        ),
     }
 }
 
@@ -199,25 +154,6 @@ fn check_config_map(object: &Value, causes: &mut Vec<Cause>) {
     if sizes.iter().sum::<usize>() > DATA_MAX {
         // The server names no field here.
         causes.push(Cause::too_long("[]"));
-    }
-}
-
-fn check_network_policy(object: &Value, causes: &mut Vec<Cause>) {
-    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
-        let rules = object["spec"][direction].as_array().into_iter().flatten();
-        for (rule, at) in rules.zip(0..) {
-            for (peer, index) in rule[peers].as_array().into_iter().flatten().zip(0..) {
-                let path = format!("spec.{direction}[{at}].{peers}[{index}]");
-                if peer.as_object().is_none_or(serde_json::Map::is_empty) {
-                    causes.push(Cause::required(path));
-                } else if peer["ipBlock"].is_object()
-                    && (peer["podSelector"].is_object() || peer["namespaceSelector"].is_object())
-                {
-                    let why = "Forbidden: may not specify both ipBlock and another peer";
-                    causes.push(Cause::forbidden(path, why));
-                }
-            }
-        }
     }
 }
 

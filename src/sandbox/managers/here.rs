@@ -109,8 +109,14 @@ pub async fn run(told: Told, mut say: impl FnMut(&str)) -> Result<(), Error> {
             said = process.log;
         }
         tokio::select! {
-            _ = quit.recv() => here.is_draining.store(true, Ordering::Relaxed),
-            _ = terminate.recv() => return Err(Error::Aborted),
+            _ = quit.recv() => {
+                say("SIGQUIT: no new jobs, and the end once there is none in hand");
+                here.is_draining.store(true, Ordering::Relaxed);
+            }
+            _ = terminate.recv() => {
+                say("SIGTERM: aborted");
+                return Err(Error::Aborted);
+            }
             _ = interrupt.recv() => return Err(Error::Aborted),
             () = pause() => {}
         }

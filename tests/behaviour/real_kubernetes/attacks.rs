@@ -124,7 +124,7 @@ fn attempts(fleet: &str) -> Vec<Attempt> {
             "/api/v1/namespaces/somebodys".into(),
             Value::Null,
             UNLABELLED,
-            Some(FORBIDDEN),
+            None,
         ),
         attempt(
             "a privileged namespace",
@@ -172,7 +172,7 @@ fn attempts(fleet: &str) -> Vec<Attempt> {
             format!("/api/v1/namespaces/{managers}"),
             Value::Null,
             MANAGERS,
-            Some(FORBIDDEN),
+            None,
         ),
         attempt(
             "an account elsewhere",

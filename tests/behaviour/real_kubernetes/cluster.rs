@@ -12,8 +12,8 @@ use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{Mutex, OnceLock},
 };
 
 /// The user that `deploy/kubernetes` names as forerunner's.
@@ -35,7 +35,13 @@ pub(crate) struct Cluster {
     pub(crate) kubeconfig: PathBuf,
     /// Its standard input is open for as long as this process runs.
     #[serde(skip)]
-    _running: Option<Child>,
+    running: Option<Mutex<Running>>,
+}
+
+/// The program, and what it says.
+struct Running {
+    program: Child,
+    says: BufReader<ChildStdout>,
 }
 
 /// The cluster, if tests against real parts were asked for. Says once what is left out otherwise.
@@ -100,10 +106,11 @@ fn start() -> Cluster {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut says = BufReader::new(running.stdout.take().unwrap());
+    says.read_line(&mut line).unwrap();
     let cluster: Cluster = serde_json::from_str(&line)
         .unwrap_or_else(|_| panic!("no cluster came up; its logs are in {}", folder.display()));
-    Cluster { _running: Some(running), ..cluster }
+    Cluster { running: Some(Mutex::new(Running { program: running, says })), ..cluster }
 }
 
 impl Cluster {
@@ -159,6 +166,15 @@ impl Cluster {
         let url = format!("{}{path}", self.server);
         let request = self.client().request(method.parse().unwrap(), url).bearer_auth(token);
         answer(change(request), content_type, body).await
+    }
+
+    /// Takes every revision that there was out of etcd. The API server notices within a quarter of a minute.
+    pub(crate) fn compact(&self) {
+        let mut running = self.running.as_ref().unwrap().lock().unwrap();
+        writeln!(running.program.stdin.as_mut().unwrap(), "compact").unwrap();
+        let mut line = String::new();
+        running.says.read_line(&mut line).unwrap();
+        assert!(line.contains("compacted"), "etcd was not compacted: {line}");
     }
 
     /// What the API server wrote down of `user`'s requests, oldest first.

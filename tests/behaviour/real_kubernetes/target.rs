@@ -1,6 +1,7 @@
 //! The two servers that the suite runs against: the sandbox's, and a real one where there is one.
 
 use super::cluster::{Cluster, USER, answer, cluster};
+use axum::body::Bytes;
 use forerunner::{
     adapters::{
         http::{Http, HttpSettings, Loopback},
@@ -17,9 +18,11 @@ use forerunner::{
         wire::{Server, Service, Wire},
     },
 };
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use std::{path::Path, time::Duration};
+use std::{convert::Infallible, path::Path, time::Duration};
 use tokio::sync::OnceCell;
 
 const HOST: &str = "api.example.com";
@@ -164,23 +167,104 @@ impl Target {
     pub(crate) fn adapter(&self, token: &str) -> Kubernetes {
         match self {
             Self::Real(cluster) => cluster.as_token(token),
-            Self::Sandbox(played) => {
-                let file = played.folder.join(format!("kubeconfig-{token}"));
-                let text = json!({"current-context": "c",
-                    "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-                    "clusters": [{"name": "k", "cluster": {"server": format!("https://{HOST}:443")}}],
-                    "users": [{"name": "u", "user": {"token": token}}]});
-                std::fs::write(&file, text.to_string()).unwrap();
-                let loopback = vec![Loopback::new(HOST, played.server.address.port())];
-                let settings = HttpSettings { loopback, ..HttpSettings::default() };
-                let http = Http::new(settings, played.clock.clone());
-                Kubernetes::new(http, Access::Kubeconfig(file))
-            }
+            Self::Sandbox(played) => self.adapter_at(played.server.address.port(), token),
         }
+    }
+
+    /// The same, but what it sends goes to a port of this machine.
+    pub(crate) fn adapter_at(&self, port: u16, token: &str) -> Kubernetes {
+        let name = format!("kubeconfig-{}", uuid::Uuid::new_v4());
+        let (file, clock) = match self {
+            Self::Real(cluster) => (cluster.kubeconfig.with_file_name(name), Clock::system()),
+            Self::Sandbox(played) => (played.folder.join(name), played.clock.clone()),
+        };
+        let text = json!({"current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": {"server": format!("https://{HOST}:443")}}],
+            "users": [{"name": "u", "user": {"token": token}}]});
+        std::fs::write(&file, text.to_string()).unwrap();
+        let settings =
+            HttpSettings { loopback: vec![Loopback::new(HOST, port)], ..HttpSettings::default() };
+        Kubernetes::new(Http::new(settings, clock), Access::Kubeconfig(file))
+    }
+
+    /// Makes every continue token handed out so far too old. A real server notices some time later.
+    pub(crate) fn expire_continue_tokens(&self) {
+        match self {
+            Self::Sandbox(played) => played.kubernetes.expire_continue_tokens(),
+            Self::Real(cluster) => cluster.compact(),
+        }
+    }
+
+    /// Lets none of forerunner's calls about the accounts of a namespace through.
+    pub(crate) async fn throttle(&self, namespace: &str) {
+        if let Self::Sandbox(played) = self {
+            return played.kubernetes.throttle(USER, namespace);
+        }
+        let api = "flowcontrol.apiserver.k8s.io/v1";
+        let level = json!({
+            "apiVersion": api, "kind": "PriorityLevelConfiguration", "metadata": {"name": "no-seats"},
+            "spec": {"type": "Limited", "limited": {
+                "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
+                "limitResponse": {"type": "Reject"},
+            }},
+        });
+        let schema = json!({
+            "apiVersion": api, "kind": "FlowSchema", "metadata": {"name": "no-seats"},
+            "spec": {
+                "priorityLevelConfiguration": {"name": "no-seats"},
+                "matchingPrecedence": 2,
+                "rules": [{
+                    "subjects": [{"kind": "User", "user": {"name": USER}}],
+                    "resourceRules": [{"verbs": ["*"], "apiGroups": [""],
+                        "resources": ["serviceaccounts"], "namespaces": [namespace]}],
+                }],
+            },
+        });
+        let mut uid = Value::Null;
+        for object in [level, schema] {
+            let (status, body) = self.apply_as_administrator(&object).await;
+            assert!(status < 300, "{body}");
+            uid = body["metadata"]["uid"].clone();
+        }
+        let (client, server) = self.upstream();
+        let url = format!("{server}/api/v1/namespaces/{namespace}/serviceaccounts");
+        self.eventually("flow control knows the schema", async || {
+            let answer =
+                client.get(&url).bearer_auth(self.forerunner_token()).send().await.unwrap();
+            answer
+                .headers()
+                .get("x-kubernetes-pf-flowschema-uid")
+                .is_some_and(|seen| uid == *seen.to_str().unwrap())
+        })
+        .await;
+        // Even without seats one call is let in, if it is alone. This one's body never comes.
+        let body = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let endless = client
+            .post(&url)
+            .bearer_auth(self.forerunner_token())
+            .header("Content-Type", JSON)
+            .body(reqwest::Body::wrap(body));
+        tokio::spawn(endless.send());
+        self.eventually("all seats are taken", async || {
+            let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+            self.call(self.forerunner_token(), "GET", &path, JSON, &Value::Null).await.0 == 429
+        })
+        .await;
     }
 
     pub(crate) fn forerunner(&self) -> Kubernetes {
         self.adapter(self.forerunner_token())
+    }
+
+    /// Where the server is, and a client that trusts it.
+    pub(crate) fn upstream(&self) -> (reqwest::Client, String) {
+        match self {
+            Self::Real(cluster) => (cluster.client(), cluster.server.clone()),
+            Self::Sandbox(played) => {
+                (reqwest::Client::new(), format!("http://{}", played.server.address))
+            }
+        }
     }
 
     /// A call past our adapter: status and body.

@@ -26,6 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(250);
 const MERGE: &str = "application/merge-patch+json";
 
+/// How long the job runs that a manager has in hand when its pod has to go, and what it says every second.
+const SECONDS: u32 = 20;
+const JOB: &str = "n=0; while [ $n -lt 20 ]; do n=$((n+1)); echo second $n.; sleep 1; done";
+
+/// Why a manager's pod has to go.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Roll,
+    Deletion,
+}
+
 struct Scene {
     cluster: &'static Cluster,
     sandbox: Sandbox,
@@ -47,7 +58,8 @@ pub(super) async fn tell() {
     let project = scene.sandbox.world.gitlab.create_project(group, "ledger");
     scene.manager_starts(group).await;
     scene.jobs_token_is_exchanged().await;
-    scene.manager_drains_on_a_roll(project).await;
+    scene.manager_drains(project, End::Roll).await;
+    scene.manager_drains(project, End::Deletion).await;
     scene.idle_manager_ends_at_once_when_deleted().await;
     scene.file_changes_in_the_running_pod().await;
 }
@@ -193,8 +205,9 @@ impl Scene {
         assert!(log.contains("00000000-0000-4000-8000-000000002222"), "{log}");
     }
 
-    /// A new pod takes over at once; the old one stays until its job is done.
-    async fn manager_drains_on_a_roll(&self, project: u64) {
+    /// A new pod takes over at once; the old one stays until its job is done, told to stop once and never cut off.
+    async fn manager_drains(&self, project: u64, end: End) {
+        self.until("the manager answers", async || is_ready(&self.manager().await)).await;
         let old = self.manager().await;
         let gitlab = &self.sandbox.world.gitlab;
         let job = gitlab.create_job(
@@ -202,7 +215,7 @@ impl Scene {
             NewJob {
                 tags: vec!["azure-plan".to_owned()],
                 image: Some(image::NODE.to_owned()),
-                script: vec!["sleep 20".to_owned()],
+                script: vec![JOB.to_owned()],
                 ..NewJob::default()
             },
         );
@@ -212,32 +225,61 @@ impl Scene {
             let (_, pods) = self.get(&format!("/api/v1/namespaces/{namespace}/pods")).await;
             let pods = pods["items"].as_array().unwrap();
             assert_ne!(status(), JobStatus::Failed, "{}", gitlab.job(job).unwrap().trace);
-            pods.iter().any(|pod| pod["status"]["phase"] == "Running")
+            // The pod of a job before may be on its way out.
+            status() == JobStatus::Running
+                && pods.iter().any(|pod| {
+                    pod["status"]["phase"] == "Running"
+                        && pod["metadata"]["deletionTimestamp"].is_null()
+                })
         })
         .await;
-        let deployments = format!("/apis/apps/v1/namespaces/{MANAGERS}/deployments");
-        let (_, found) = self.get(&deployments).await;
-        let name = found["items"][0]["metadata"]["name"].as_str().unwrap();
-        let roll = json!({"spec": {"template": {"metadata": {"annotations": {"rolled": "1"}}}}});
-        self.merge(&format!("{deployments}/{name}"), &roll).await;
         let old_path = path_of(&old);
+        match end {
+            End::Roll => self.roll().await,
+            End::Deletion => {
+                let (status, body) = self.call("DELETE", &old_path, &Value::Null).await;
+                assert_eq!(status, 200, "{body}");
+            }
+        }
         self.until("the old pod is told to stop", async || {
             let (_, pod) = self.get(&old_path).await;
             pod["metadata"]["deletionTimestamp"].is_string()
         })
         .await;
-        assert_eq!(status(), JobStatus::Running, "the roll did not wait for the job");
+        assert_eq!(status(), JobStatus::Running, "{end:?} did not wait for the job");
+        let log = RefCell::new(String::new());
         let took = self
             .until("the old pod is gone", async || {
+                let said = self.log(MANAGERS, &old).await;
+                // Of a pod that is gone there is none.
+                if said.contains("Configuration loaded") {
+                    *log.borrow_mut() = said;
+                }
                 let gone = self.get(&old_path).await.0 == 404;
                 assert!(!gone || status() != JobStatus::Running, "it went before its job was done");
                 gone
             })
             .await;
-        machine::say(&format!("real node: a manager with a job in hand went after {took:.1?}"));
+        machine::say(&format!(
+            "real node: a manager with a job in hand went {took:.1?} after its {end:?}"
+        ));
         let job = gitlab.job(job).unwrap();
-        assert_eq!(job.status, JobStatus::Success, "{}", job.trace);
+        assert_eq!(job.status, JobStatus::Success, "{end:?}: {}", job.trace);
+        let lines = (1..=SECONDS).map(|second| format!("second {second}.")).collect::<Vec<_>>();
+        let cut = lines.iter().find(|line| !job.trace.contains(line.as_str()));
+        assert_eq!(cut, None, "{end:?}: the job's log is not whole: {}", job.trace);
+        let log = log.into_inner();
+        assert_eq!(log.matches("SIGQUIT").count(), 1, "{end:?}: {log}");
+        assert_eq!(log.matches("SIGTERM").count(), 0, "{end:?}: {log}");
         self.until("the new pod answers", async || is_ready(&self.manager().await)).await;
+    }
+
+    async fn roll(&self) {
+        let deployments = format!("/apis/apps/v1/namespaces/{MANAGERS}/deployments");
+        let (_, found) = self.get(&deployments).await;
+        let name = found["items"][0]["metadata"]["name"].as_str().unwrap();
+        let roll = json!({"spec": {"template": {"metadata": {"annotations": {"rolled": "1"}}}}});
+        self.merge(&format!("{deployments}/{name}"), &roll).await;
     }
 
     async fn idle_manager_ends_at_once_when_deleted(&self) {

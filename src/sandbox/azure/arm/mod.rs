@@ -16,7 +16,7 @@ use super::{
     Azure,
     answer::{Answer, Answered},
     call::Call,
-    graph, scope, throttle,
+    graph, obstacles, scope, throttle,
     token::{self, Caller},
 };
 use axum::{body::Body, http::Request};
@@ -59,12 +59,18 @@ fn answer_at_once(azure: &Azure, call: &Call) -> Answer {
     let now = azure.0.clock.now();
     let mut state = azure.state();
     let (request, correlation) = (state.random_guid(), state.random_guid());
+    obstacles::finish_due(azure, &mut state, now);
     let answered = authenticate(&state.signing_key, call, now).and_then(|caller| {
+        state.obstacles.check_token(&caller, now)?;
         versions::check(call)?;
         let left = throttle::admit(&mut state, &azure.0.settings, call, &caller, now)?;
+        let met = obstacles::meet(&mut state, call, &caller, now);
         let mut work =
             Work { settings: &azure.0.settings, state: &mut state, call, caller: &caller, now };
-        let answer = dispatch(&mut work).unwrap_or_else(|refusal| refusal);
+        let answer = match met {
+            Some(answer) => answer,
+            None => dispatch(&mut work).unwrap_or_else(|refusal| refusal),
+        };
         Ok(answer.with_header(left.header, left.calls.to_string()))
     });
     answered
@@ -105,7 +111,7 @@ fn authenticate(key: &[u8], call: &Call, now: Timestamp) -> Result<Caller, Answe
     Ok(caller)
 }
 
-fn dispatch(work: &mut Work<'_>) -> Answered {
+pub(super) fn dispatch(work: &mut Work<'_>) -> Answered {
     let path = work.call.path.clone();
     if let Some((scope, tail)) = scope::split_last_provider(&path) {
         let tail: Vec<&str> = tail.split('/').collect();

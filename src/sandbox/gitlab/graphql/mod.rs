@@ -1,5 +1,6 @@
 //! GraphQL for bulk reads of runners (gitlab.md §3.10); what it does not know it refuses with `errors`.
 
+mod complexity;
 mod parse;
 mod runners;
 mod schema;
@@ -45,6 +46,9 @@ pub(super) async fn answer(call: Call) -> Result<Response, Refusal> {
         variables.extend(given.clone());
     }
     let context = Context { state: &state, caller: &caller, variables };
+    if let Some(refusal) = context.too_complex(&query.selection) {
+        return Ok(refuse(&[refusal]));
+    }
     let mut data = Map::new();
     let mut errors = Vec::new();
     for field in &query.selection {
