@@ -97,7 +97,9 @@ enum Failure {
 
 const FLEET: &str = include_str!("../../examples/sandbox.yaml");
 const HOST_JSON: &str = include_str!("../../host.json");
-const FUNCTIONS: [(&str, &str); 6] = [
+const FUNCTIONS: [(&str, &str); 8] = [
+    ("approval", include_str!("../../functions/approval/function.json")),
+    ("command", include_str!("../../functions/command/function.json")),
     ("dead_letter", include_str!("../../functions/dead_letter/function.json")),
     ("fleet", include_str!("../../functions/fleet/function.json")),
     ("gitlab_hook", include_str!("../../functions/gitlab_hook/function.json")),

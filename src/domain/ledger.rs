@@ -26,6 +26,19 @@ pub struct Book {
     /// At most one a unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permits: Vec<Permit>,
+    /// Units that an operator wants left alone, at most one entry a unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Held>,
+}
+
+/// A unit to which nothing is written until then, because an operator said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub unit: Unit,
+    pub until: Timestamp,
+    /// As claimed.
+    pub by: String,
+    pub reason: String,
 }
 
 /// A unit that may be taken away: given by a sweep that saw the whole fleet, or by an operator.
@@ -137,6 +150,21 @@ impl Book {
         self.permits.iter().filter(move |permit| now.duration_since(permit.at) < KEPT)
     }
 
+    /// The book with this hold; an earlier one of the same unit gives way.
+    pub fn holding(&self, held: Held, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.since = next.since.or(Some(now));
+        next.forget(now);
+        next.holds.retain(|other| other.unit != held.unit);
+        next.holds.push(held);
+        next
+    }
+
+    /// The hold of a unit, until it ends.
+    pub fn held(&self, unit: &Unit, now: Timestamp) -> Option<&Held> {
+        self.holds.iter().find(|held| held.unit == *unit && now < held.until)
+    }
+
     /// Whether it has been kept for a day: one made anew may have lost the permits that the brake counts.
     pub fn is_seasoned(&self, now: Timestamp) -> bool {
         self.since.is_some_and(|since| now.duration_since(since) >= KEPT)
@@ -145,6 +173,7 @@ impl Book {
     fn forget(&mut self, now: Timestamp) {
         self.creations.retain(|made| now.duration_since(made.at) < KEPT);
         self.permits.retain(|permit| now.duration_since(permit.at) < KEPT);
+        self.holds.retain(|held| now < held.until);
     }
 
     fn recent(&self, now: Timestamp) -> impl Iterator<Item = &Creation> {

@@ -3,6 +3,7 @@
 pub mod azure;
 pub mod claim;
 pub mod class;
+pub mod command;
 pub mod fleet;
 pub mod gate;
 pub mod gitlab;

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     adapters::service_bus::{Letter, ServiceBus},
     domain::{
+        command::Order,
         fleet::Fleet,
         ids::TargetId,
         message::{Message, Outgoing},
@@ -45,6 +46,10 @@ impl From<reconcile::Outcome> for Outcome {
 impl Work for Engine {
     async fn round(&self, message: Message) -> Outcome {
         self.rounds.round(&message).await.into()
+    }
+
+    async fn command(&self, order: Order) -> Outcome {
+        self.rounds.command(&order).await.into()
     }
 
     async fn sweep(&self) -> Outcome {

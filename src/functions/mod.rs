@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod app;
+mod command;
 mod dead_letter;
 pub mod engine;
 mod envelope;

@@ -3,11 +3,12 @@
 use super::{
     answer::Answer,
     app::App,
-    dead_letter,
+    command, dead_letter,
     http::{self, Function},
     invocation::run_wrapped,
     round, sweep,
 };
+use crate::domain::command::Door;
 use axum::{
     Router,
     extract::{Request, State},
@@ -28,6 +29,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/fleet", wrapped(Function::Fleet))
         .route("/health", wrapped(Function::Health))
         .route("/round", post(queued_round))
+        .route("/command", post(queued_command))
+        .route("/approval", post(queued_approval))
         .route("/sweep", post(timed_sweep))
         .route("/dead_letter", post(queued_dead_letter))
         .fallback(async || Answer::refused(StatusCode::NOT_FOUND, "there is no such function"))
@@ -53,6 +56,16 @@ fn wrapped(function: Function) -> MethodRouter<Arc<App>> {
 
 async fn queued_round(State(app): AppState, request: Request) -> Response {
     run_wrapped(&app, round::NAME, request, |envelope| round::answer(&app, envelope)).await
+}
+
+async fn queued_command(State(app): AppState, request: Request) -> Response {
+    let answer = |envelope| command::answer(&app, Door::Commands, envelope);
+    run_wrapped(&app, command::COMMAND, request, answer).await
+}
+
+async fn queued_approval(State(app): AppState, request: Request) -> Response {
+    let answer = |envelope| command::answer(&app, Door::Approvals, envelope);
+    run_wrapped(&app, command::APPROVAL, request, answer).await
 }
 
 async fn timed_sweep(State(app): AppState, request: Request) -> Response {

@@ -1,6 +1,6 @@
 //! What the functions wake: the seam between the host's deliveries and the rounds.
 
-use crate::domain::{ids::TargetId, message::Message};
+use crate::domain::{command::Order, ids::TargetId, message::Message};
 use async_trait::async_trait;
 use serde::Serialize;
 use std::fmt;
@@ -12,6 +12,9 @@ pub trait Work: Send + Sync {
     /// One round for the message's unit. Whatever the round itself can deal with (a retry, a follow-up, parking)
     /// is [`Outcome::Done`].
     async fn round(&self, message: Message) -> Outcome;
+
+    /// Carries an operator's order out.
+    async fn command(&self, order: Order) -> Outcome;
 
     /// Looks over the whole fleet and wakes what drifts.
     async fn sweep(&self) -> Outcome;

@@ -58,8 +58,9 @@ pub(super) async fn remains(
             None => Ok(None),
         }
     };
-    let (secret, objects, identity, status) = try_join!(
+    let (secret, tenants, objects, identity, status) = try_join!(
         secret,
+        tenants(clients, fleet, &search),
         objects(clients, fleet, &search),
         identity(clients, fleet, &installation, &search),
         observe::status(clients, fleet, search.unit),
@@ -75,7 +76,30 @@ pub(super) async fn remains(
     let ids: Vec<RunnerId> = entities.iter().map(|entity| entity.id).collect();
     let (busy, job_pods) = try_join!(busy(clients, &entities), job_pods(clients, &objects, &ids))?;
     let objects = objects.into_iter().chain(secret).collect();
-    Ok(Remains { installation, entities, entries, busy, job_pods, objects, identity, lent, status })
+    Ok(Remains {
+        installation,
+        entities,
+        entries,
+        busy,
+        tenants,
+        job_pods,
+        objects,
+        identity,
+        lent,
+        status,
+    })
+}
+
+/// The runners that live in a shared domain.
+async fn tenants(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    search: &Search<'_>,
+) -> Result<usize, Failure> {
+    let Unit::Domain(profile) = search.unit else { return Ok(0) };
+    let made = observe::made_runners(clients, fleet).await?;
+    let lives = |unit: &&Unit| matches!(unit, Unit::Runner(key) if key.profile == *profile);
+    Ok(made.iter().filter(lives).count())
 }
 
 fn is_ours(fleet: &FleetSettings, key: &str, object: &Object) -> bool {

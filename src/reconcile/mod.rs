@@ -2,6 +2,7 @@
 
 mod act;
 mod clients;
+mod command;
 mod conclude;
 mod desire;
 mod failure;

@@ -232,7 +232,10 @@ async fn check(
 }
 
 /// Every runner of the fleet has one manager Deployment.
-async fn made_runners(clients: &Clients, fleet: &FleetSettings) -> Result<BTreeSet<Unit>, Failure> {
+pub(super) async fn made_runners(
+    clients: &Clients,
+    fleet: &FleetSettings,
+) -> Result<BTreeSet<Unit>, Failure> {
     let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
     let kubernetes = clients.kubernetes();
     let found = kubernetes

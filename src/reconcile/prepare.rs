@@ -84,6 +84,30 @@ pub(super) async fn prepare(
     })
 }
 
+/// Prepares what an operator asks of a runner's entities, whatever else is to be done with it.
+pub(super) async fn prepare_word(
+    clients: &Clients,
+    fleet: &Fleet,
+    clock: &Clock,
+    key: &RunnerKey,
+    pause: bool,
+    cause: &str,
+) -> Result<Prepared, Failure> {
+    let settings = fleet.settings();
+    let unit = Unit::Runner(key.clone());
+    let (installation, ledger) =
+        try_join!(observe::installation(clients, settings), observe::ledger(clients, settings))?;
+    if let Some(held) = ledger.book.held(&unit, clock.now()) {
+        let message = format!("held until {} by {}: {}", held.until, held.by, held.reason);
+        let finding = Finding::fails(ConditionKind::Ready, "Held", message);
+        let before = observe::status(clients, settings, &unit).await?;
+        return Ok(Prepared::only_say(installation, before, finding));
+    }
+    let observed = observe::held(clients, settings, key, installation.clone()).await?;
+    let plan = plan::hold::by_command(key, settings, &observed, pause, cause);
+    Ok(Prepared::new(installation, observed.status, plan))
+}
+
 async fn runner(
     clients: &Clients,
     fleet: &Fleet,
@@ -107,6 +131,15 @@ async fn runner(
     let why = leave(read.is_some(), state.as_ref(), hold.as_ref());
     let protected = fleet.profile(&key.profile).is_some_and(|profile| profile.protect);
     let leaving = Leaving { unit: &unit, why, protected };
+    if let Some(held) = ledger.book.held(&unit, now) {
+        let message = format!("held until {} by {}: {}", held.until, held.by, held.reason);
+        let finding = Finding::fails(ConditionKind::Ready, "Held", message);
+        let before = observe::status(clients, settings, &unit).await?;
+        let missing = before.as_ref().and_then(|status| status.missing.clone());
+        let prepared = Prepared::only_say(installation, before, finding);
+        // Without a digest of what is asked the sweep looks again, and finds the end of the hold.
+        return Ok(Prepared { path, missing, ..prepared });
+    }
     let prepared = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
         Ok(pass) => {
             leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now).await?
@@ -284,8 +317,21 @@ async fn domain(
     let settings = fleet.settings();
     let installation = observe::installation(clients, settings).await?;
     let unit = Unit::Domain(profile.clone());
-    let Some(spec) = fleet.shared_domain(profile).map(|domain| domain.runner) else {
-        return leaving_domain(clients, fleet, profile, installation, now).await;
+    let ledger = observe::ledger(clients, settings).await?;
+    let spec = fleet.shared_domain(profile).map(|domain| domain.runner);
+    let why = spec.is_none().then_some(Leave::Unmatched);
+    let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
+    let leaving = Leaving { unit: &unit, why, protected };
+    let closed = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
+        Ok(pass) => return leaving_domain(clients, fleet, profile, installation, pass, now).await,
+        Err(closed) => closed,
+    };
+    let Some(spec) = spec else {
+        let waits = waits_for("NotWanted", closed);
+        let message = format!("no profile `{profile}` shares a domain{waits}");
+        let finding = Finding::fails(ConditionKind::Ready, "NotWanted", message);
+        let before = observe::status(clients, settings, &unit).await?;
+        return Ok(Prepared::only_say(installation, before, finding));
     };
     let (observed, before) = try_join!(
         observe::domain(clients, settings, &spec, installation.clone()),
@@ -299,37 +345,22 @@ async fn domain(
     })
 }
 
-/// No profile shares the domain any more.
 async fn leaving_domain(
     clients: &Clients,
     fleet: &Fleet,
     profile: &ProfileName,
     installation: InstallationId,
+    pass: Pass,
     now: Timestamp,
 ) -> Result<Prepared, Failure> {
     let (settings, unit) = (fleet.settings(), Unit::Domain(profile.clone()));
-    let ledger = observe::ledger(clients, settings).await?;
-    let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
-    let leaving = Leaving { unit: &unit, why: Some(Leave::Unmatched), protected };
-    match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
-        Ok(pass) => {
-            let key = names::shared_domain_key(profile);
-            let scopes = &scopes(fleet);
-            let search = leaving::Search { unit: &unit, key: &key, runner: None, scopes };
-            let remains = leaving::remains(clients, settings, installation.clone(), search).await?;
-            let grace = fleet.guardrails().grace;
-            let departing = Departing { key: &key, runner: None, fleet: settings, grace };
-            let plan = plan::removal::plan(&departing, &remains, pass, now);
-            Ok(Prepared::new(installation, remains.status, plan))
-        }
-        Err(closed) => {
-            let message =
-                format!("no profile `{profile}` shares a domain{}", waits_for("NotWanted", closed));
-            let finding = Finding::fails(ConditionKind::Ready, "NotWanted", message);
-            let before = observe::status(clients, settings, &unit).await?;
-            Ok(Prepared::only_say(installation, before, finding))
-        }
-    }
+    let (key, scopes) = (names::shared_domain_key(profile), scopes(fleet));
+    let search = leaving::Search { unit: &unit, key: &key, runner: None, scopes: &scopes };
+    let remains = leaving::remains(clients, settings, installation.clone(), search).await?;
+    let grace = fleet.guardrails().grace;
+    let departing = Departing { key: &key, runner: None, fleet: settings, grace };
+    let plan = plan::removal::plan(&departing, &remains, pass, now);
+    Ok(Prepared::new(installation, remains.status, plan))
 }
 
 async fn identity(

@@ -4,7 +4,7 @@ use super::{
     Clients, Failure,
     act::{self, Acted},
     outbox,
-    prepare::{Prepared, prepare},
+    prepare::{Prepared, prepare, prepare_word},
 };
 use crate::{
     adapters::service_bus::ServiceBus,
@@ -75,7 +75,7 @@ impl Rounds {
             Err(reason) => return self.wait_for_fleet(message, reason).await,
         };
         if let Some(intent) = message.intent {
-            return self.park_intent(&fleet, message, intent).await;
+            return self.intent_round(&fleet, message, intent).await;
         }
         if let Unit::Target(target) = message.unit {
             return match self.target_round(&fleet, target, message).await {
@@ -107,11 +107,34 @@ impl Rounds {
         self.send(vec![again], vec!["fleet.yaml is not valid".to_owned()]).await
     }
 
-    /// An intent that no version of this program acts on yet is kept and shown, never dropped.
-    async fn park_intent(&self, fleet: &Fleet, message: &Message, intent: Intent) -> Outcome {
-        let failure =
-            Failure::permanent(format!("this version does not act on `{}` yet", intent.as_str()));
-        self.again_or_park(fleet, message, &[failure], None).await
+    /// Does what an operator asks of a runner beyond *look at this one*. What no version of this program acts on yet is
+    /// kept and shown, never dropped.
+    async fn intent_round(&self, fleet: &Fleet, message: &Message, intent: Intent) -> Outcome {
+        let pause = match intent {
+            Intent::Pause => true,
+            Intent::Resume => false,
+            Intent::Reprovision | Intent::Rotate => {
+                let text = format!("this version does not act on `{}` yet", intent.as_str());
+                return self.again_or_park(fleet, message, &[Failure::permanent(text)], None).await;
+            }
+        };
+        let Unit::Runner(key) = &message.unit else {
+            let failure = Failure::permanent("only a runner can be paused and resumed");
+            return self.again_or_park(fleet, message, &[failure], None).await;
+        };
+        let word =
+            prepare_word(self.clients(), fleet, &self.clock, key, pause, &message.cause).await;
+        match word {
+            Ok(prepared) => {
+                let observing = self.observes(fleet, &message.unit);
+                let acted = self.act(fleet, observing, &prepared).await;
+                // A try that failed asks again for the same; what follows a success is an ordinary round.
+                let intent = message.intent.filter(|_| !acted.failures.is_empty());
+                let message = Message { intent, ..message.clone() };
+                self.conclude(fleet, &message, Report { prepared, acted, observing }).await
+            }
+            Err(failure) => self.again_or_park(fleet, message, &[failure], None).await,
+        }
     }
 
     /// Carries the plan out, or only shows it where the mode says so.

@@ -25,6 +25,8 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     let mut survey = Survey::default();
     let desires = Desires::of(fleet);
     let wanted = wanted(fleet, inventory, now);
+    let held = |unit: &Unit| inventory.ledger.book.held(unit, now).is_some();
+    let may_want = |unit: &Unit| !is_protected(fleet, unit) && !held(unit);
     let known = inventory.known.iter().filter_map(|unit| match unit {
         Unit::Runner(key) => Some(key),
         Unit::Target(_) | Unit::Domain(_) | Unit::Identity(_) => None,
@@ -42,13 +44,14 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
             Some(Leave::Gone) => {
                 survey.missing.insert(key.clone());
             }
-            Some(why) if !is_protected(fleet, &unit) => {
+            Some(why) if may_want(&unit) => {
                 survey.wants.insert(unit, why);
             }
             Some(_) | None => {}
         }
     }
-    let domains = inventory.known.iter().filter(|unit| is_left_domain(fleet, inventory, unit));
+    let domains = inventory.known.iter();
+    let domains = domains.filter(|unit| is_left_domain(fleet, inventory, unit) && may_want(unit));
     survey.wants.extend(domains.map(|unit| (unit.clone(), Leave::Unmatched)));
     let digest = &fleet.settings().digest;
     let due = inventory.statuses.values().filter(|status| status.is_due(digest, now));
@@ -63,7 +66,7 @@ fn is_settled(status: &Status, desire: &String) -> bool {
     settled || status.parked.is_some()
 }
 
-fn wanted(
+pub(super) fn wanted(
     fleet: &Fleet,
     inventory: &Inventory,
     now: Timestamp,

@@ -1,9 +1,12 @@
 //! Rounds that look at many: a target's fan-out, the sweep over the whole fleet, dead letters, and the fleet's status.
 
 use super::{
-    Clients, Failure, inventory, outbox, permits,
+    Clients, Failure,
+    inventory::{self, Inventory},
+    outbox, permits,
     round::{Outcome, Rounds, wake},
-    survey, target,
+    survey::{self, Survey},
+    target,
     tree::descendants,
 };
 use crate::domain::{
@@ -18,7 +21,7 @@ use crate::domain::{
 };
 use futures::try_join;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tracing::{error, info, warn};
 
 /// Hook events after which the paths of everything below have changed without a word.
@@ -100,17 +103,39 @@ impl Rounds {
         let inventory = inventory::take(self.clients(), fleet).await?;
         let now = self.clock.now();
         let survey = survey::survey(fleet, &inventory, now);
+        let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
         let mut wakes = survey.wakes;
-        let gone =
-            inventory::confirm_gone(self.clients(), &inventory, &survey.missing, now).await?;
-        let mut wants = survey.wants;
-        let gone = gone.into_iter().filter(|unit| !survey::is_protected(fleet, unit));
-        wants.extend(gone.map(|unit| (unit, Leave::Gone)));
         if !self.observes_all(fleet) {
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
         }
         Ok(wakes)
+    }
+
+    /// Every unit that wants removal now, and why.
+    pub(super) async fn wants_removal(
+        &self,
+        fleet: &Fleet,
+        inventory: &Inventory,
+        now: Timestamp,
+    ) -> Result<BTreeMap<Unit, Leave>, Failure> {
+        let survey = survey::survey(fleet, inventory, now);
+        self.with_gone(fleet, inventory, &survey, now).await
+    }
+
+    async fn with_gone(
+        &self,
+        fleet: &Fleet,
+        inventory: &Inventory,
+        survey: &Survey,
+        now: Timestamp,
+    ) -> Result<BTreeMap<Unit, Leave>, Failure> {
+        let gone = inventory::confirm_gone(self.clients(), inventory, &survey.missing, now).await?;
+        let may = |unit: &Unit| {
+            !survey::is_protected(fleet, unit) && inventory.ledger.book.held(unit, now).is_none()
+        };
+        let gone = gone.into_iter().filter(may).map(|unit| (unit, Leave::Gone));
+        Ok(survey.wants.clone().into_iter().chain(gone).collect())
     }
 
     /// A message that the broker gave up on: its unit is parked with the reason. If that cannot be written down it

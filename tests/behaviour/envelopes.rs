@@ -153,7 +153,7 @@ async fn an_envelope_that_cannot_be_decoded_is_refused_and_wakes_nothing() {
 
 #[tokio::test]
 async fn an_unknown_function_is_not_found() {
-    for path in ["/rotate", "/command", "/approval", "/Round", "/api/round", "/api", "/round/x"] {
+    for path in ["/rotate", "/commands", "/Round", "/api/round", "/api", "/round/x"] {
         let answered = post(app(&Arc::default()), path, ours("target/g1")).await;
         assert_eq!(answered.status, StatusCode::NOT_FOUND, "{path}");
         assert!(answered.json()["error"].is_string(), "{path}");
@@ -322,7 +322,10 @@ async fn every_declared_function_is_served_under_its_one_name() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"]);
+    assert_eq!(
+        names,
+        ["approval", "command", "dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"]
+    );
 }
 
 #[tokio::test]

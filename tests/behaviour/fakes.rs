@@ -12,6 +12,7 @@ use forerunner::{
     config::Settings,
     domain::{
         class::Class,
+        command::Order,
         ids::TargetId,
         message::{Message, Outgoing},
     },
@@ -55,6 +56,7 @@ pub(crate) struct World {
     pub(crate) letters: Mutex<Vec<DeadLetter>>,
     pub(crate) parked: Mutex<Vec<NotAMessage>>,
     pub(crate) sweeps: Mutex<u32>,
+    pub(crate) orders: Mutex<Vec<Order>>,
     pub(crate) sent: Mutex<Vec<(String, Outgoing)>>,
 }
 
@@ -74,6 +76,11 @@ impl Work for World {
     async fn round(&self, message: Message) -> Outcome {
         self.rounds.lock().unwrap().push(message);
         self.end("settled").await
+    }
+
+    async fn command(&self, order: Order) -> Outcome {
+        self.orders.lock().unwrap().push(order);
+        self.end("obeyed").await
     }
 
     async fn sweep(&self) -> Outcome {

@@ -33,8 +33,8 @@ pub(crate) const START: &str = "2026-11-24T08:00:00Z";
 /// Opens the functions of level `function`. Made up.
 pub(crate) const FUNCTION_KEY: &str = "made-up-function-key";
 /// What `host.json` and `functions/` hold in this repository: the host reads nothing else.
-pub(crate) const FUNCTIONS: [&str; 6] =
-    ["dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"];
+pub(crate) const FUNCTIONS: [&str; 8] =
+    ["approval", "command", "dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"];
 
 pub(crate) struct Sandbox {
     pub(crate) world: World,

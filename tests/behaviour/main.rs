@@ -10,6 +10,7 @@ mod ceilings_and_values;
 mod check;
 mod ci_template;
 mod cluster_doors;
+mod commands;
 mod crashes;
 mod deeds;
 mod descriptions;

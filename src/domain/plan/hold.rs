@@ -1,9 +1,9 @@
 //! A runner that must not serve for now: paused in GitLab, scaled to zero, kept whole, and undone when the reason goes.
 
-use super::{Draft, Plan, domain::SOON};
+use super::{Draft, Plan, Verdict, domain::SOON};
 use crate::domain::{
     claim::{self, Claim},
-    gitlab::Entity,
+    gitlab::{Entity, EntityChange},
     ids::{InstallationId, RunnerKey},
     kubernetes::Object,
     names,
@@ -87,5 +87,37 @@ pub fn plan(key: &RunnerKey, fleet: &FleetSettings, observed: &HeldObserved, hol
     let mut plan = draft.finish(SOON);
     plan.findings.retain(|finding| finding.kind != ConditionKind::Ready);
     plan.findings.push(Finding::fails(ConditionKind::Ready, hold.reason(), hold.message()));
+    plan
+}
+
+/// Gives GitLab an operator's word about every entity of ours: no more jobs, or jobs again. The note of a pause is a
+/// person's, so that no round undoes it.
+pub fn by_command(
+    key: &RunnerKey,
+    fleet: &FleetSettings,
+    observed: &HeldObserved,
+    pause: bool,
+    cause: &str,
+) -> Plan {
+    let mut draft = Draft::default();
+    for entity in &observed.entities {
+        let claim = claim::judge(entity, &fleet.name, key, &observed.installation);
+        if !matches!(claim, Some(Claim::Ours { .. })) || entity.paused == pause {
+            continue;
+        }
+        let note = if pause { cause.to_owned() } else { String::new() };
+        let change = EntityChange {
+            paused: Some(pause),
+            maintenance_note: Some(note),
+            ..EntityChange::default()
+        };
+        let why = if pause { "pause" } else { "open" };
+        draft.add(Step::UpdateRunner { runner: entity.id, change, why }, []);
+    }
+    let mut plan = draft.finish(SOON);
+    plan.findings.retain(|finding| finding.kind != ConditionKind::Ready);
+    plan.findings.push(Finding::fails(ConditionKind::Ready, "Progressing", cause));
+    // The ordinary round that follows says how it stands.
+    plan.verdict = Verdict::FollowUp { after: SOON, waits: cause.to_owned(), patient: true };
     plan
 }

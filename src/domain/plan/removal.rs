@@ -46,6 +46,8 @@ pub struct Remains {
     pub entries: BTreeSet<RunnerId>,
     /// Entities with a job that runs or is being cancelled.
     pub busy: BTreeSet<RunnerId>,
+    /// Runners that still live in a shared domain.
+    pub tenants: usize,
     /// Pods of jobs that these entities' entries took.
     pub job_pods: usize,
     /// Every object with the fleet's label and this key, in whatever namespace; the status is none of them.
@@ -78,6 +80,10 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
     let mut draft = Draft::default();
     if remains.is_nothing() {
         return forget(draft, what, remains);
+    }
+    if remains.tenants > 0 {
+        draft.wait_patiently(JOBS, "the last runner of the domain to go");
+        return draft.finish(SOON);
     }
     let Some(ours) = entities(what, remains) else {
         draft.block(

@@ -177,7 +177,6 @@ async fn creating_and_replacing_meet_what_is_there() {
         let kept = kubernetes.delete(&name, &preconditions).await.unwrap_err();
         assert!(matches!(kept, Error::Conflict { .. }), "{}: {kept}", target.name());
         kubernetes.delete(&name, &Preconditions::default()).await.unwrap();
-        kubernetes.delete(&name, &Preconditions::default()).await.unwrap();
         let gone = kubernetes.replace(&at(next.resource_version()), DryRun::No).await.unwrap_err();
         assert!(matches!(gone, Error::Conflict { .. }), "{}: {gone}", target.name());
         let type_moved = object(&name, json!({"type": "kubernetes.io/tls", "data": {}}));

@@ -18,19 +18,22 @@ use std::{
 /// API group, resource and verb.
 type Right = (String, String, String);
 
-/// An identity that an administrator made, beside the managed one.
+/// An identity and a namespace that an administrator made, beside the managed ones.
 const EXISTING: &str = "
   tf:
     runner: { tags: [terraform] }
     identity:
       existing: [/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-existing/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf]
       expect: [{ role: Reader, scope: /subscriptions/00000000-0000-4000-8000-000000002222/resourceGroups/app }]
+    isolation: profile
+    kubernetes: { namespace: given-by-a-person }
 ";
 
 /// A fleet of its own on the server that all tests share.
 fn fleet(name: &str) -> String {
     FLEET
         .replace("fleet: nonprod", &format!("fleet: {name}"))
+        .replace("groups:\n", "groups:\n  platform/network: { values: { subscription: 00000000-0000-4000-8000-000000002222 } }\n")
         .replace("profiles: [plan] }", "profiles: [plan, tf] }")
         .replace("\nguardrails:", &format!("{EXISTING}guardrails:"))
 }
@@ -43,6 +46,10 @@ async fn a_runner_is_made_a_job_signs_in_and_a_second_round_changes_nothing() {
     let Some(cluster) = cluster() else { return };
     let _alone = ALONE.lock().await;
     let sandbox = Sandbox::on_cluster(&fleet("path"), &cluster.kubeconfig).await;
+    let given = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "given-by-a-person",
+        "labels": {"forerunner.dev/fleet": "path", "pod-security.kubernetes.io/enforce": "restricted"}}});
+    let administrator = &cluster.administrator_token;
+    cluster.call(administrator, "POST", "/api/v1/namespaces", "application/json", &given).await;
     let group = sandbox.world.gitlab.create_group(Some(42), "payments");
     sandbox.settle().await;
     for profile in ["plan", "tf"] {
@@ -98,6 +105,17 @@ async fn a_runner_is_made_a_job_signs_in_and_a_second_round_changes_nothing() {
     sandbox.settle().await;
     sandbox.sweep().await;
     assert!(sandbox.is_ready(&format!("runner/g{group}-plan")), "{}", sandbox.story());
+    // An operator takes it all away.
+    let order = json!({"command": "remove", "targets": ["all"], "by": "jane", "why": "a test"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    let left = versions(cluster, "path").await;
+    let left: Vec<_> = left.keys().filter(|name| name.contains(&format!("g{group}-"))).collect();
+    assert!(left.is_empty(), "{left:?}\n{}", sandbox.story());
+    assert!(sandbox.world.gitlab.runners().is_empty(), "{}", sandbox.story());
+    let given = "/api/v1/namespaces/given-by-a-person";
+    let (status, _) = cluster.call(administrator, "GET", given, "", &Value::Null).await;
+    assert_eq!(status, 200, "a person's namespace stays");
     let granted = granted(cluster, "forerunner-path", sandbox.world.forerunner_user()).await;
     let used = used(&cluster.audited(sandbox.world.forerunner_user()));
     let unused: BTreeSet<&Right> = granted.difference(&used).collect();

@@ -1,0 +1,336 @@
+//! What an operator asks for by a message of their own: typed by hand into the portal, or sent by the CLI.
+//!
+//! `{"command":"remove","targets":["platform/payments"],"profile":"plan","by":"jane","why":"SEC-1182","dryRun":true}`
+//! Service Bus does not tell who sent a message: *who* and *why* are recorded as claimed.
+
+use super::{
+    fleet::Pattern,
+    ids::{ProfileName, TargetId, Unit},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use std::fmt;
+
+/// Which queue it came by: each has a send right of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `commands`: what can be undone.
+    Commands,
+    /// `approvals`: what destroys or overrides.
+    Approvals,
+}
+
+/// What is asked for, of whom, by whom and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    pub deed: Deed,
+    pub of: Vec<Selector>,
+    /// Only runners of this profile.
+    pub profile: Option<ProfileName>,
+    pub by: String,
+    pub why: String,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Look over the whole fleet now.
+    Sweep,
+    /// Look at these anew, parked or not.
+    Reprovision,
+    /// Let GitLab give these runners no job.
+    Pause,
+    /// Let them have jobs again, whoever paused them, and release what is parked.
+    Resume,
+    /// Take these away, without the grace.
+    Remove,
+    /// Write nothing to these until then.
+    Hold { until: Timestamp },
+    /// Let the parked plan of this id go ahead.
+    Confirm { plan: String },
+}
+
+impl Deed {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Sweep => "sweep",
+            Self::Reprovision => "reprovision",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Remove => "remove",
+            Self::Hold { .. } => "hold",
+            Self::Confirm { .. } => "confirm",
+        }
+    }
+
+    fn door(&self) -> Door {
+        match self {
+            Self::Sweep | Self::Reprovision | Self::Pause | Self::Resume => Door::Commands,
+            Self::Remove | Self::Hold { .. } | Self::Confirm { .. } => Door::Approvals,
+        }
+    }
+
+    fn wants_targets(&self) -> bool {
+        !matches!(self, Self::Sweep | Self::Confirm { .. })
+    }
+}
+
+/// One word of `targets`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selector {
+    /// `all`
+    All,
+    /// `runner/g42-plan` or `domain/plan`
+    Unit(Unit),
+    /// `g42`, `p7`, `i`
+    Target(TargetId),
+    /// `platform/payments`, `platform/*`
+    Path(Pattern),
+}
+
+/// Why a message asks for nothing that is done. Names our keys and words, never the message's own text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("it is not a JSON object with the keys that a command has: {reason}")]
+    Shape { reason: String },
+    #[error("`command` is none of sweep, reprovision, pause, resume, remove, hold and confirm")]
+    Unknown,
+    #[error("this version does not act on `{0}` yet")]
+    NotYet(&'static str),
+    #[error("`{deed}` belongs on the queue `{queue}`, which has a send right of its own")]
+    OtherDoor { deed: &'static str, queue: &'static str },
+    #[error("`{key}` {wrong}")]
+    Key { key: &'static str, wrong: &'static str },
+}
+
+/// A hold ends by itself.
+const HOLD_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+const TEXT_MAX: usize = 160;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Raw {
+    command: String,
+    #[serde(default)]
+    targets: Vec<String>,
+    profile: Option<String>,
+    by: Option<String>,
+    why: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    until: Option<String>,
+    plan: Option<String>,
+}
+
+impl Order {
+    /// Reads a body strictly.
+    pub fn decode(body: &[u8], door: Door, now: Timestamp) -> Result<Self, Refused> {
+        let raw: Raw = serde_json::from_slice(body).map_err(|error| Refused::Shape {
+            // serde names the key, or where the text stops being JSON; a value is never shown.
+            reason: match error.classify() {
+                serde_json::error::Category::Data => shape(&error.to_string()),
+                _ => format!("line {}, column {} is no JSON", error.line(), error.column()),
+            },
+        })?;
+        let deed = deed(&raw, now)?;
+        if deed.door() != door {
+            let queue = match deed.door() {
+                Door::Commands => "commands",
+                Door::Approvals => "approvals",
+            };
+            return Err(Refused::OtherDoor { deed: deed.as_str(), queue });
+        }
+        let of = raw.targets.iter().map(|text| selector(text)).collect::<Option<Vec<_>>>();
+        let of = of.ok_or(Refused::Key {
+            key: "targets",
+            wrong: "holds a word that is no id (`g42`), no path, no pattern (`platform/*`), no unit and not `all`",
+        })?;
+        if of.is_empty() && deed.wants_targets() {
+            return Err(Refused::Key {
+                key: "targets",
+                wrong: "is missing: name ids, paths, patterns, units or `all`",
+            });
+        }
+        let profile = raw.profile.as_deref().map(ProfileName::new).transpose();
+        let profile =
+            profile.map_err(|_| Refused::Key { key: "profile", wrong: "is no profile's name" })?;
+        Ok(Self {
+            deed,
+            of,
+            profile,
+            by: said("by", raw.by)?,
+            why: said("why", raw.why)?,
+            dry_run: raw.dry_run,
+        })
+    }
+
+    /// What began all that follows from it: at most 256 characters.
+    pub fn cause(&self) -> String {
+        format!("{} by {}: {}", self.deed.as_str(), self.by, self.why).chars().take(256).collect()
+    }
+}
+
+/// The message up to the value that it quotes.
+fn shape(error: &str) -> String {
+    let known = ["unknown field", "missing field", "invalid type", "duplicate field"];
+    let kind = known.into_iter().find(|kind| error.starts_with(kind)).unwrap_or("a wrong value");
+    let place = error.rfind(" at line").map_or("", |at| &error[at..]);
+    format!("{kind}{place}")
+}
+
+fn deed(raw: &Raw, now: Timestamp) -> Result<Deed, Refused> {
+    Ok(match raw.command.as_str() {
+        "sweep" => Deed::Sweep,
+        "reprovision" => Deed::Reprovision,
+        "pause" => Deed::Pause,
+        "resume" => Deed::Resume,
+        "remove" => Deed::Remove,
+        "hold" => Deed::Hold { until: until(raw, now)? },
+        "confirm" => {
+            let plan = raw.plan.clone().filter(|id| id.len() <= 64 && !id.is_empty());
+            Deed::Confirm {
+                plan: plan.ok_or(Refused::Key {
+                    key: "plan",
+                    wrong: "is missing: `forerunner parked list` shows the id of the parked plan",
+                })?,
+            }
+        }
+        "rotate" => return Err(Refused::NotYet("rotate")),
+        "revoke" => return Err(Refused::NotYet("revoke")),
+        _ => return Err(Refused::Unknown),
+    })
+}
+
+fn until(raw: &Raw, now: Timestamp) -> Result<Timestamp, Refused> {
+    let until = raw.until.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let until = until.ok_or(Refused::Key {
+        key: "until",
+        wrong: "is missing or no time such as 2026-12-01T08:00:00Z",
+    })?;
+    let left = until.duration_since(now);
+    if !left.is_positive() || left > HOLD_MAX {
+        return Err(Refused::Key { key: "until", wrong: "does not lie within the next 7 days" });
+    }
+    Ok(until)
+}
+
+fn said(key: &'static str, text: Option<String>) -> Result<String, Refused> {
+    let text = text.unwrap_or_default();
+    let fine = !text.trim().is_empty()
+        && text.chars().count() <= TEXT_MAX
+        && !text.chars().any(char::is_control);
+    if fine {
+        Ok(text)
+    } else {
+        Err(Refused::Key { key, wrong: "is missing, or no text of one line and 160 characters" })
+    }
+}
+
+fn selector(text: &str) -> Option<Selector> {
+    if text == "all" {
+        return Some(Selector::All);
+    }
+    if let Ok(unit) = text.parse::<Unit>() {
+        return match unit {
+            Unit::Target(target) => Some(Selector::Target(target)),
+            Unit::Runner(_) | Unit::Domain(_) => Some(Selector::Unit(unit)),
+            Unit::Identity(_) => None,
+        };
+    }
+    match text.parse::<TargetId>() {
+        Ok(target) => Some(Selector::Target(target)),
+        Err(_) => Pattern::new(text).ok().map(Selector::Path),
+    }
+}
+
+impl Selector {
+    /// Whether a unit, whose target lies at `path`, is meant.
+    pub fn takes(&self, unit: &Unit, path: Option<&str>) -> bool {
+        match (self, unit) {
+            (Self::All, _) => true,
+            (Self::Unit(wanted), unit) => wanted == unit,
+            (Self::Target(target), Unit::Runner(key)) => key.target == *target,
+            (Self::Path(pattern), Unit::Runner(_)) => {
+                path.is_some_and(|path| pattern.matches(path))
+            }
+            (Self::Target(_) | Self::Path(_), _) => false,
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dry = if self.dry_run { " (dry run)" } else { "" };
+        write!(f, "{}{dry}", self.cause())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-24T08:00:00Z".parse().unwrap()
+    }
+
+    fn read(body: &str, door: Door) -> Result<Order, String> {
+        Order::decode(body.as_bytes(), door, now()).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn a_command_says_what_of_whom_by_whom_and_why() {
+        let order = read(
+            r#"{"command":"hold","targets":["g42","platform/*","runner/p7-plan","all"],"by":"jane","why":"SEC-1","until":"2026-11-30T08:00:00Z"}"#,
+            Door::Approvals,
+        )
+        .unwrap();
+        assert_eq!(order.cause(), "hold by jane: SEC-1");
+        let unit = |text: &str| text.parse::<Unit>().unwrap();
+        let takes = |at: usize, text, path| order.of[at].takes(&unit(text), path);
+        assert!(takes(0, "runner/g42-plan", None) && !takes(0, "runner/g43-plan", None));
+        assert!(takes(1, "runner/g1-plan", Some("platform/a")));
+        assert!(!takes(1, "runner/g1-plan", None), "who was lost sight of is at no path");
+        assert!(takes(2, "runner/p7-plan", None) && !takes(2, "runner/p7-apply", None));
+        assert!(takes(3, "domain/plan", None));
+    }
+
+    #[test]
+    fn a_mistake_is_named_and_nothing_of_the_message_shown() {
+        let (commands, approvals) = (Door::Commands, Door::Approvals);
+        let said = r#""by":"jane","why":"x""#;
+        for (body, door, words) in [
+            ("{\"command\":\"sweep\",", commands, "no JSON"),
+            (r#"{"command":"sweep","secret-word":1}"#, commands, "unknown field"),
+            (r#"{"by":"jane"}"#, commands, "missing field"),
+            (&format!(r#"{{"command":"swep",{said}}}"#), commands, "none of sweep"),
+            (&format!(r#"{{"command":"rotate",{said}}}"#), commands, "not act on `rotate`"),
+            (
+                &format!(r#"{{"command":"remove","targets":["all"],{said}}}"#),
+                commands,
+                "`approvals`",
+            ),
+            (&format!(r#"{{"command":"pause",{said}}}"#), commands, "`targets` is missing"),
+            (
+                &format!(r#"{{"command":"pause","targets":["a//b"],{said}}}"#),
+                commands,
+                "`targets` holds",
+            ),
+            (r#"{"command":"sweep","why":"x"}"#, commands, "`by` is missing"),
+            (r#"{"command":"sweep","by":"jane","why":" "}"#, commands, "`why` is missing"),
+            (&format!(r#"{{"command":"hold","targets":["all"],{said}}}"#), approvals, "`until`"),
+            (
+                &format!(
+                    r#"{{"command":"hold","targets":["all"],"until":"2026-12-24T08:00:00Z",{said}}}"#
+                ),
+                approvals,
+                "within the next 7 days",
+            ),
+            (&format!(r#"{{"command":"confirm",{said}}}"#), approvals, "`plan` is missing"),
+        ] {
+            let refused = read(body, door).unwrap_err();
+            assert!(refused.contains(words), "{body}: {refused}");
+            assert!(!refused.contains("secret-word") && !refused.contains("swep"), "{refused}");
+        }
+    }
+}

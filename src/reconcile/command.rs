@@ -1,0 +1,190 @@
+//! Does what an operator's message asks for: finds the units that are meant, and wakes, permits or holds them.
+
+use super::{
+    Failure,
+    inventory::{self, Inventory},
+    permits,
+    round::{Outcome, Rounds},
+    survey,
+};
+use crate::domain::{
+    command::{Deed, Order},
+    fleet::Fleet,
+    ids::Unit,
+    ledger::{Book, Held, Leave},
+    message::{Intent, Message, Outgoing, Reason},
+    records::ParkedPlan,
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use tracing::{info, warn};
+
+impl Rounds {
+    /// Carries an order out, or only says what it would do. Fails only where nothing could be read or written: the broker
+    /// delivers again.
+    pub async fn command(&self, order: &Order) -> Outcome {
+        let fleet = match self.fleet() {
+            Ok(fleet) => fleet.clone(),
+            Err(reason) => return Outcome::Failed(format!("fleet.yaml is not valid: {reason}")),
+        };
+        // An audit event: who and why as claimed.
+        info!(
+            command = order.deed.as_str(),
+            actor.claimed = order.by,
+            why = order.why,
+            dry_run = order.dry_run,
+            "an operator asks: {order}"
+        );
+        if order.deed == Deed::Sweep && !order.dry_run {
+            return self.sweep().await;
+        }
+        match self.obey(&fleet, order).await {
+            Ok((messages, lines)) => {
+                for line in &lines {
+                    info!("{line}");
+                }
+                self.send(messages, lines).await
+            }
+            Err(failure) => {
+                warn!("`{order}` could not be carried out: {}", failure.text);
+                Outcome::Failed(failure.text)
+            }
+        }
+    }
+
+    async fn obey(
+        &self,
+        fleet: &Fleet,
+        order: &Order,
+    ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
+        let inventory = inventory::take(self.clients(), fleet).await?;
+        let now = self.clock.now();
+        if let Deed::Confirm { plan } = &order.deed {
+            return self.confirm(fleet, &inventory, plan, order, now).await;
+        }
+        let (mut units, mut lines) = (meant(fleet, &inventory, order, now), Vec::new());
+        if order.deed == Deed::Remove {
+            let protected = units.iter().filter(|unit| survey::is_protected(fleet, unit)).cloned();
+            for unit in protected.collect::<Vec<_>>() {
+                lines.push(format!("`{unit}` is kept: its profile says `protect: true`"));
+                units.remove(&unit);
+            }
+        }
+        if units.is_empty() {
+            lines.push("no unit of the fleet is meant by it".to_owned());
+        }
+        let verb = if order.dry_run { "would" } else { "will" };
+        lines.extend(units.iter().map(|unit| format!("{verb} {} `{unit}`", order.deed.as_str())));
+        if order.dry_run {
+            return Ok((vec![], lines));
+        }
+        if let Some(change) = booking(order, &units, now) {
+            let (installation, ledger) = (&inventory.installation, inventory.ledger.clone());
+            permits::write(self.clients(), fleet, installation, ledger, change).await?;
+        }
+        let intent = match order.deed {
+            Deed::Pause => Some(Intent::Pause),
+            Deed::Resume => Some(Intent::Resume),
+            Deed::Sweep
+            | Deed::Reprovision
+            | Deed::Remove
+            | Deed::Hold { .. }
+            | Deed::Confirm { .. } => None,
+        };
+        let message = |unit: Unit| {
+            // Only a runner can be paused.
+            let intent = intent.filter(|_| matches!(unit, Unit::Runner(_)));
+            Message { intent, ..Message::wake(unit, Reason::Command, order.cause()) }.send(now)
+        };
+        Ok((units.into_iter().map(message).collect(), lines))
+    }
+
+    /// The plan that the brake holds goes ahead if it is still the one that was looked at.
+    async fn confirm(
+        &self,
+        fleet: &Fleet,
+        inventory: &Inventory,
+        plan: &str,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
+        let wants = self.wants_removal(fleet, inventory, now).await?;
+        let present = ParkedPlan::new(&wants, 0, now).id;
+        if present != plan {
+            let line = format!(
+                "nothing is confirmed: the removals that are wanted now are plan `{present}`, not the one that was named"
+            );
+            return Ok((vec![], vec![line]));
+        }
+        let verb = if order.dry_run { "would" } else { "will" };
+        let lines =
+            wants.iter().map(|(unit, why)| format!("{verb} remove `{unit}`: {}", why.as_str()));
+        let lines = lines.collect();
+        if order.dry_run {
+            return Ok((vec![], lines));
+        }
+        let (installation, ledger) = (&inventory.installation, inventory.ledger.clone());
+        let permitting = |book: &Book| book.permitting(&wants, now);
+        permits::write(self.clients(), fleet, installation, ledger, permitting).await?;
+        let wakes = wants
+            .into_keys()
+            .map(|unit| Message::wake(unit, Reason::Command, order.cause()).send(now));
+        Ok((wakes.collect(), lines))
+    }
+}
+
+/// The units that an order means: of what is there, and of what the file wants.
+fn meant(fleet: &Fleet, inventory: &Inventory, order: &Order, now: Timestamp) -> BTreeSet<Unit> {
+    let wanted = survey::wanted(fleet, inventory, now).into_keys().map(Unit::Runner);
+    let all: BTreeSet<Unit> = inventory.known.iter().cloned().chain(wanted).collect();
+    let takes = |unit: &Unit| {
+        let (path, profile) = match unit {
+            Unit::Runner(key) => {
+                let read = inventory.targets.get(&key.target);
+                (read.map(|read| read.facts.path.as_str()), Some(&key.profile))
+            }
+            Unit::Domain(profile) => (None, Some(profile)),
+            Unit::Target(_) | Unit::Identity(_) => return false,
+        };
+        let of_profile = order.profile.as_ref().is_none_or(|wanted| Some(wanted) == profile);
+        of_profile && order.of.iter().any(|selector| selector.takes(unit, path))
+    };
+    all.into_iter().filter(takes).collect()
+}
+
+/// What the order writes into the ledger, if anything.
+fn booking(
+    order: &Order,
+    units: &BTreeSet<Unit>,
+    now: Timestamp,
+) -> Option<impl Fn(&Book) -> Book> {
+    let (deed, by, why) = (order.deed.clone(), order.by.clone(), order.why.clone());
+    let units = units.clone();
+    match deed {
+        Deed::Remove | Deed::Hold { .. } if !units.is_empty() => {
+            Some(move |book: &Book| match &deed {
+                Deed::Hold { until } => units.iter().fold(book.clone(), |book, unit| {
+                    let (by, reason) = (by.clone(), why.clone());
+                    book.holding(Held { unit: unit.clone(), until: *until, by, reason }, now)
+                }),
+                Deed::Sweep
+                | Deed::Reprovision
+                | Deed::Pause
+                | Deed::Resume
+                | Deed::Remove
+                | Deed::Confirm { .. } => {
+                    let all: BTreeMap<Unit, Leave> =
+                        units.iter().map(|unit| (unit.clone(), Leave::Command)).collect();
+                    book.permitting(&all, now)
+                }
+            })
+        }
+        Deed::Sweep
+        | Deed::Reprovision
+        | Deed::Pause
+        | Deed::Resume
+        | Deed::Remove
+        | Deed::Hold { .. }
+        | Deed::Confirm { .. } => None,
+    }
+}

@@ -1,0 +1,141 @@
+//! What operators ask for by messages of their own: on `commands` what can be undone, on `approvals` what destroys.
+
+use crate::{
+    deeds::{PLAIN, fleet, plan_fleet},
+    harness::Sandbox,
+};
+use forerunner::sandbox::service_bus::Properties;
+use serde_json::{Value, json};
+
+impl Sandbox {
+    /// Sends a message by hand, as the portal does.
+    pub(crate) fn order(&self, queue: &str, body: &Value) {
+        let properties = Properties::default();
+        self.world.service_bus.send_as_operator(queue, body.to_string(), properties).unwrap();
+    }
+
+    fn kept(&self) -> usize {
+        let secrets = self.world.kubernetes.list("secrets", "forerunner-nonprod");
+        let record = |one: &&Value| one["metadata"]["labels"]["forerunner.dev/record"] == "foreign";
+        secrets.iter().filter(record).count()
+    }
+}
+
+async fn settled() -> (Sandbox, String, String) {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    (sandbox, format!("g{group}-plan"), format!("runner/g{group}-plan"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_pauses_and_resumes_a_runner_and_no_round_undoes_it() {
+    let (sandbox, key, unit) = settled().await;
+    let order = |command: &str, targets: &str| json!({"command": command, "targets": [targets], "by": "jane", "why": "CHG1"});
+    sandbox.order("commands", &order("pause", "platform/payments"));
+    sandbox.settle().await;
+    let runner = sandbox.runner(&key);
+    assert!(runner.paused && runner.maintenance_note == "pause by jane: CHG1", "{runner:?}");
+    sandbox.wake(&unit);
+    sandbox.settle().await;
+    assert!(sandbox.runner(&key).paused);
+    assert_eq!(sandbox.ready(&unit).0, "PausedByPerson");
+    sandbox.order("commands", &order("resume", &key[..key.find('-').unwrap()]));
+    sandbox.settle().await;
+    let runner = sandbox.runner(&key);
+    assert!(!runner.paused && runner.maintenance_note.is_empty(), "{runner:?}");
+    sandbox.assert_ready(&unit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_by_command_finds_what_no_hook_told() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    sandbox.lose_hooks();
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.order("commands", &json!({"command": "sweep", "by": "jane", "why": "at once"}));
+    sandbox.settle().await;
+    sandbox.assert_ready(&format!("runner/g{group}-plan"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_by_command_goes_at_once_and_is_not_made_again_that_day() {
+    let (sandbox, key, unit) = settled().await;
+    let other = sandbox.world.gitlab.create_group(Some(42), "other");
+    sandbox.settle().await;
+    let mut order = json!({"command": "remove", "targets": ["platform/pay*"], "by": "jane", "why": "SEC-1", "dryRun": true});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    assert_eq!(sandbox.kept(), 1, "`pay*` is no pattern");
+    order["targets"] = json!(["platform/payments"]);
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    assert!(!sandbox.runner(&key).paused, "a dry run does nothing");
+    order["dryRun"] = json!(false);
+    sandbox.order("commands", &order);
+    sandbox.settle().await;
+    assert!(!sandbox.runner(&key).paused, "it came by the wrong door");
+    assert_eq!(sandbox.kept(), 2);
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    assert_eq!(sandbox.keys().into_iter().collect::<Vec<_>>(), [format!("g{other}-plan")]);
+    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
+    assert_eq!(sandbox.world.azure.identities().len(), 1);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.keys().len(), 1, "the file still gives it, and it is gone for a day");
+    sandbox.leap_to("2026-11-25T20:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(sandbox.keys().len(), 2, "then it is made anew");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_to_what_an_operator_holds() {
+    let (sandbox, key, unit) = settled().await;
+    let order = json!({"command": "hold", "targets": ["all"], "by": "jane", "why": "incident 7", "until": "2026-11-24T20:00:00Z"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    assert_eq!(
+        sandbox.ready(&unit),
+        ("Held".into(), "held until 2026-11-24T20:00:00Z by jane: incident 7".into())
+    );
+    let deployment = format!("runner-{key}");
+    let edit = |object: &mut Value| object["spec"]["replicas"] = 3.into();
+    sandbox.world.kubernetes.edit("deployments", "forerunner-nonprod", &deployment, edit);
+    sandbox.wake(&unit);
+    sandbox.settle().await;
+    assert_eq!(sandbox.replicas(&key), 3, "nobody mends it");
+    sandbox.leap_to("2026-11-24T21:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(sandbox.replicas(&key), 1, "{}", sandbox.story());
+    sandbox.assert_ready(&unit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
+    let file = |name: &str| {
+        fleet(&format!(
+            "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [plain] }}\nprofiles:\n{PLAIN}"
+        ))
+    };
+    let sandbox = Sandbox::new(&file("*")).await;
+    for name in ["one", "two", "three"] {
+        sandbox.world.gitlab.create_group(Some(42), name);
+    }
+    sandbox.settle().await;
+    sandbox.leap_to("2026-11-26T08:00:00Z");
+    sandbox.deploy(&file("nobody")).await;
+    sandbox.sweep().await;
+    let parked = sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "parked-plan");
+    let parked: Value =
+        serde_json::from_str(parked.unwrap()["data"]["record.json"].as_str().unwrap()).unwrap();
+    let confirm = |plan: &Value| json!({"command": "confirm", "plan": plan, "by": "jane", "why": "moved on purpose"});
+    sandbox.order("approvals", &confirm(&json!("another")));
+    sandbox.settle().await;
+    assert!(sandbox.world.gitlab.runners().iter().all(|runner| !runner.paused));
+    sandbox.order("approvals", &confirm(&parked["id"]));
+    sandbox.settle().await;
+    assert!(
+        sandbox.world.gitlab.runners().iter().all(|runner| runner.paused),
+        "{}",
+        sandbox.story()
+    );
+}
