@@ -9,6 +9,7 @@ use super::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use serde_json::error::Category;
 use std::fmt;
 
 /// Which queue it came by: each has a send right of its own.
@@ -129,8 +130,10 @@ impl Order {
         let raw: Raw = serde_json::from_slice(body).map_err(|error| Refused::Shape {
             // serde names the key, or where the text stops being JSON; a value is never shown.
             reason: match error.classify() {
-                serde_json::error::Category::Data => shape(&error.to_string()),
-                _ => format!("line {}, column {} is no JSON", error.line(), error.column()),
+                Category::Data => shape(&error.to_string()),
+                Category::Io | Category::Syntax | Category::Eof => {
+                    format!("line {}, column {} is no JSON", error.line(), error.column())
+                }
             },
         })?;
         let deed = deed(&raw, now)?;

@@ -18,6 +18,7 @@ pub mod observed;
 pub mod plan;
 pub mod records;
 pub mod render;
+pub mod sight;
 pub mod spec;
 pub mod status;
 pub mod step;

@@ -23,6 +23,10 @@ pub struct RunnerSpec {
     pub pods: Pods,
     pub kubernetes: KubernetesSettings,
     pub mode: Mode,
+    /// Rights and credentials that others gave an identity of ours are taken away, not only told.
+    pub remove_foreign_rights: bool,
+    /// A runner that a person paused is opened again, not kept so.
+    pub resume_paused: bool,
 }
 
 /// Whether we may write.

@@ -1,6 +1,6 @@
 //! What is told of a unit: conditions, the last rounds that did something, and why it is parked. History, never truth.
 
-use super::ids::Unit;
+use super::{ids::Unit, sight::Sight};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub struct Status {
     /// something else is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_for: Option<String>,
+    /// What it looked like from outside when a round last found nothing left to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sight: Option<Sight>,
     /// It leaves for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -132,6 +135,7 @@ impl Status {
             parked: None,
             waiting_since: None,
             settled_for: None,
+            sight: None,
             leaving: None,
             missing: None,
         }
@@ -187,6 +191,7 @@ impl Status {
         };
         self.waiting_since = None;
         self.settled_for = None;
+        self.sight = None;
         self.parked =
             Some(Parked { reason: reason.to_owned(), since, tries, next, fleet: fleet.to_owned() });
         let finding = [

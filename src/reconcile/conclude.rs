@@ -229,6 +229,7 @@ impl Rounds {
         let mut next = old.clone().released().with(&findings(report), now);
         let settled = report.prepared.plan.is_settled() && failure.is_none();
         next.settled_for = report.prepared.desire.clone().filter(|_| settled);
+        next.sight = report.prepared.sight.clone().filter(|_| settled);
         next.leaving = report.prepared.plan.leaving.clone();
         next.missing = report.prepared.missing.clone();
         next.path = report.prepared.path.clone().or(next.path);
@@ -294,7 +295,8 @@ fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
     // A clock that no longer runs would end a later wait before it began.
     let wait_over = old.waiting_since.is_some() && next.waiting_since.is_none();
     let moved = |status: &Status| {
-        (status.settled_for.clone(), status.leaving.clone(), status.missing.clone())
+        let Status { settled_for, sight, leaving, missing, .. } = status.clone();
+        (settled_for, sight, leaving, missing)
     };
     if wait_over || moved(old) != moved(next) {
         return true;

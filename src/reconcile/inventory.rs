@@ -1,7 +1,9 @@
 //! What a sweep sees of the whole fleet, in complete lists. A list that fails fails the sweep.
 
 use super::{
-    Clients, Failure, observe, sweep,
+    Clients, Failure,
+    looks::{self, Looks, Seen},
+    observe, sweep,
     target::{self, TargetRead},
     tree,
 };
@@ -13,11 +15,11 @@ use crate::{
         ids::{InstallationId, ProfileName, RunnerKey, TargetId, Unit},
         kubernetes::{Kind, Object},
         ledger::Ledger,
-        names,
+        names, sight,
         status::Status,
     },
 };
-use futures::{TryFutureExt, future::try_join_all, try_join};
+use futures::{future::try_join_all, try_join};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,35 +33,40 @@ pub(super) struct Inventory {
     /// The runners that have a manager.
     pub(super) made: BTreeSet<RunnerKey>,
     pub(super) ledger: Ledger,
+    /// What each unit looks like in the lists, as far as this sweep looked.
+    pub(super) looks: Looks,
 }
 
 pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, Failure> {
     let settings = fleet.settings();
-    let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
-    let kubernetes = clients.kubernetes();
-    let managers = Some(settings.cluster.managers_namespace.as_str());
-    let list = |kind, within| {
-        let listed = kubernetes.list(kind, within, Some(&selector));
-        listed.map_err(Failure::from)
-    };
-    let (installation, statuses, targets, ledger, deployments, namespaces, identities) = try_join!(
+    let (installation, statuses, targets, ledger, objects, identities, lent, assignments) = try_join!(
         observe::installation(clients, settings),
         sweep::statuses(clients, fleet),
         tree::targets(clients, fleet),
         observe::ledger(clients, settings),
-        list(Kind::Deployment, managers),
-        list(Kind::Namespace, None),
+        objects(clients, fleet),
         identities(clients, fleet),
+        looks::lent(clients, fleet),
+        looks::assignments(clients, fleet),
     )?;
-    let key = |object: &Object| object.label(names::LABEL_KEY).map(str::to_owned);
+    let labelled = |kind: Kind| {
+        let of_kind = objects.iter().filter(move |object| object.name.kind == kind);
+        of_kind.filter_map(|object| sight::key_of(object, &settings.name))
+    };
     let made: BTreeSet<RunnerKey> =
-        deployments.iter().filter_map(|one| key(one)?.parse().ok()).collect();
-    let tagged = identities.iter().filter(|one| is_ours(one, fleet, &installation));
-    let tagged = tagged.filter_map(|one| one.tags.get(names::TAG_KEY).cloned());
-    let labelled = namespaces.iter().filter_map(key);
-    let mut known: BTreeSet<Unit> = labelled.chain(tagged).filter_map(|key| unit(&key)).collect();
+        labelled(Kind::Deployment).filter_map(|key| key.parse().ok()).collect();
+    let ours: Vec<Identity> =
+        identities.into_iter().filter(|one| is_ours(one, fleet, &installation)).collect();
+    let tagged = ours.iter().filter_map(|one| one.tags.get(names::TAG_KEY).map(String::as_str));
+    let keys = labelled(Kind::Namespace).chain(tagged);
+    let mut known: BTreeSet<Unit> = keys.filter_map(unit).collect();
     known.extend(made.iter().cloned().map(Unit::Runner));
     known.extend(statuses.iter().map(|status| status.unit.clone()));
+    let entities = looks::entities(clients, fleet, &made).await?;
+    let changed_credentials = looks::credentials(clients, &ours, &statuses).await?;
+    let (objects, identities) = (&objects, &ours);
+    let seen = Seen { objects, identities, entities, changed_credentials, lent, assignments };
+    let looks = Looks::of(fleet, seen);
     let mut targets: BTreeMap<TargetId, TargetRead> =
         targets.into_iter().map(|read| (read.facts.id, read)).collect();
     targets.extend(unlisted(clients, &known, &targets).await?);
@@ -70,7 +77,28 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         known,
         made,
         ledger,
+        looks,
     })
+}
+
+/// Kinds whose objects of ours bear the fleet's label wherever they lie, and those of the managers' namespace.
+async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Vec<Object>, Failure> {
+    let settings = fleet.settings();
+    let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
+    let managers = Some(settings.cluster.managers_namespace.as_str());
+    let lists = [
+        (Kind::Namespace, None),
+        (Kind::ServiceAccount, None),
+        (Kind::RoleBinding, None),
+        (Kind::ResourceQuota, None),
+        (Kind::LimitRange, None),
+        (Kind::NetworkPolicy, None),
+        (Kind::Deployment, managers),
+        (Kind::Secret, managers),
+    ];
+    let lists =
+        lists.map(|(kind, within)| clients.kubernetes().list(kind, within, Some(&selector)));
+    Ok(try_join_all(lists).await?.concat())
 }
 
 /// Known targets that were in no list, each by its id: a list may skip one, and projects are listed only where a rule

@@ -4,14 +4,16 @@ use super::{Clients, Failure, act::Scene, desire::Desires, leaving, observe, tar
 use crate::{
     clock::Clock,
     domain::{
-        azure::ResourceId,
+        azure::{Identity, ResourceId},
         fleet::{Fleet, WantedState},
         gate::{self, Closed, Leaving, Pass},
         ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
         kubernetes::Object,
         ledger::Leave,
         names,
+        observed::{DomainObserved, Observed, SecretObserved},
         plan::{self, Plan, hold::Hold, removal::Departing, runner::Ceilings},
+        sight::{self, Marks, Sight},
         spec::{FleetSettings, RunnerSpec},
         status::{ConditionKind, Finding, Missing, Status},
     },
@@ -31,6 +33,8 @@ pub(super) struct Prepared {
     pub(super) before: Option<Status>,
     /// Digest of what was asked, where the unit is one that the sweep compares.
     pub(super) desire: Option<String>,
+    /// What the unit looks like from outside.
+    pub(super) sight: Option<Sight>,
     /// The target was not to be found.
     pub(super) missing: Option<Missing>,
     api_server: Vec<IpAddr>,
@@ -52,6 +56,7 @@ impl Prepared {
             plan,
             before,
             desire: None,
+            sight: None,
             missing: None,
             api_server: vec![],
             spec: None,
@@ -153,6 +158,7 @@ async fn runner(
                     observe::runner(clients, settings, &spec, installation.clone(), ledger).await?;
                 let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
                 Prepared {
+                    sight: Some(runner_sight(&observed, settings, key)),
                     api_server: observed.domain.api_server,
                     spec: Some(*spec),
                     ..Prepared::new(installation, observed.status, plan)
@@ -338,7 +344,9 @@ async fn domain(
         observe::status(clients, settings, &unit),
     )?;
     let plan = plan::domain::plan(&spec, settings, &observed);
+    let key = names::shared_domain_key(profile);
     Ok(Prepared {
+        sight: Some(domain_sight(&observed, settings, &key)),
         api_server: observed.api_server,
         spec: Some(spec),
         ..Prepared::new(installation, before, plan)
@@ -386,7 +394,52 @@ async fn identity(
         observe::status(clients, settings, &unit),
     )?;
     let plan = plan::identity::plan(&settings.name, &observed);
-    Ok(Prepared::new(installation, before, plan))
+    let mut marks = Marks::default();
+    observed.credentials.iter().flatten().for_each(|one| marks.credential(one));
+    let sight = Sight { azure: marks.digest(), ..Sight::default() };
+    Ok(Prepared { sight: Some(sight), ..Prepared::new(installation, before, plan) })
+}
+
+fn runner_sight(observed: &Observed, fleet: &FleetSettings, key: &RunnerKey) -> Sight {
+    let mut marks = Marks::default();
+    let ours = observed.entities.iter().filter(|one| sight::is_of(one, &fleet.name, key));
+    ours.for_each(|entity| marks.entity(entity));
+    let secret = match &observed.secret {
+        SecretObserved::Present { object, .. } => Some(object),
+        SecretObserved::Absent | SecretObserved::Foreign => None,
+    };
+    let own = [
+        &observed.deployment,
+        &observed.manager_account,
+        &observed.manager_policy,
+        &observed.binding,
+    ];
+    let own = own.into_iter().flatten().chain(secret);
+    let key = key.to_string();
+    let domain = domain_sight(&observed.domain, fleet, &key);
+    let domains = observed.domain.objects.values().flatten();
+    let kubernetes = objects_sight(own.chain(domains), fleet, &key);
+    Sight { gitlab: marks.digest(), azure: domain.azure, kubernetes }
+}
+
+fn domain_sight(observed: &DomainObserved, fleet: &FleetSettings, key: &str) -> Sight {
+    let mut marks = Marks::default();
+    let ours = |one: &&Identity| one.tags.get(names::TAG_KEY).map(String::as_str) == Some(key);
+    observed.identity.managed().filter(ours).into_iter().for_each(|one| marks.identity(one));
+    let kubernetes = objects_sight(observed.objects.values().flatten(), fleet, key);
+    Sight { gitlab: None, azure: marks.digest(), kubernetes }
+}
+
+/// Of a shared domain's objects the runner's own look has none: they bear another key.
+fn objects_sight<'a>(
+    objects: impl Iterator<Item = &'a Object>,
+    fleet: &FleetSettings,
+    key: &str,
+) -> Option<String> {
+    let mut marks = Marks::default();
+    let ours = objects.filter(|object| sight::key_of(object, &fleet.name) == Some(key));
+    ours.for_each(|object| marks.object(object));
+    marks.digest()
 }
 
 fn ceilings(fleet: &Fleet) -> Ceilings {

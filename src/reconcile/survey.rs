@@ -3,8 +3,10 @@
 use super::{desire::Desires, inventory::Inventory, prepare::leave};
 use crate::domain::{
     fleet::{Fleet, WantedState},
-    ids::{RunnerKey, Unit},
+    ids::{ProfileName, RunnerKey, Unit},
     ledger::Leave,
+    names,
+    spec::{IdentitySpec, Isolation},
     status::{ConditionKind, Status},
 };
 use jiff::Timestamp;
@@ -37,7 +39,11 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
         let target = inventory.targets.get(&key.target);
         let (state, hold) = (wanted.get(key), target.and_then(|read| read.hold.as_ref()));
         let desire = desires.digest(state, hold);
-        if !inventory.statuses.get(&unit).is_some_and(|status| is_settled(status, &desire)) {
+        let settled =
+            inventory.statuses.get(&unit).is_some_and(|status| {
+                is_settled(status, &desire) && looks_settled(inventory, status)
+            }) && !is_amiss(inventory, key, state);
+        if !settled {
             survey.wakes.insert(unit.clone());
         }
         match leave(target.is_some(), state, hold) {
@@ -50,6 +56,14 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
             Some(_) | None => {}
         }
     }
+    let shared = inventory.statuses.values().filter(|status| match &status.unit {
+        Unit::Domain(profile) => {
+            !looks_settled(inventory, status) || !has_roles(fleet, inventory, profile)
+        }
+        Unit::Identity(_) => !looks_settled(inventory, status),
+        Unit::Runner(_) | Unit::Target(_) => false,
+    });
+    survey.wakes.extend(shared.map(|status| status.unit.clone()));
     let domains = inventory.known.iter();
     let domains = domains.filter(|unit| is_left_domain(fleet, inventory, unit) && may_want(unit));
     survey.wants.extend(domains.map(|unit| (unit.clone(), Leave::Unmatched)));
@@ -57,6 +71,28 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     let due = inventory.statuses.values().filter(|status| status.is_due(digest, now));
     survey.wakes.extend(due.map(|status| status.unit.clone()));
     survey
+}
+
+/// What no digest shows: roles taken or added, and a manager that polls no more. What is parked comes at its own time.
+fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>) -> bool {
+    let Some(WantedState::Runner(spec)) = state else { return false };
+    let parked = |status: &Status| status.parked.is_some() || status.sight.is_none();
+    if inventory.statuses.get(&Unit::Runner(key.clone())).is_some_and(parked) {
+        return false;
+    }
+    let roles = match (&spec.identity, spec.isolation) {
+        (IdentitySpec::Managed { roles, .. }, Isolation::Target) => roles.as_slice(),
+        (IdentitySpec::Managed { .. }, Isolation::Profile)
+        | (IdentitySpec::Existing { .. } | IdentitySpec::None, _) => {
+            return inventory.looks.is_silent(key);
+        }
+    };
+    inventory.looks.is_silent(key) || !inventory.looks.has_roles(&key.to_string(), roles)
+}
+
+/// Whether the lists show what its last settled round saw. What is parked, held or leaving has no such sight.
+fn looks_settled(inventory: &Inventory, status: &Status) -> bool {
+    status.sight.as_ref().is_none_or(|seen| inventory.looks.agree(&status.unit, seen))
 }
 
 /// What is parked comes at its own time; what waits for an administrator is followed up.
@@ -77,6 +113,12 @@ pub(super) fn wanted(
         wanted.map(move |one| (RunnerKey { target, profile: one.profile }, one.state))
     };
     inventory.targets.values().flat_map(of_target).collect()
+}
+
+fn has_roles(fleet: &Fleet, inventory: &Inventory, profile: &ProfileName) -> bool {
+    let Some(domain) = fleet.shared_domain(profile) else { return true };
+    let IdentitySpec::Managed { roles, .. } = &domain.runner.identity else { return true };
+    inventory.looks.has_roles(&names::shared_domain_key(profile), roles)
 }
 
 pub(super) fn is_protected(fleet: &Fleet, unit: &Unit) -> bool {

@@ -15,6 +15,7 @@ mod crashes;
 mod deeds;
 mod descriptions;
 mod disturbed;
+mod drift_table;
 mod envelopes;
 mod fakes;
 mod fleet_file;

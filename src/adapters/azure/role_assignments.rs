@@ -38,6 +38,17 @@ impl Arm {
         self.list_assignments(&call).await
     }
 
+    /// All assignments at, above and below `scope`, whoever has them, every page; `None` when the scope is absent.
+    pub async fn assignments_at(
+        &self,
+        scope: &ResourceId,
+    ) -> Result<Option<Vec<RoleAssignment>>, Error> {
+        let path = format!("{scope}/{COLLECTION}");
+        let what = format!("the role assignments at `{scope}`");
+        let call = Call::new(Method::GET, &path, api_version::AUTHORIZATION, what);
+        self.list_assignments(&call).await
+    }
+
     /// Gives a role; `PUT {scope}/…/{name}` → 201 or 200, safe to repeat. The principal is said to be a service
     /// principal, without which a new identity is unknown for minutes.
     ///

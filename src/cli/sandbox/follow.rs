@@ -45,7 +45,8 @@ fn tell(world: &World, terminal: &Terminal, seen: &mut usize) {
 
 /// A POST that only asks is none.
 pub(super) fn changes_something(call: &Call) -> bool {
-    let asks = ["listClusterUserCredential", "/runners/verify", "Microsoft.ResourceGraph"];
+    let asks =
+        ["listClusterUserCredential", "/runners/verify", "Microsoft.ResourceGraph", "/graphql"];
     call.is_write() && !asks.iter().any(|ask| call.path.contains(ask))
 }
 

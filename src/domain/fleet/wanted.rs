@@ -274,6 +274,8 @@ impl Fleet {
             pods: profile.pods,
             kubernetes,
             mode: self.settings.mode.min(profile.mode),
+            remove_foreign_rights: profile.drift.remove_foreign_rights,
+            resume_paused: profile.drift.resume_paused,
         })
     }
 }

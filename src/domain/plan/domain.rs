@@ -263,6 +263,7 @@ fn draft_managed(
             names::assignment_description(&context.fleet.name, context.installation, &key);
         draft.add(Step::AssignRole { grant: (*grant).clone(), principal, description }, made);
     }
+    draft_foreign(draft, spec, context, id, credentials, &foreign_rights(roles, assignments));
     domain.seen = identity.is_some() && trusted && missing.is_empty();
     made
 }
@@ -353,6 +354,71 @@ pub(crate) fn missing_grants<'a>(
         })
     };
     wanted.iter().filter(|grant| !is_there(grant)).collect()
+}
+
+/// What others gave where one of these roles lies, above it or below it. Ours are known by their names.
+pub(crate) fn foreign_rights<'a>(
+    wanted: &[Grant],
+    assignments: &'a [RoleAssignment],
+) -> Vec<&'a RoleAssignment> {
+    let is_near = |one: &RoleAssignment| {
+        wanted
+            .iter()
+            .any(|grant| grant.scope.contains(&one.scope) || one.scope.contains(&grant.scope))
+    };
+    let is_ours = |one: &RoleAssignment| {
+        one.name == names::role_assignment(&one.scope, one.principal_id, one.role)
+    };
+    let is_asked = |one: &RoleAssignment| {
+        wanted.iter().any(|grant| grant.role == one.role && grant.scope == one.scope)
+    };
+    assignments.iter().filter(|one| is_near(one) && !is_ours(one) && !is_asked(one)).collect()
+}
+
+/// A right or a credential that others gave an identity of ours: told with the command that takes it away, or taken
+/// away where the profile says so.
+fn draft_foreign(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    id: &ResourceId,
+    credentials: &[FederatedCredential],
+    rights: &[&RoleAssignment],
+) {
+    let key = names::domain_key(&spec.key, spec.isolation);
+    let doors: Vec<&FederatedCredential> = credentials
+        .iter()
+        .filter(|one| !names::is_credential_of(&context.fleet.name, &key, &one.name))
+        .collect();
+    if spec.remove_foreign_rights {
+        for right in rights {
+            draft.add(Step::RemoveRole { assignment: (*right).clone() }, []);
+        }
+        let mut last = None;
+        for door in doors {
+            let (identity, name) = (id.clone(), door.name.clone());
+            last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
+        }
+        return;
+    }
+    let rights = rights.iter().map(|one| {
+        format!("az role assignment delete --ids \"{}/providers/Microsoft.Authorization/roleAssignments/{}\"", one.scope, one.name)
+    });
+    let doors = doors.iter().map(|one| {
+        format!("az identity federated-credential delete --ids \"{id}/federatedIdentityCredentials/{}\"", one.name)
+    });
+    let commands: Vec<String> = rights.chain(doors).collect();
+    if !commands.is_empty() {
+        draft.find(Finding::holds(
+            ConditionKind::NeedsAdministrator,
+            "ForeignRights",
+            format!(
+                "identity `{}` carries what forerunner did not give; to take it away: {}",
+                id.name(),
+                commands.join("; ")
+            ),
+        ));
+    }
 }
 
 fn draft_existing<'a>(

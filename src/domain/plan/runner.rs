@@ -402,7 +402,8 @@ fn draft_entity(
     let Some(keep) = ours.keep else { return };
     let note = keep.maintenance_note.as_deref().unwrap_or_default();
     let paused_by_us = keep.paused && note.starts_with(NOTE);
-    let stays_paused = keep.paused && !(paused_by_us && may_open);
+    let may_resume = paused_by_us || spec.resume_paused;
+    let stays_paused = keep.paused && !(may_resume && may_open);
     let wanted = settings(spec, &fleet.name, ours.installation, stays_paused);
     let opens = keep.paused && !stays_paused;
     if !opens && !differs(keep, &wanted) {

@@ -113,6 +113,8 @@ pub(super) fn spec(with_identity: bool) -> RunnerSpec {
             extra: toml::Table::new(),
         },
         mode: Mode::Enforce,
+        remove_foreign_rights: false,
+        resume_paused: false,
     }
 }
 

@@ -205,6 +205,8 @@ fn plain_spec(key: &str) -> RunnerSpec {
             extra: toml::Table::new(),
         },
         mode: Mode::Enforce,
+        remove_foreign_rights: false,
+        resume_paused: false,
     }
 }
 

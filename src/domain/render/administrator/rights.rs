@@ -71,7 +71,7 @@ fn cluster_rules(input: &AdministratorInput<'_>) -> Vec<PolicyRule> {
 /// Secrets are replaced at the version they were read at, hence `update`; so is the ledger.
 fn managers_rules() -> Vec<PolicyRule> {
     vec![
-        rule("", "secrets", &["create", "delete", "get", "patch", "update"]),
+        rule("", "secrets", &["create", "delete", "get", "list", "patch", "update"]),
         rule("", "configmaps", &["create", "delete", "get", "list", "patch", "update"]),
         rule("apps", "deployments", &KEEP),
     ]

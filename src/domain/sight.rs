@@ -1,0 +1,138 @@
+//! What a settled unit looks like from outside, in three digests: the sweep compares them with what its lists show, and
+//! wakes only what looks otherwise. A digest says *changed*, never *how*: the round that it wakes reads for itself.
+
+use super::{
+    azure::{FederatedCredential, Identity},
+    claim,
+    gitlab::Entity,
+    ids::{FleetName, RunnerKey},
+    kubernetes::{Kind, Object},
+    marker::Marker,
+    names,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+/// The digests. `None`: the unit has nothing there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gitlab: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<String>,
+}
+
+/// Digests of single things, in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks(BTreeSet<u64>);
+
+impl Marks {
+    /// The whole, or nothing where there is nothing.
+    pub fn digest(&self) -> Option<String> {
+        (!self.0.is_empty()).then(|| format!("{:016x}", mark(&self.0)))
+    }
+
+    /// Takes an object in, if it bears this key.
+    pub fn object(&mut self, object: &Object) {
+        self.0.insert(object_mark(object));
+    }
+
+    /// Takes an entity of ours in, with every setting; who polls and what runs is none.
+    pub fn entity(&mut self, entity: &Entity) {
+        let mut tags = entity.tags.clone();
+        tags.sort();
+        let Entity { id, description, kind, owners, paused, run_untagged, locked, .. } = entity;
+        let note = entity.maintenance_note.as_deref().unwrap_or_default();
+        let settings = (paused, run_untagged, locked, entity.protected, entity.maximum_timeout);
+        let text = format!("{id} {description} {kind:?} {owners:?} {tags:?} {settings:?} {note}");
+        self.0.insert(mark(&text));
+    }
+
+    pub fn identity(&mut self, identity: &Identity) {
+        let Identity { id, principal_id, client_id, tags, .. } = identity;
+        self.0.insert(mark(&(id.lower(), principal_id, client_id, tags)));
+    }
+
+    pub fn credential(&mut self, credential: &FederatedCredential) {
+        let FederatedCredential { name, issuer, subject, audiences } = credential;
+        self.0.insert(mark(&(name, issuer, subject, audiences)));
+    }
+}
+
+/// Whether an entity is this runner's beyond doubt: only then do all lists agree on it.
+pub fn is_of(entity: &Entity, fleet: &FleetName, key: &RunnerKey) -> bool {
+    let marker = Marker::find(&entity.description);
+    marker.is_some_and(|marker| marker.fleet == *fleet && marker.key == *key)
+        && claim::belongs_to(entity, key.target)
+}
+
+/// Whose object it is, by its labels.
+pub fn key_of<'a>(object: &'a Object, fleet: &FleetName) -> Option<&'a str> {
+    let ours = object.label(names::LABEL_FLEET) == Some(fleet.as_str());
+    object.label(names::LABEL_KEY).filter(|_| ours)
+}
+
+fn mark(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Everything but what the server counts and a controller reports. A Secret is known by its version: its content is in
+/// no digest.
+fn object_mark(object: &Object) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    object.name.hash(&mut hasher);
+    let metadata = &object.body["metadata"];
+    metadata["labels"].hash(&mut hasher);
+    metadata["annotations"].hash(&mut hasher);
+    if object.name.kind == Kind::Secret {
+        metadata["resourceVersion"].hash(&mut hasher);
+        return hasher.finish();
+    }
+    let own = |key: &str| !["apiVersion", "kind", "metadata", "status"].contains(&key);
+    let fields = object.body.as_object().into_iter().flatten();
+    for (key, value) in fields.filter(|(key, _)| own(key)) {
+        (key, value as &Value).hash(&mut hasher);
+    }
+    object.is_terminating().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::kubernetes::ObjectName;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_controller_reports_is_no_change_and_what_a_person_edits_is() {
+        let of = |body: Value| {
+            let name = ObjectName::new(Kind::Deployment, "managers", "runner-g42-plan");
+            let mut marks = Marks::default();
+            marks.object(&Object { name, body });
+            marks.digest()
+        };
+        let base = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 1},
+            "metadata": {"labels": {"a": "b"}, "resourceVersion": "7", "generation": 2}});
+        let with = |path: &str, value: Value| {
+            let mut body = base.clone();
+            *body.pointer_mut(path).unwrap() = value;
+            of(body)
+        };
+        let mut reported = base.clone();
+        reported["status"] = json!({"replicas": 1});
+        reported.as_object_mut().unwrap().remove("kind");
+        assert_eq!(of(reported), of(base.clone()), "lists leave the kind out");
+        assert_eq!(with("/metadata/resourceVersion", json!("8")), of(base.clone()));
+        assert_ne!(with("/spec/replicas", json!(2)), of(base.clone()));
+        assert_ne!(with("/metadata/labels/a", json!("c")), of(base.clone()));
+        assert_eq!(Marks::default().digest(), None);
+    }
+}
