@@ -35,6 +35,7 @@ mod process;
 mod provisioning;
 mod real_kubernetes;
 mod real_node;
+mod real_runner;
 mod refused_rounds;
 mod rendered;
 mod sandbox_azure;
