@@ -4,5 +4,6 @@
 mod adapter;
 mod attacks;
 pub(crate) mod cluster;
+mod managers;
 mod path;
 mod target;
