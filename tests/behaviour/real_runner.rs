@@ -5,3 +5,4 @@ mod configuration;
 pub(crate) mod front;
 pub(crate) mod program;
 mod protocol;
+mod words;

@@ -30,9 +30,9 @@ echo "$?" > "$BUILD_EXIT_CODE_FILE"
 exit "$BUILD_FAILURE_EXIT_CODE"
 "#;
 
-struct Scene {
+pub(super) struct Scene {
     program: &'static Path,
-    sandbox: Sandbox,
+    pub(super) sandbox: Sandbox,
     /// Where its configuration is, and its log.
     folder: PathBuf,
     proxy: String,
@@ -43,7 +43,7 @@ struct Scene {
 
 impl Scene {
     /// A group whose runner forerunner has made; nobody serves it yet.
-    async fn new() -> Option<Self> {
+    pub(super) async fn new() -> Option<Self> {
         let program = program()?;
         let front = Front::at(Ipv4Addr::LOCALHOST).await;
         let folder = std::env::temp_dir().join(format!("forerunner-real-{}", uuid::Uuid::new_v4()));
@@ -66,37 +66,48 @@ impl Scene {
         Some(scene)
     }
 
-    /// The files of the manager's Secret. Two things are not as in a pod: where the certificate lies, and what runs jobs.
-    fn lay_configuration(&self) {
+    /// The files of the manager's Secret, but for where the certificate lies and what would take a port.
+    pub(super) fn lay_configuration_of_pods(&self) {
         let secrets = self.sandbox.world.kubernetes.list("secrets", "");
         let secret = secrets.iter().find(|one| one["data"]["config.toml"].is_string()).unwrap();
         for (name, text) in secret["data"].as_object().unwrap() {
             let text = BASE64_STANDARD.decode(text.as_str().unwrap()).unwrap();
             fs::write(self.folder.join(name), text).unwrap();
         }
-        let script = self.folder.join("run-job");
-        fs::write(&script, RUN_JOB).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let mut config = self.config();
         config.remove("listen_address");
         let runner = config["runners"][0].as_table_mut().unwrap();
         assert_eq!(runner["tls-ca-file"].as_str(), Some("/etc/gitlab-runner/ca.crt"));
-        let path = |name: &str| toml::Value::from(self.folder.join(name).to_str().unwrap());
-        runner.insert("tls-ca-file".into(), path("ca.crt"));
+        runner.insert("tls-ca-file".into(), self.path("ca.crt"));
+        self.write_config(&config);
+    }
+
+    /// The same, but for what runs jobs.
+    fn lay_configuration(&self) {
+        self.lay_configuration_of_pods();
+        let script = self.folder.join("run-job");
+        fs::write(&script, RUN_JOB).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut config = self.config();
+        let runner = config["runners"][0].as_table_mut().unwrap();
         assert_eq!(runner["executor"].as_str(), Some("kubernetes"));
         runner.insert("executor".into(), "custom".into());
-        runner.insert("builds_dir".into(), path("builds"));
-        runner.insert("cache_dir".into(), path("cache"));
-        let custom = toml::Table::from_iter([("run_exec".to_owned(), path("run-job"))]);
+        runner.insert("builds_dir".into(), self.path("builds"));
+        runner.insert("cache_dir".into(), self.path("cache"));
+        let custom = toml::Table::from_iter([("run_exec".to_owned(), self.path("run-job"))]);
         runner.insert("custom".into(), custom.into());
         self.write_config(&config);
     }
 
-    fn config(&self) -> toml::Table {
+    fn path(&self, name: &str) -> toml::Value {
+        self.folder.join(name).to_str().unwrap().into()
+    }
+
+    pub(super) fn config(&self) -> toml::Table {
         fs::read_to_string(self.folder.join("config.toml")).unwrap().parse().unwrap()
     }
 
-    fn write_config(&self, config: &toml::Table) {
+    pub(super) fn write_config(&self, config: &toml::Table) {
         fs::write(self.folder.join("config.toml"), config.to_string()).unwrap();
     }
 
@@ -104,7 +115,7 @@ impl Scene {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    fn start(&self, command: &str) -> Child {
+    pub(super) fn start(&self, command: &str) -> Child {
         let log = fs::File::create(self.folder.join("log")).unwrap();
         Command::new(self.program)
             .arg(command)
@@ -120,7 +131,7 @@ impl Scene {
             .unwrap()
     }
 
-    fn add_job(&self, script: &str) -> u64 {
+    pub(super) fn add_job(&self, script: &str) -> u64 {
         let new = NewJob {
             tags: vec!["azure-plan".to_owned()],
             script: vec![script.to_owned()],
@@ -129,19 +140,19 @@ impl Scene {
         self.sandbox.world.gitlab.create_job(self.project, new)
     }
 
-    fn job(&self, id: u64) -> JobView {
+    pub(super) fn job(&self, id: u64) -> JobView {
         self.sandbox.world.gitlab.job(id).unwrap()
     }
 
     /// Answers to the runner's question for a job, oldest first. forerunner itself asks for none.
-    fn polls(&self) -> Vec<Option<u16>> {
+    pub(super) fn polls(&self) -> Vec<Option<u16>> {
         let calls = self.sandbox.world.wire.calls().into_iter();
         let polls = calls
             .filter(|call| call.path == "/api/v4/jobs/request" && call.caller == "gitlab-runner");
         polls.map(|call| call.status).collect()
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !holds(self) {
             let jobs = self.sandbox.world.gitlab.jobs();
