@@ -3,6 +3,7 @@
 mod gitlab_runner;
 mod image;
 mod machine;
+mod pod;
 mod story;
 
 use crate::real_runner::program::program;

@@ -206,7 +206,7 @@ impl Job {
         let family = self.family();
         let name = format!("{family}-{}", suffix(hands, &self.payload));
         let version = hands.gitlab.version;
-        let naming = job_pod::Naming { pod_name: &name, family: &family, version };
+        let naming = job_pod::Naming { pod_name: &name, family: &family, slot: self.slot, version };
         let wanted = job_pod::shape(&self.entry, &self.payload, &naming);
         let pods = format!("/api/v1/namespaces/{}/pods", section.namespace());
         let made = match hands.cluster.post(&pods, &wanted).await {
@@ -437,7 +437,8 @@ impl Job {
 
     fn family(&self) -> String {
         let short = self.entry.short_token().to_ascii_lowercase();
-        let short: String = short.chars().filter(char::is_ascii_alphanumeric).collect();
+        let short: String =
+            short.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         format!("runner-{short}-project-{}-concurrent-{}", self.payload.project_id(), self.slot)
     }
 

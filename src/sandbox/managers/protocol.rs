@@ -39,6 +39,9 @@ pub(super) enum Standing {
     Unheard,
 }
 
+/// Commit of the gitlab-runner that it plays.
+pub(super) const REVISION: &str = "fc1f1862";
+
 const FEATURES: [&str; 31] = [
     "variables",
     "image",
@@ -139,7 +142,7 @@ impl Gitlab<'_> {
         json!({
             "name": "gitlab-runner",
             "version": self.version,
-            "revision": "5b9d6b2a",
+            "revision": REVISION,
             "platform": "linux",
             "architecture": "amd64",
             "executor": "kubernetes",

@@ -4,8 +4,8 @@
 //! The API server's audit log tells which of them it used. Then each is taken away by itself, and a job is run.
 
 use super::{
-    image, machine,
-    story::{MANAGERS, MERGE, NAME, Scene},
+    image, machine, pod,
+    story::{GITLAB, MANAGERS, MERGE, NAME, NODE, Scene, pass_on},
 };
 use crate::{
     harness::{FLEET, Sandbox},
@@ -14,8 +14,9 @@ use crate::{
 };
 use forerunner::sandbox::gitlab::{JobStatus, JobView, NewJob};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeSet, fs, path::PathBuf};
 
+const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
 const PULL_SECRET: &str = "registry-pull";
 /// What the scripts of gitlab-runner call. Without `awk` and `sed` it does not end a job that is cancelled.
 const PROGRAMS: [&str; 17] = [
@@ -98,6 +99,11 @@ pub(super) async fn tell() {
     story.manager_starts(group).await;
     story.jobs_run_with_what_is_granted().await;
     story.each_right_is_missed().await;
+    pass_on(GITLAB, story.scene.sandbox.world.address("gitlab").unwrap()).await;
+    let real = story.manager_drains_for_another().await;
+    let played = story.pod_of("sleep 5").await.1;
+    let different = pod::differences(&real, &played);
+    assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
 /// GitLab is behind a proxy and has a certificate of the company's own; images are on the node.
@@ -271,14 +277,90 @@ impl Story {
         assert_eq!(self.job("true").await.status, JobStatus::Success);
     }
 
+    /// With a job in hand, on a roll; what comes after it is the sandbox's manager. The pod of that job.
+    async fn manager_drains_for_another(&self) -> Value {
+        let scene = &self.scene;
+        let old = scene.manager().await;
+        let old = format!("/api/v1/namespaces/{MANAGERS}/pods/{}", text(&old["metadata"]["name"]));
+        let (job, pod) = self.pod_of("sleep 20").await;
+        let deployments = format!("/apis/apps/v1/namespaces/{MANAGERS}/deployments");
+        let (_, found) = scene.get(&deployments).await;
+        let name = text(&found["items"][0]["metadata"]["name"]);
+        let gitlab = format!("gitlab.example.com={NODE}:{GITLAB}");
+        let command = [
+            "/usr/bin/forerunner",
+            "sandbox-manager",
+            "--gitlab",
+            &gitlab,
+            "--runner",
+            image::RUNNER,
+        ];
+        let container = json!({"name": "gitlab-runner", "command": command});
+        let change = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
+        let token = &scene.cluster.administrator_token;
+        let (status, answer) = scene
+            .cluster
+            .call(token, "PATCH", &format!("{deployments}/{name}"), STRATEGIC_MERGE, &change)
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        let gitlab = &scene.sandbox.world.gitlab;
+        scene
+            .until("the old pod is told to stop", async || {
+                scene.get(&old).await.1["metadata"]["deletionTimestamp"].is_string()
+            })
+            .await;
+        assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running, "it did not wait");
+        let took =
+            scene.until("the old pod is gone", async || scene.get(&old).await.0 == 404).await;
+        machine::say(&format!("real node: gitlab-runner with a job in hand went after {took:.1?}"));
+        let job = gitlab.job(job).unwrap();
+        assert_eq!(job.status, JobStatus::Success, "{}", job.trace);
+        pod
+    }
+
+    /// Of a new job, once it runs, with its disruption budget as `budget`.
+    async fn pod_of(&self, script: &str) -> (u64, Value) {
+        self.sweep_up().await;
+        let job = self.add_job_with(script, Vec::new());
+        let namespace = self.scene.job_namespace().await;
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        let found = RefCell::new(Value::Null);
+        self.scene
+            .until("the job's pod runs", async || {
+                let (_, pods) = self.scene.get(&pods).await;
+                let pod = pods["items"][0].clone();
+                let runs = pod["status"]["phase"] == "Running";
+                *found.borrow_mut() = pod;
+                runs
+            })
+            .await;
+        let mut pod = found.into_inner();
+        let name = text(&pod["metadata"]["name"]);
+        let budgets = format!("/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets");
+        let (_, budgets) = self.scene.get(&budgets).await;
+        let mut budgets = budgets["items"].as_array().unwrap().iter();
+        let budget = budgets.find(|one| text(&one["metadata"]["name"]).starts_with(name)).unwrap();
+        let owners = &budget["metadata"]["ownerReferences"];
+        assert_eq!(owners[0]["name"], *name, "{owners}");
+        pod["budget"] = json!({
+            "name": text(&budget["metadata"]["name"]).replace(name, "pod"),
+            "spec": budget["spec"],
+        });
+        (job, pod)
+    }
+
     /// With the registry password that makes the runner keep a Secret.
     fn add_job(&self, script: &str) -> u64 {
         let password = "{\"auths\":{\"registry.example.com\":{\"auth\":\"bWFkZTp1cA==\"}}}";
+        self.add_job_with(script, vec![("DOCKER_AUTH_CONFIG".to_owned(), password.to_owned())])
+    }
+
+    fn add_job_with(&self, script: &str, variables: Vec<(String, String)>) -> u64 {
         let new = NewJob {
             tags: vec!["azure-plan".to_owned()],
             image: Some(image::NODE.to_owned()),
             script: vec![script.to_owned()],
-            variables: vec![("DOCKER_AUTH_CONFIG".to_owned(), password.to_owned())],
+            variables,
             ..NewJob::default()
         };
         self.scene.sandbox.world.gitlab.create_job(self.project, new)
@@ -396,6 +478,10 @@ impl Story {
         let account = pod["spec"]["serviceAccountName"].as_str().unwrap().to_owned();
         format!("system:serviceaccount:{MANAGERS}:{account}")
     }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 fn right(event: &Value) -> Right {

@@ -18,10 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 pub(super) const NAME: &str = "node";
 pub(super) const MANAGERS: &str = "forerunner-node";
 /// Ports of the node behind which services of the sandbox are.
-const GITLAB: u16 = 8001;
+pub(super) const GITLAB: u16 = 8001;
 const ENTRA: u16 = 8002;
 const ARM: u16 = 8003;
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(250);
 pub(super) const MERGE: &str = "application/merge-patch+json";
@@ -57,7 +57,7 @@ pub(super) async fn tell() {
 }
 
 /// Connections to a port of the node go to a server that listens on loopback only.
-async fn pass_on(port: u16, to: SocketAddr) {
+pub(super) async fn pass_on(port: u16, to: SocketAddr) {
     let listener = TcpListener::bind((NODE, port)).await.unwrap();
     tokio::spawn(async move {
         while let Ok((mut inner, _)) = listener.accept().await {
