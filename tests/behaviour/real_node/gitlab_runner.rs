@@ -5,7 +5,8 @@
 
 use super::{
     image, machine, pod,
-    story::{GITLAB, MANAGERS, MERGE, NAME, NODE, Scene, pass_on},
+    story::{ARM, ENTRA, GITLAB, MANAGERS, MERGE, NAME, NODE, Scene, pass_on},
+    webhook::Webhook,
 };
 use crate::{
     harness::{FLEET, Sandbox},
@@ -99,7 +100,10 @@ pub(super) async fn tell() {
     story.manager_starts(group).await;
     story.jobs_run_with_what_is_granted().await;
     story.each_right_is_missed().await;
-    pass_on(GITLAB, story.scene.sandbox.world.address("gitlab").unwrap()).await;
+    for (port, service) in [(GITLAB, "gitlab"), (ENTRA, "entra"), (ARM, "arm")] {
+        pass_on(port, story.scene.sandbox.world.address(service).unwrap()).await;
+    }
+    let _webhook = story.job_signs_in_to_azure().await;
     let real = story.manager_drains_for_another().await;
     let played = story.pod_of("sleep 5").await.1;
     let different = pod::differences(&real, &played);
@@ -275,6 +279,27 @@ impl Story {
             .await;
         assert_eq!(status, 200);
         assert_eq!(self.job("true").await.status, JobStatus::Success);
+    }
+
+    /// With the token that the kubelet puts into the pod of the executor.
+    async fn job_signs_in_to_azure(&self) -> Webhook {
+        let namespace = self.scene.job_namespace().await;
+        let account = format!("/api/v1/namespaces/{namespace}/serviceaccounts/job");
+        let (_, account) = self.scene.get(&account).await;
+        let (webhook, configuration) = Webhook::start(&account).await;
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+        let (status, answer) = self.scene.call("POST", path, &configuration).await;
+        assert_eq!(status, 201, "{answer}");
+        let script = "az login --service-principal --username $AZURE_CLIENT_ID --tenant $AZURE_TENANT_ID \
+                      --federated-token \"$(cat $AZURE_FEDERATED_TOKEN_FILE)\" > /dev/null && \
+                      az account show --query id --output tsv";
+        let played =
+            format!("management.azure.com={NODE}:{ARM},login.microsoftonline.com={NODE}:{ENTRA}");
+        let job = self.add_job_with(script, vec![("FORERUNNER_LOOPBACK".to_owned(), played)]);
+        let job = self.ended(job).await;
+        assert_eq!(job.status, JobStatus::Success, "{}", job.trace);
+        assert!(job.trace.contains("00000000-0000-4000-8000-000000002222"), "{}", job.trace);
+        webhook
     }
 
     /// With a job in hand, on a roll; what comes after it is the sandbox's manager. The pod of that job.

@@ -19,8 +19,8 @@ pub(super) const NAME: &str = "node";
 pub(super) const MANAGERS: &str = "forerunner-node";
 /// Ports of the node behind which services of the sandbox are.
 pub(super) const GITLAB: u16 = 8001;
-const ENTRA: u16 = 8002;
-const ARM: u16 = 8003;
+pub(super) const ENTRA: u16 = 8002;
+pub(super) const ARM: u16 = 8003;
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(250);
