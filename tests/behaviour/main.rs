@@ -40,6 +40,7 @@ mod process;
 mod provisioning;
 mod real_kubernetes;
 mod real_node;
+mod real_runner;
 mod refused_rounds;
 mod removal;
 mod rendered;

@@ -6,5 +6,6 @@ mod attacks;
 pub(crate) mod cluster;
 mod drift;
 mod limits;
+mod managers;
 mod path;
 mod target;

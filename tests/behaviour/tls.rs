@@ -39,6 +39,22 @@ pub(crate) fn certified_until(name: &str, year: i32) -> Certified {
     Certified { pem: der.pem(), der, key }
 }
 
+impl Certified {
+    /// What serves with it. `protocols` are what ALPN offers, such as `h2`.
+    pub(crate) fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.der.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
 /// The server; it ends when this is dropped. It answers every request with the protocol it came by, such as `HTTP/2.0`,
 /// and its path.
 pub(crate) struct TlsServer {
@@ -51,16 +67,7 @@ pub(crate) struct TlsServer {
 impl TlsServer {
     /// `protocols` are what ALPN offers, such as `h2`.
     pub(crate) async fn start(certified: &Certified, protocols: &[&str]) -> Self {
-        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-        let key = PrivateKeyDer::try_from(certified.key.serialize_der()).unwrap();
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certified.der.der().clone()], key)
-            .unwrap();
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = certified.acceptor(protocols);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(AtomicUsize::new(0));

@@ -144,6 +144,8 @@ fn job_body(state: &State, job: &Job, runner: &Runner, token: &str) -> Value {
             "project_id": project.id,
             "project_name": project.name,
             "project_full_path": path,
+            "namespace_id": project.namespace,
+            "root_namespace_id": root_namespace(state, project.namespace),
             "timestamp": milliseconds(job.created_at),
         },
         "git_info": {
@@ -170,6 +172,11 @@ fn job_body(state: &State, job: &Job, runner: &Runner, token: &str) -> Value {
     })
 }
 
+/// The topmost group, or the user's own namespace.
+fn root_namespace(state: &State, namespace: u64) -> u64 {
+    state.chain(namespace).last().map_or(namespace, |root| root.id)
+}
+
 const FAILURE_REASONS: [&str; 4] =
     ["script_failure", "runner_system_failure", "job_execution_timeout", "unknown_failure"];
 
@@ -190,6 +197,9 @@ fn variables(state: &State, job: &Job, runner: &Runner, token: &str, path: &str)
     let runner_id = runner.id.to_string();
     let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
     let (namespace, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let root = path.split('/').next().unwrap_or_default();
+    let project = state.projects.get(&job.project);
+    let namespace_id = project.map(|project| project.namespace.to_string()).unwrap_or_default();
     let reference = if job.new.protected { "main" } else { "topic" };
     let protected = if job.new.protected { "true" } else { "false" };
     let api_url = format!("{url}/api/v4");
@@ -206,6 +216,8 @@ fn variables(state: &State, job: &Job, runner: &Runner, token: &str, path: &str)
         ("CI_PROJECT_NAME", name),
         ("CI_PROJECT_PATH", path),
         ("CI_PROJECT_NAMESPACE", namespace),
+        ("CI_PROJECT_NAMESPACE_ID", &namespace_id),
+        ("CI_PROJECT_ROOT_NAMESPACE", root),
         ("CI_COMMIT_REF_NAME", reference),
         ("CI_COMMIT_REF_PROTECTED", protected),
         ("CI_RUNNER_ID", &runner_id),

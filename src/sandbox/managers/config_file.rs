@@ -233,15 +233,24 @@ impl KubernetesSection {
     }
 }
 
-/// The part of a runner's token that is no secret.
+/// The part of a runner's token that is no secret: what follows the prefixes, as long as a label's value may be: a mark
+/// at either end gives way to an `r`, at the start by moving up.
 pub(super) fn short(token: &str) -> String {
     let bare = token.strip_prefix("glrt-").unwrap_or(token);
     let typed = bare.as_bytes();
     let bare = match typed {
-        [b't', digit, b'_', ..] if digit.is_ascii_digit() => &bare[3..],
+        [b't', b'1'..=b'3', b'_', ..] => &bare[3..],
         _ => bare,
     };
-    bare.chars().take(9).collect()
+    let mut short: Vec<char> = bare.chars().take(9).collect();
+    if short.first().is_some_and(|first| !first.is_ascii_alphanumeric()) {
+        short.insert(0, 'r');
+        short.pop();
+    }
+    if let Some(last) = short.last_mut().filter(|last| !last.is_ascii_alphanumeric()) {
+        *last = 'r';
+    }
+    short.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -266,6 +275,8 @@ mod tests {
     fn a_short_token_leaves_the_secret_out() {
         assert_eq!(short("glrt-EXAMPLE0000000000000"), "EXAMPLE00");
         assert_eq!(short("glrt-t1_abcdefghijklmnop"), "abcdefghi");
+        assert_eq!(short("glrt-AgklbjXJ-abcdefghijk"), "AgklbjXJr");
+        assert_eq!(short("glrt--abcdefgh-ijk"), "r-abcdefg");
     }
 
     #[test]

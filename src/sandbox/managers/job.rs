@@ -206,7 +206,7 @@ impl Job {
         let family = self.family();
         let name = format!("{family}-{}", suffix(hands, &self.payload));
         let version = hands.gitlab.version;
-        let naming = job_pod::Naming { pod_name: &name, family: &family, version };
+        let naming = job_pod::Naming { pod_name: &name, family: &family, slot: self.slot, version };
         let wanted = job_pod::shape(&self.entry, &self.payload, &naming);
         let pods = format!("/api/v1/namespaces/{}/pods", section.namespace());
         let made = match hands.cluster.post(&pods, &wanted).await {
@@ -396,14 +396,21 @@ impl Job {
         if self.trace.flush(&hands.gitlab, &self.payload).await == Standing::Unheard {
             return Ok((Phase::Report, REPORT_AGAIN));
         }
-        let failed = |reason: &str, code: i32| json!({"state": "failed", "failure_reason": reason, "exit_code": code});
-        let fields = match self.outcome.as_ref() {
-            Some(Outcome::Success) => json!({"state": "success", "exit_code": 0}),
-            Some(Outcome::Failed { code }) => failed("script_failure", *code),
-            Some(Outcome::System(_)) => failed("runner_system_failure", 1),
-            Some(Outcome::TimedOut) => failed("job_execution_timeout", 1),
-            Some(Outcome::Cancelled) | None => failed("job_canceled", 1),
+        let failed = |reason: &str| json!({"state": "failed", "failure_reason": reason});
+        let mut fields = match self.outcome.as_ref() {
+            Some(Outcome::Success) => json!({"state": "success"}),
+            // Only a script has an exit code.
+            Some(Outcome::Failed { code }) => {
+                let mut fields = failed("script_failure");
+                fields["exit_code"] = (*code).into();
+                fields
+            }
+            Some(Outcome::System(_)) => failed("runner_system_failure"),
+            Some(Outcome::TimedOut) => failed("job_execution_timeout"),
+            Some(Outcome::Cancelled) | None => failed("job_canceled"),
         };
+        fields["output"] = self.trace.output();
+        fields["checksum"] = fields["output"]["checksum"].clone();
         let (id, token) = (self.payload.id, &self.payload.token);
         match hands.gitlab.update(id, token, fields).await {
             Standing::Unheard => Ok((Phase::Report, REPORT_AGAIN)),
@@ -430,7 +437,8 @@ impl Job {
 
     fn family(&self) -> String {
         let short = self.entry.short_token().to_ascii_lowercase();
-        let short: String = short.chars().filter(char::is_ascii_alphanumeric).collect();
+        let short: String =
+            short.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         format!("runner-{short}-project-{}-concurrent-{}", self.payload.project_id(), self.slot)
     }
 

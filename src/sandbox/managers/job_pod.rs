@@ -4,6 +4,7 @@ use super::{
     config_file::{Entry, KubernetesSection, SecurityContext, Volume},
     go_duration,
     payload::Payload,
+    protocol::REVISION,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -13,14 +14,15 @@ pub(super) struct Naming<'a> {
     pub(super) pod_name: &'a str,
     /// `runner-SHORT-project-N-concurrent-M`, which other pods may have too.
     pub(super) family: &'a str,
+    /// `M` of that.
+    pub(super) slot: usize,
     /// Of gitlab-runner.
     pub(super) version: &'a str,
 }
 
 pub(super) fn shape(entry: &Entry, payload: &Payload, naming: &Naming<'_>) -> Value {
     let section = &entry.kubernetes;
-    let job = payload.id;
-    let volumes = Mounts::of(&section.volumes, job);
+    let volumes = Mounts::of(&section.volumes, payload);
     let helper_image = section.helper_image(naming.version);
     let build_image = image(section, payload);
     let container = |name: &str, image: &str, own: &SecurityContext, resources: Value| {
@@ -58,13 +60,16 @@ pub(super) fn shape(entry: &Entry, payload: &Payload, naming: &Naming<'_>) -> Va
         &section.build_container_security_context,
         build_resources,
     );
-    build["env"] = environment(entry, payload, naming.version);
-    let helper = container(
+    build["env"] = environment(entry, payload, naming);
+    let mut helper = container(
         "helper",
         &helper_image,
         &section.helper_container_security_context,
         helper_resources,
     );
+    for container in [&mut build, &mut helper] {
+        inherit_users(&section.pod_security_context, &mut container["securityContext"]);
+    }
     let mut spec = json!({
         "restartPolicy": "Never",
         "initContainers": [init],
@@ -120,10 +125,11 @@ pub(super) fn shape(entry: &Entry, payload: &Payload, naming: &Naming<'_>) -> Va
 /// The budget that keeps a node's drain from evicting the pod.
 pub(super) fn disruption_budget(pod: &Value, family: &str) -> Value {
     let metadata = &pod["metadata"];
+    let name = format!("{}-pdb", metadata["name"].as_str().unwrap_or_default());
     json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": {
-            "name": metadata["name"], "namespace": metadata["namespace"],
+            "name": name, "namespace": metadata["namespace"],
             "ownerReferences": [{
                 "apiVersion": "v1", "kind": "Pod", "name": metadata["name"],
                 "uid": metadata["uid"],
@@ -141,33 +147,49 @@ pub(super) fn image(section: &KubernetesSection, payload: &Payload) -> String {
     payload.image().unwrap_or_else(|| section.image.clone())
 }
 
-/// Flags, the file's variables, the job's public ones: the last of a name counts.
-fn environment(entry: &Entry, payload: &Payload, version: &str) -> Value {
+/// Flags, the file's variables, what the runner knows, the job's public ones: the last of a name counts.
+fn environment(entry: &Entry, payload: &Payload, naming: &Naming<'_>) -> Value {
     let mut variables: Vec<(String, String)> = Vec::new();
-    let mut set = |name: String, value: String| {
-        variables.retain(|(known, _)| *known != name);
-        variables.push((name, value));
+    let mut set = |name: &str, value: &str| {
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.to_owned(), value.to_owned()));
     };
     for (name, value) in &entry.feature_flags {
-        set(name.clone(), value.to_string());
+        set(name, &value.to_string());
     }
     for pair in &entry.environment {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        set(name.to_owned(), value.to_owned());
+        set(name, value);
+    }
+    let slot = naming.slot.to_string();
+    let directory = format!("/builds/{}", payload.variable("CI_PROJECT_PATH"));
+    for (name, value) in [
+        ("CI_BUILDS_DIR", "/builds"),
+        ("CI_PROJECT_DIR", &directory),
+        ("RUNNER_TEMP_PROJECT_DIR", &format!("{directory}.tmp")),
+        ("CI_CONCURRENT_ID", &slot),
+        ("CI_CONCURRENT_PROJECT_ID", &slot),
+        ("CI_DISPOSABLE_ENVIRONMENT", "true"),
+        ("CI_JOB_IMAGE", &image(&entry.kubernetes, payload)),
+        ("CI_JOB_STATUS", "running"),
+        ("CI_JOB_TIMEOUT", &payload.timeout_seconds().to_string()),
+        ("CI_SERVER", "yes"),
+    ] {
+        set(name, value);
     }
     for variable in payload.variables().filter(|variable| variable.public && !variable.file) {
-        set(variable.name, variable.value);
+        set(&variable.name, &variable.value);
     }
-    set("CI_RUNNER_SHORT_TOKEN".to_owned(), entry.short_token());
-    set("CI_RUNNER_VERSION".to_owned(), version.to_owned());
-    set("CI_RUNNER_EXECUTABLE_ARCH".to_owned(), "linux/amd64".to_owned());
+    set("CI_RUNNER_SHORT_TOKEN", &entry.short_token());
+    set("CI_RUNNER_REVISION", REVISION);
+    set("CI_RUNNER_VERSION", naming.version);
+    set("CI_RUNNER_EXECUTABLE_ARCH", "linux/amd64");
     let object = |(name, value): (String, String)| json!({"name": name, "value": value});
     variables.into_iter().map(object).collect()
 }
 
 fn labels(entry: &Entry, payload: &Payload, naming: &Naming<'_>) -> Value {
     let (namespace, name) = payload.project_path();
-    let root = namespace.split('/').next().unwrap_or_default().to_owned();
     let own = [
         ("job.runner.gitlab.com/pod", naming.family.to_owned()),
         ("manager.runner.gitlab.com/id-short", entry.short_token()),
@@ -176,7 +198,9 @@ fn labels(entry: &Entry, payload: &Payload, naming: &Naming<'_>) -> Value {
         ("project.runner.gitlab.com/id", payload.project_id().to_string()),
         ("project.runner.gitlab.com/name", name),
         ("project.runner.gitlab.com/namespace", namespace),
-        ("project.runner.gitlab.com/root-namespace", root),
+        ("project.runner.gitlab.com/namespace-id", payload.variable("CI_PROJECT_NAMESPACE_ID")),
+        ("project.runner.gitlab.com/root-namespace", payload.variable("CI_PROJECT_ROOT_NAMESPACE")),
+        ("project.runner.gitlab.com/root-namespace-id", payload.root_namespace_id().to_string()),
     ];
     let configured = &entry.kubernetes.pod_labels;
     let all = own.into_iter().map(|(name, value)| (name.to_owned(), value));
@@ -265,6 +289,15 @@ fn container_security(section: &KubernetesSection, own: &SecurityContext) -> Val
     context
 }
 
+/// User and group of the pod stand in each container that runs scripts, where it has none of its own.
+fn inherit_users(pod: &SecurityContext, context: &mut Value) {
+    for (name, value) in [("runAsUser", pod.run_as_user), ("runAsGroup", pod.run_as_group)] {
+        if let Some(value) = value.filter(|_| context[name].is_null()) {
+            context[name] = value.into();
+        }
+    }
+}
+
 fn users(wanted: &SecurityContext) -> Value {
     let mut context = json!({});
     if let Some(value) = wanted.run_as_non_root {
@@ -295,7 +328,8 @@ struct Mounts {
 }
 
 impl Mounts {
-    fn of(configured: &super::config_file::Volumes, job: u64) -> Self {
+    fn of(configured: &super::config_file::Volumes, payload: &Payload) -> Self {
+        let (project, job) = (payload.project_id(), payload.id);
         let mut all = Self { volumes: Vec::new(), mounts: Vec::new() };
         for volume in &configured.empty_dir {
             let texts = [("sizeLimit", &volume.size_limit), ("medium", &volume.medium)];
@@ -318,8 +352,8 @@ impl Mounts {
         }
         let own = [
             ("repo", "/builds".to_owned()),
-            ("scripts", format!("/scripts-{job}")),
-            ("logs", format!("/logs-{job}")),
+            ("scripts", format!("/scripts-{project}-{job}")),
+            ("logs", format!("/logs-{project}-{job}")),
         ];
         for (name, mount_path) in own {
             let volume = Volume { name: name.to_owned(), mount_path, ..Volume::default() };
@@ -413,7 +447,8 @@ mod tests {
             type = "runtimedefault"
         "#;
         let entry = Config::parse(text).unwrap().runners.remove(0);
-        let naming = Naming { pod_name: "runner-x", family: "runner-f", version: "19.4.0" };
+        let naming =
+            Naming { pod_name: "runner-x", family: "runner-f", slot: 0, version: "19.4.0" };
         let pod = shape(&entry, &payload(), &naming);
         let spec = &pod["spec"];
         assert_eq!(spec["activeDeadlineSeconds"], 601);

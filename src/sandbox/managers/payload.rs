@@ -43,6 +43,10 @@ impl Payload {
         self.body["job_info"]["project_id"].as_u64().unwrap_or(0)
     }
 
+    pub(super) fn root_namespace_id(&self) -> u64 {
+        self.body["job_info"]["root_namespace_id"].as_u64().unwrap_or(0)
+    }
+
     /// Namespace and name.
     pub(super) fn project_path(&self) -> (String, String) {
         let path = self.variable("CI_PROJECT_PATH");

@@ -39,6 +39,9 @@ pub(super) enum Standing {
     Unheard,
 }
 
+/// Commit of the gitlab-runner that it plays.
+pub(super) const REVISION: &str = "fc1f1862";
+
 const FEATURES: [&str; 31] = [
     "variables",
     "image",
@@ -73,6 +76,9 @@ const FEATURES: [&str; 31] = [
     "job_inputs",
 ];
 
+/// What the others have that the Kubernetes executor has not.
+const MISSING: [&str; 2] = ["shared", "service_executor_opts"];
+
 /// As the program names itself to every server.
 pub(super) fn user_agent(version: &str) -> String {
     format!("gitlab-runner {version} (stable; go; linux/amd64)")
@@ -105,6 +111,9 @@ impl Gitlab<'_> {
     pub(super) async fn update(&self, id: u64, token: &str, mut fields: Value) -> Standing {
         fields["token"] = token.into();
         fields["info"] = self.info();
+        if fields["output"].is_null() {
+            fields["output"] = json!({});
+        }
         let headers = [("Job-Token", token)];
         let body = fields.to_string().into_bytes();
         standing(self.send(Method::PUT, &format!("jobs/{id}"), &headers, body).await)
@@ -128,12 +137,12 @@ impl Gitlab<'_> {
     fn info(&self) -> Value {
         let mut features = json!({});
         for feature in FEATURES {
-            features[feature] = true.into();
+            features[feature] = (!MISSING.contains(&feature)).into();
         }
         json!({
             "name": "gitlab-runner",
             "version": self.version,
-            "revision": "5b9d6b2a",
+            "revision": REVISION,
             "platform": "linux",
             "architecture": "amd64",
             "executor": "kubernetes",

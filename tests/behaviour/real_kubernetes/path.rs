@@ -39,7 +39,7 @@ fn fleet(name: &str) -> String {
 }
 
 /// Two sandboxes would each play the one node.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(super) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_is_made_a_job_signs_in_and_a_second_round_changes_nothing() {

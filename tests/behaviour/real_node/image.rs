@@ -1,4 +1,5 @@
-//! The one image of everything that runs on the node: forerunner, which plays `gitlab-runner` and `az`, and a shell.
+//! The one image of everything that runs on the node: forerunner, which plays `az` and, unless the real one is there,
+//! `gitlab-runner`; and a shell.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -13,8 +14,14 @@ use std::{
 pub(super) const NODE: &str = "forerunner.test/node:1";
 pub(super) const RUNNER: &str = "19.4.0";
 
-/// Writes the image's archive below `folder`. `gitlab` is what the manager is told of the sandbox's GitLab.
-pub(super) fn archive(folder: &Path, gitlab: &str) -> PathBuf {
+/// The sandbox's manager as an entrypoint. `gitlab` is what it is told of the sandbox's GitLab.
+pub(super) fn played_manager(gitlab: &str) -> String {
+    format!("exec /usr/bin/forerunner sandbox-manager --gitlab {gitlab} --runner {RUNNER} \"$@\"")
+}
+
+/// Writes the image's archive below `folder`. `manager` is the script of its entrypoint, `further` are programs beside
+/// those that every pod needs, each with its place.
+pub(super) fn archive(folder: &Path, manager: &str, further: &[(PathBuf, String)]) -> PathBuf {
     let image = folder.join("image");
     let root = image.join("root");
     for directory in ["bin", "usr/bin", "tmp", "etc", "home/gitlab-runner"] {
@@ -33,10 +40,12 @@ pub(super) fn archive(folder: &Path, gitlab: &str) -> PathBuf {
         add_program(&root, from, to);
     }
     add_script(&root, "usr/bin/dumb-init", "shift; exec \"$@\"");
-    let manager = format!(
-        "exec /usr/bin/forerunner sandbox-manager --gitlab {gitlab} --runner {RUNNER} \"$@\""
-    );
-    add_script(&root, "entrypoint", &manager);
+    for (from, to) in further {
+        add_program(&root, from, to);
+    }
+    add_script(&root, "entrypoint", manager);
+    // What the real runner starts the helper's scripts with.
+    add_script(&root, "usr/bin/gitlab-runner-build", "exec bash");
     add_script(&root, "usr/bin/az", "exec /usr/bin/forerunner sandbox-az \"$@\"");
 
     let layer = image.join("layer.tar");

@@ -15,16 +15,16 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-const NAME: &str = "node";
-const MANAGERS: &str = "forerunner-node";
+pub(super) const NAME: &str = "node";
+pub(super) const MANAGERS: &str = "forerunner-node";
 /// Ports of the node behind which services of the sandbox are.
-const GITLAB: u16 = 8001;
-const ENTRA: u16 = 8002;
-const ARM: u16 = 8003;
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+pub(super) const GITLAB: u16 = 8001;
+pub(super) const ENTRA: u16 = 8002;
+pub(super) const ARM: u16 = 8003;
+pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(250);
-const MERGE: &str = "application/merge-patch+json";
+pub(super) const MERGE: &str = "application/merge-patch+json";
 
 /// How long the job runs that a manager has in hand when its pod has to go, and what it says every second.
 const SECONDS: u32 = 20;
@@ -37,15 +37,19 @@ enum End {
     Deletion,
 }
 
-struct Scene {
-    cluster: &'static Cluster,
-    sandbox: Sandbox,
+pub(super) struct Scene {
+    pub(super) cluster: &'static Cluster,
+    pub(super) sandbox: Sandbox,
 }
 
 pub(super) async fn tell() {
     let cluster = cluster().expect("asked for, or this would not run");
     let folder = cluster.kubeconfig.parent().unwrap();
-    let archive = image::archive(folder, &format!("gitlab.example.com={NODE}:{GITLAB}"));
+    let archive = image::archive(
+        folder,
+        &image::played_manager(&format!("gitlab.example.com={NODE}:{GITLAB}")),
+        &[],
+    );
     let node = machine::join(folder, &archive);
     assert_eq!(node.address, NODE);
     let fleet = FLEET.replace("fleet: nonprod", &format!("fleet: {NAME}"));
@@ -65,7 +69,7 @@ pub(super) async fn tell() {
 }
 
 /// Connections to a port of the node go to a server that listens on loopback only.
-async fn pass_on(port: u16, to: SocketAddr) {
+pub(super) async fn pass_on(port: u16, to: SocketAddr) {
     let listener = TcpListener::bind((NODE, port)).await.unwrap();
     tokio::spawn(async move {
         while let Ok((mut inner, _)) = listener.accept().await {
@@ -293,7 +297,7 @@ impl Scene {
     }
 
     /// The manager's pod that is not told to stop; nothing while there is none.
-    async fn manager(&self) -> Value {
+    pub(super) async fn manager(&self) -> Value {
         let (_, pods) = self.get(&format!("/api/v1/namespaces/{MANAGERS}/pods")).await;
         let pods = pods["items"].as_array().unwrap();
         let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
@@ -306,7 +310,7 @@ impl Scene {
         secrets.find(|one| one["data"]["config.toml"].is_string()).unwrap().clone()
     }
 
-    async fn job_namespace(&self) -> String {
+    pub(super) async fn job_namespace(&self) -> String {
         let (_, found) = self
             .get(&format!("/api/v1/namespaces?labelSelector=forerunner.dev/fleet={NAME}"))
             .await;
@@ -315,22 +319,22 @@ impl Scene {
         names.find(|name| *name != MANAGERS).unwrap().to_owned()
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
         self.call("GET", path, &Value::Null).await
     }
 
-    async fn merge(&self, path: &str, patch: &Value) {
+    pub(super) async fn merge(&self, path: &str, patch: &Value) {
         let token = &self.cluster.administrator_token;
         let (status, body) = self.cluster.call(token, "PATCH", path, MERGE, patch).await;
         assert_eq!(status, 200, "{body}");
     }
 
-    async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(super) async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let token = &self.cluster.administrator_token;
         self.cluster.call(token, method, path, "application/json", body).await
     }
 
-    async fn log(&self, namespace: &str, pod: &Value) -> String {
+    pub(super) async fn log(&self, namespace: &str, pod: &Value) -> String {
         let name = pod["metadata"]["name"].as_str().unwrap();
         let url = format!("{}/api/v1/namespaces/{namespace}/pods/{name}/log", self.cluster.server);
         let request = self.cluster.client().get(url).bearer_auth(&self.cluster.administrator_token);
@@ -338,7 +342,7 @@ impl Scene {
     }
 
     /// Lets the world run at the system's pace until it holds; how long that took.
-    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) -> Duration {
+    pub(super) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) -> Duration {
         let start = Instant::now();
         let waiting = async {
             while !holds().await && start.elapsed() < PATIENCE {
@@ -354,7 +358,7 @@ impl Scene {
     }
 
     /// For a test that fails: the pods, and what the manager said.
-    async fn told(&self) -> String {
+    pub(super) async fn told(&self) -> String {
         let (_, pods) = self.get("/api/v1/pods").await;
         let (_, events) = self.get("/api/v1/events").await;
         let events = events["items"].as_array().unwrap().iter();
