@@ -17,5 +17,6 @@ pub mod plan;
 pub mod records;
 pub mod render;
 pub mod spec;
+pub mod standing;
 pub mod status;
 pub mod step;

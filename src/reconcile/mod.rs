@@ -10,13 +10,17 @@ mod keep_token;
 mod observe;
 mod outbox;
 mod prepare;
+mod preview;
 mod round;
 mod status_store;
 mod sweep;
 mod target;
+mod view;
 
 pub use clients::{Clients, GitlabTrust};
 pub use failure::Failure;
 pub use foreign::Foreign;
 pub use outbox::letter;
+pub use preview::{Action, Change, FieldChange, Preview, Said, Standing};
 pub use round::{Outcome, Rounds};
+pub use view::{NotASelector, Selected, Selector, View};

@@ -7,7 +7,13 @@ use crate::{
         fleet::{Fleet, WantedState},
         ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
         kubernetes::Object,
-        plan::{self, Plan, hold::Hold, runner::Ceilings},
+        observed::{DomainObserved, Observed},
+        plan::{
+            self, Plan,
+            hold::{HeldObserved, Hold},
+            identity::IdentityRound,
+            runner::Ceilings,
+        },
         spec::RunnerSpec,
         status::{ConditionKind, Finding, Status},
     },
@@ -26,9 +32,22 @@ pub(super) struct Prepared {
     pub(super) before: Option<Status>,
     /// Digest of what was asked, where the unit is one that the sweep compares.
     pub(super) desire: Option<String>,
+    /// What the plan was made from, for who shows it.
+    pub(super) seen: Seen,
     api_server: Vec<IpAddr>,
     /// Missing where nothing is rendered.
     spec: Option<RunnerSpec>,
+}
+
+/// What a round read of its unit.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Seen {
+    #[default]
+    Nothing,
+    Runner(Box<Observed>),
+    Held(Box<HeldObserved>),
+    Domain(Box<DomainObserved>),
+    Identity(Box<IdentityRound>),
 }
 
 impl Prepared {
@@ -45,6 +64,7 @@ impl Prepared {
             plan,
             before,
             desire: None,
+            seen: Seen::Nothing,
             api_server: vec![],
             spec: None,
         }
@@ -109,16 +129,20 @@ async fn runner(
         Stance::Serve(spec) => {
             let observed = observe::runner(clients, settings, &spec, installation.clone()).await?;
             let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
+            let before = observed.status.clone();
             Prepared {
-                api_server: observed.domain.api_server,
+                api_server: observed.domain.api_server.clone(),
                 spec: Some(*spec),
-                ..Prepared::new(installation, observed.status, plan)
+                seen: Seen::Runner(Box::new(observed)),
+                ..Prepared::new(installation, before, plan)
             }
         }
         Stance::Hold(hold) => {
             let observed = observe::held(clients, settings, key, installation.clone()).await?;
             let plan = plan::hold::plan(key, settings, &observed, &hold);
-            Prepared::new(installation, observed.status, plan)
+            let before = observed.status.clone();
+            let seen = Seen::Held(Box::new(observed));
+            Prepared { seen, ..Prepared::new(installation, before, plan) }
         }
         Stance::Say(reason, message) => {
             let before = observe::status(clients, settings, &Unit::Runner(key.clone())).await?;
@@ -194,8 +218,9 @@ async fn domain(
     )?;
     let plan = plan::domain::plan(&spec, settings, &observed);
     Ok(Prepared {
-        api_server: observed.api_server,
+        api_server: observed.api_server.clone(),
         spec: Some(spec),
+        seen: Seen::Domain(Box::new(observed)),
         ..Prepared::new(installation, before, plan)
     })
 }
@@ -223,7 +248,8 @@ async fn identity(
         observe::status(clients, settings, &unit),
     )?;
     let plan = plan::identity::plan(&settings.name, &observed);
-    Ok(Prepared::new(installation, before, plan))
+    let seen = Seen::Identity(Box::new(observed));
+    Ok(Prepared { seen, ..Prepared::new(installation, before, plan) })
 }
 
 fn ceilings(fleet: &Fleet) -> Ceilings {

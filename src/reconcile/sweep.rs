@@ -164,7 +164,7 @@ impl Rounds {
     }
 }
 
-fn wanted_keys(fleet: &Fleet, facts: &TargetFacts, now: Timestamp) -> Vec<RunnerKey> {
+pub(super) fn wanted_keys(fleet: &Fleet, facts: &TargetFacts, now: Timestamp) -> Vec<RunnerKey> {
     let target = facts.id;
     fleet
         .wanted_at(facts, now)
@@ -174,7 +174,10 @@ fn wanted_keys(fleet: &Fleet, facts: &TargetFacts, now: Timestamp) -> Vec<Runner
 }
 
 /// The keys of all runners that have a manager.
-async fn made_runners(clients: &Clients, fleet: &Fleet) -> Result<Vec<RunnerKey>, Failure> {
+pub(super) async fn made_runners(
+    clients: &Clients,
+    fleet: &Fleet,
+) -> Result<Vec<RunnerKey>, Failure> {
     let settings = fleet.settings();
     let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
     let kubernetes = clients.kubernetes();
@@ -183,7 +186,7 @@ async fn made_runners(clients: &Clients, fleet: &Fleet) -> Result<Vec<RunnerKey>
     Ok(found.iter().filter_map(|one| one.label(names::LABEL_KEY)?.parse().ok()).collect())
 }
 
-async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
+pub(super) async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
     let settings = fleet.settings();
     let selector =
         format!("{}={},{}=status", names::LABEL_FLEET, settings.name, records::LABEL_RECORD);
@@ -194,7 +197,7 @@ async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failu
 }
 
 /// Every target that a rule could match.
-async fn targets(clients: &Clients, fleet: &Fleet) -> Result<Vec<TargetRead>, Failure> {
+pub(super) async fn targets(clients: &Clients, fleet: &Fleet) -> Result<Vec<TargetRead>, Failure> {
     let gitlab = clients.gitlab();
     let groups = gitlab.groups().all().map_err(Failure::from);
     let (groups, projects) = if matches_projects(fleet) {
@@ -225,7 +228,10 @@ fn matches_projects(fleet: &Fleet) -> bool {
     fleet.group_patterns().iter().any(|pattern| pattern.kind == TargetKind::Project)
 }
 
-async fn descendants(clients: &Clients, group: GroupId) -> Result<Vec<TargetFacts>, Failure> {
+pub(super) async fn descendants(
+    clients: &Clients,
+    group: GroupId,
+) -> Result<Vec<TargetFacts>, Failure> {
     let gitlab = clients.gitlab();
     let (groups, projects, above) = try_join!(
         gitlab.descendant_groups(group).all().map_err(Failure::from),

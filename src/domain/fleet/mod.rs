@@ -6,6 +6,7 @@
 mod amount;
 mod changes;
 mod checks;
+mod clash;
 mod compile;
 mod guardrails;
 mod identity;
@@ -27,6 +28,7 @@ mod tree;
 mod wanted;
 
 pub use amount::duration_text;
+pub use clash::{Clash, Served, clashes};
 pub use guardrails::{Deletions, Freeze, Guardrails};
 pub use identity::{Allowance, Exception, GrantTemplate, IdentityTemplate};
 pub use overlap::{Contested, Offer, Overlap, Reach};

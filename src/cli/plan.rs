@@ -1,0 +1,160 @@
+//! `forerunner plan`: what the next rounds would do, read off the world and written nowhere.
+
+mod text;
+
+use super::{
+    answer::{Answer, Colour, pretty},
+    desk::{self, Place, Progress},
+    load::AtDesk,
+};
+use crate::{
+    domain::fleet::Clash,
+    reconcile::{Action, Preview, Standing},
+};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Show what forerunner would change, and change nothing.
+///
+/// Reads GitLab, Azure and the cluster as a round does, eight units at once. Overlaps are judged on the real groups and
+/// projects; a target is held against all that lies above and below it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  forerunner plan                          every runner that a rule gives or that has a manager
+  forerunner plan platform/payments g42    by path or id
+  forerunner plan runner/g42-tf --json     one unit, for a program
+
+Exit codes: 0 done, 1 something could not be read, 2 misused.
+With --detailed-exitcode: 0 nothing to change, 1 failed, 2 something to change.")]
+pub struct Plan {
+    /// A path or pattern (platform/payments, 'platform/*'), a target (g42, p7, instance) or a unit (runner/g42-tf)
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// End with 2 where something is to change, with 0 where nothing is
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// How much of what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counts {
+    create: usize,
+    change: usize,
+    delete: usize,
+    needs_administrator: usize,
+    blocked: usize,
+    unread: usize,
+    /// On their way, with nothing to do just now.
+    wait: usize,
+    /// Not ready, and left as they are.
+    kept: usize,
+    as_they_should_be: usize,
+}
+
+impl Counts {
+    fn of(previews: &[Preview]) -> Self {
+        let mut counts = Self::default();
+        for preview in previews {
+            for change in &preview.changes {
+                match change.action {
+                    Action::Create => counts.create += 1,
+                    Action::Change => counts.change += 1,
+                    Action::Delete => counts.delete += 1,
+                    Action::Note => {}
+                }
+            }
+            counts.needs_administrator += usize::from(preview.needs_administrator().is_some());
+            match &preview.standing {
+                Standing::Blocked { .. } => counts.blocked += 1,
+                Standing::Unread { .. } => counts.unread += 1,
+                Standing::Waits { .. } if preview.changes.is_empty() => counts.wait += 1,
+                Standing::Waits { .. } => {}
+                Standing::Kept => counts.kept += 1,
+                Standing::Settled => {
+                    counts.as_they_should_be += usize::from(preview.is_as_it_should_be())
+                }
+            }
+        }
+        counts
+    }
+
+    fn changes(&self) -> usize {
+        self.create + self.change + self.delete
+    }
+}
+
+/// All that a plan has to say.
+struct Shown {
+    previews: Vec<Preview>,
+    clashes: Vec<Clash>,
+    problems: Vec<String>,
+    counts: Counts,
+    calls: BTreeMap<&'static str, usize>,
+}
+
+/// Reads and shows; the exit code is as the arguments ask for it.
+pub async fn answer(arguments: &Plan, desk: &AtDesk, colour: Colour) -> Answer {
+    let misused = |answer: Answer| match arguments.detailed_exitcode {
+        true => Answer { code: 1, ..answer },
+        false => answer,
+    };
+    let selectors = match desk::selectors(&arguments.targets) {
+        Ok(selectors) => selectors,
+        Err(answer) => return misused(answer),
+    };
+    let selected = desk.view.select(&selectors).await;
+    let units: Vec<_> = selected.units.into_iter().collect();
+    let progress = Progress::of(units.len());
+    let previews = desk.view.preview(units, |done| progress.tell(done)).await;
+    let mut calls = BTreeMap::new();
+    for (service, count) in previews.iter().flat_map(|preview| &preview.calls) {
+        *calls.entry(*service).or_default() += count;
+    }
+    let counts = Counts::of(&previews);
+    let shown =
+        Shown { counts, previews, clashes: selected.clashes, problems: selected.problems, calls };
+    let failed = !shown.problems.is_empty() || shown.counts.unread > 0;
+    let code = match (failed, arguments.detailed_exitcode) {
+        (true, _) => 1,
+        (false, true) if shown.counts.changes() > 0 => 2,
+        (false, _) => 0,
+    };
+    match arguments.json {
+        true => Answer { code, ..Answer::out(pretty(&json(&shown, desk))) },
+        false => {
+            let talk: String =
+                shown.problems.iter().map(|problem| format!("error: {problem}\n")).collect();
+            Answer { code, out: text::text(&shown, desk.view.fleet(), colour.out), talk }
+        }
+    }
+}
+
+fn json(shown: &Shown, desk: &AtDesk) -> serde_json::Value {
+    let overlaps: Vec<_> = shown
+        .clashes
+        .iter()
+        .map(|clash| {
+            json!({
+                "runners": [clash.runners.0, clash.runners.1],
+                "error": clash.identity,
+                "message": clash.to_string(),
+            })
+        })
+        .collect();
+    json!({
+        "fleet": desk.view.fleet().settings().name.to_string(),
+        "configuration": desk.view.fleet().settings().digest,
+        "units": shown.previews,
+        "overlaps": overlaps,
+        "problems": shown.problems,
+        "counts": shown.counts,
+        "calls": shown.calls,
+    })
+}
