@@ -14,17 +14,18 @@ use forerunner::{
         class::Class,
         ids::TargetId,
         message::{Message, Outgoing},
+        status::Status,
     },
     functions::{
         app::App,
         queue::{Queue, QueueError},
         router::router,
-        work::{DeadLetter, Health, NotAMessage, Outcome, Work},
+        work::{DeadLetter, Health, NotAMessage, Outcome, Told, Work},
     },
     telemetry::Telemetry,
 };
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -56,6 +57,8 @@ pub(crate) struct World {
     pub(crate) parked: Mutex<Vec<NotAMessage>>,
     pub(crate) sweeps: Mutex<u32>,
     pub(crate) sent: Mutex<Vec<(String, Outgoing)>>,
+    /// What the fleet function is told.
+    pub(crate) told: Mutex<Vec<Status>>,
 }
 
 impl World {
@@ -99,8 +102,8 @@ impl Work for World {
         Health { ready: true, version: "1.2.3".to_owned(), configuration: "d1ge57".to_owned() }
     }
 
-    async fn fleet(&self) -> Value {
-        json!({ "fleet": "nonprod" })
+    async fn fleet(&self) -> Result<Told, String> {
+        Ok(Told { fleet: Some("nonprod".to_owned()), units: self.told.lock().unwrap().clone() })
     }
 }
 

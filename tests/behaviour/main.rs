@@ -19,6 +19,7 @@ mod disturbed;
 mod envelopes;
 mod fakes;
 mod fleet_file;
+mod fleet_page;
 mod gitlab_answers;
 mod gitlab_ca;
 mod gitlab_hook;
