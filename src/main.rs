@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
-    cli::{answer::Colour, check, desk, handler, load, parked, plan, status},
+    cli::{admin_steps, answer::Colour, check, desk, explain, handler, load, parked, plan, status},
     clock::Clock,
     config::Settings,
     functions::engine::Engine,
@@ -27,7 +27,9 @@ enum Command {
     Check(check::Check),
     Plan(plan::Plan),
     Status(status::StatusOf),
+    Explain(explain::Explain),
     Parked(parked::ParkedArguments),
+    AdminSteps(admin_steps::AdminSteps),
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Sandbox),
     /// What plays `az` in the sandbox's jobs
@@ -54,8 +56,14 @@ fn main() -> ExitCode {
         Command::Status(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             status::answer(&arguments, desk, Colour::here()).await
         })),
+        Command::Explain(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
+            explain::answer(&arguments, desk, Colour::here()).await
+        })),
         Command::Parked(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             parked::answer(&arguments, desk, Colour::here(), parked::ask).await
+        })),
+        Command::AdminSteps(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
+            admin_steps::answer(&arguments, desk, Colour::here()).await
         })),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(arguments) => {

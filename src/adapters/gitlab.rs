@@ -2,6 +2,7 @@
 
 mod bulk;
 mod error;
+mod jobs;
 mod pages;
 mod quota;
 mod runners;

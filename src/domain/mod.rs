@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod gitlab;
 pub mod hook;
 pub mod ids;
+pub mod job;
 pub mod kubernetes;
 pub mod ledger;
 pub mod marker;

@@ -23,4 +23,4 @@ pub use foreign::Foreign;
 pub use outbox::letter;
 pub use preview::{Action, Change, FieldChange, Preview, Said, Standing};
 pub use round::{Outcome, Rounds};
-pub use view::{NotASelector, Selected, Selector, View};
+pub use view::{Candidate, Explained, Had, JobExplained, NotASelector, Selected, Selector, View};

@@ -1,8 +1,12 @@
 //! The fleet as a person at a desk looks at it: reads, and changes nothing. Needs no queue.
 
+mod explain;
+mod job;
 mod parked;
 mod selector;
 
+pub use explain::Explained;
+pub use job::{Candidate, Had, JobExplained};
 pub use selector::{NotASelector, Selector};
 
 use super::{Clients, Failure, sweep, target};

@@ -24,6 +24,24 @@ impl Sandbox {
         self.desk_without(&[BUS])
     }
 
+    /// A sandbox whose handler is the real program, with one settled group below `platform`.
+    pub(crate) async fn settled_child(fleet: &str) -> Self {
+        let sandbox = Self::with_child(fleet).await;
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        let unit = format!("runner/g{group}-plan");
+        sandbox.settle().await;
+        // On a clock that runs, a round may come a moment too early for what it waits for; a sweep asks again.
+        for _ in 0..5 {
+            if sandbox.is_ready(&unit) {
+                break;
+            }
+            sandbox.pass_minutes(1).await;
+            sandbox.sweep().await;
+        }
+        sandbox.assert_ready(&unit);
+        sandbox
+    }
+
     /// Writes the settings as `forerunner sandbox --env-file` does.
     pub(crate) fn env_file(&self) -> PathBuf {
         let settings = self.world.settings(&self.folder.join("fleet.yaml"));

@@ -356,9 +356,7 @@ async fn conditions_parked_units_and_administrators_steps_are_said() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_real_program_plans_from_a_file_of_settings_without_a_queue() {
-    let sandbox = Sandbox::with_child(FLEET).await;
-    sandbox.world.gitlab.create_group(Some(42), "payments");
-    sandbox.settle().await;
+    let sandbox = Sandbox::settled_child(FLEET).await;
     let file = sandbox.env_file();
     let text = std::fs::read_to_string(&file).unwrap();
     let without = text.lines().filter(|line| !line.starts_with(BUS)).collect::<Vec<_>>();

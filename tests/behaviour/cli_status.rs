@@ -243,9 +243,7 @@ async fn a_kept_message_shows_its_body_only_when_asked_and_goes_only_after_askin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_real_program_tells_the_same_and_refuses_what_it_does_not_know() {
-    let sandbox = Sandbox::with_child(&plan_fleet()).await;
-    sandbox.world.gitlab.create_group(Some(42), "payments");
-    sandbox.settle().await;
+    let sandbox = Sandbox::settled_child(&plan_fleet()).await;
     let file = sandbox.env_file();
     let file = file.to_str().unwrap();
     let shown = run(&["status", "--env-file", file]).await;

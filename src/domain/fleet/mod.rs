@@ -19,6 +19,7 @@ mod placeholder;
 mod problem;
 mod profile;
 mod raw;
+mod reasons;
 pub mod roles;
 mod rule;
 mod runner_keys;
@@ -35,6 +36,7 @@ pub use overlap::{Contested, Offer, Overlap, Reach};
 pub use pattern::Pattern;
 pub use problem::{Problem, Severity};
 pub use profile::{Drift, Profile, Rotation};
+pub use reasons::RuleReason;
 pub use rule::Rule;
 pub use wanted::{DomainSpec, TargetFacts, Wanted, WantedState};
 
