@@ -110,9 +110,13 @@ async fn list(desk: &AtDesk, as_json: bool, paint: Paint) -> Result<Answer, Fail
     // Who may not see Secrets still sees the units.
     let (kept, talk) = match desk.view.kept().await {
         Ok(kept) => (kept, String::new()),
-        Err(failure) => {
-            (vec![], format!("warning: kept messages are not shown: {}\n", failure.text))
-        }
+        Err(failure) => (
+            vec![],
+            format!(
+                "warning: kept messages are not shown, which takes the right to list Secrets: {}\n",
+                failure.text
+            ),
+        ),
     };
     if as_json {
         let units: Vec<Value> = units.iter().map(|status| json!({ "unit": status.unit, "path": status.path, "parked": status.parked })).collect();

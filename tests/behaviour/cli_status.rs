@@ -149,7 +149,13 @@ async fn a_parked_unit_says_what_releases_it_and_is_released_through_the_queue()
         listed.out
     );
     assert!(listed.out.ends_with("1 unit(s) parked, 0 message(s) kept\n"), "{}", listed.out);
-    assert!(listed.talk.starts_with("warning: kept messages are not shown: "), "{}", listed.talk);
+    assert!(
+        listed.talk.starts_with(
+            "warning: kept messages are not shown, which takes the right to list Secrets: "
+        ),
+        "{}",
+        listed.talk
+    );
     let shown = parked(&sandbox, show(&unit, false), false, None).await;
     let by = format!("    forerunner parked release {unit}\n");
     for part in [

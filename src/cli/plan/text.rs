@@ -74,13 +74,18 @@ fn unit(text: &mut String, preview: &Preview, paint: Paint) {
         let words = paint.yellow("parked");
         line(text, &format!("  {words} since {since}, next try {next}: {}", parked.reason));
     }
+    // *Progressing* says no more than the changes and the wait do.
     for said in &preview.conditions {
         let administrator = said.kind == ConditionKind::NeedsAdministrator;
         if said.status && administrator {
             line(text, &format!("  {} {}", paint.yellow("administrator:"), said.reason));
             // Each is a command of its own.
             said.message.split("; ").for_each(|step| line(text, &format!("    {step}")));
-        } else if !said.status && !administrator && !told.contains(&said.message) {
+        } else if !said.status
+            && !administrator
+            && said.reason != "Progressing"
+            && !told.contains(&said.message)
+        {
             line(text, &format!("  {:?}: {} ({})", said.kind, said.message, said.reason));
         }
     }

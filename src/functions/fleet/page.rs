@@ -36,7 +36,7 @@ pub(super) fn page(told: &Told, now: Timestamp, nonce: &str) -> String {
     html.element("h1", &title);
     html.element("p", &summary(&units));
     html.raw("<p>As of ");
-    time(&mut html, now, &now.to_string());
+    time(&mut html, now, &format!("{now:.0}"));
     html.raw(". Seen from what each unit's rounds wrote down.</p>\n</header>\n");
     if told.fleet.is_none() {
         html.element("p", "The fleet's file is not valid, so nothing is known. The health function and the log say why.");
@@ -191,7 +191,11 @@ fn conditions(html: &mut Html, conditions: &[Condition], now: Timestamp) {
 fn round(html: &mut Html, record: &RoundRecord, steps: usize, now: Timestamp) {
     html.raw("<p>Round ");
     time(html, record.at, &from_now(record.at, now));
-    html.text(&format!(", caused by {}", record.cause));
+    // A hook's delivery has nothing but a GUID.
+    match veil(&record.cause).as_str() {
+        "…" => html.text(", caused by a delivery"),
+        cause => html.text(&format!(", caused by {cause}")),
+    }
     if let Some(failure) = &record.failure {
         html.text(&format!(": {failure}"));
     }
@@ -209,7 +213,7 @@ fn round(html: &mut Html, record: &RoundRecord, steps: usize, now: Timestamp) {
 }
 
 fn time(html: &mut Html, at: Timestamp, words: &str) {
-    html.raw(&format!("<time datetime=\"{at}\">"));
+    html.raw(&format!("<time datetime=\"{at:.0}\">"));
     html.text(words);
     html.raw("</time>");
 }

@@ -239,6 +239,12 @@ fn sorted(tags: &[String]) -> Value {
 
 fn of_tags(seen: &Seen, tags: &BTreeMap<String, String>) -> Vec<FieldChange> {
     let live = seen.tags();
+    if live.is_none() {
+        // The identity is made with the rest of them in this very plan.
+        let digest = tags.get(names::TAG_CREDENTIALS);
+        let path = format!("tags.{}", names::TAG_CREDENTIALS);
+        return digest.map(|digest| new(&path, &json!(digest))).into_iter().collect();
+    }
     let changed =
         tags.iter().filter(|(name, value)| live.and_then(|live| live.get(*name)) != Some(value));
     let fields = changed.map(|(name, value)| {
