@@ -50,9 +50,7 @@ fn main() -> ExitCode {
         // One thread: what the handler does is wait for other machines, and a second one only adds wake-ups.
         Command::Handler => block_on(Builder::new_current_thread(), serve()),
         Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
-        Command::Plan(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
-            plan::answer(&arguments, desk, Colour::here()).await
-        })),
+        Command::Plan(arguments) => at_desk(plan::run(&arguments)),
         Command::Status(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             status::answer(&arguments, desk, Colour::here()).await
         })),

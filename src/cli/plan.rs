@@ -13,7 +13,7 @@ use crate::{
 };
 use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::ExitCode};
 
 /// Show what forerunner would change, and change nothing.
 ///
@@ -99,15 +99,27 @@ struct Shown {
     calls: BTreeMap<&'static str, usize>,
 }
 
+/// Runs the subcommand on the real terminal.
+pub async fn run(arguments: &Plan) -> ExitCode {
+    let answer = match arguments.place.open() {
+        Ok(desk) => answer(arguments, &desk, Colour::here()).await,
+        Err(answer) => arguments.failed(answer),
+    };
+    ExitCode::from(answer.print())
+}
+
+impl Plan {
+    /// Where 2 means *something to change*, misuse is a failure like any other.
+    fn failed(&self, answer: Answer) -> Answer {
+        if self.detailed_exitcode { Answer { code: 1, ..answer } } else { answer }
+    }
+}
+
 /// Reads and shows; the exit code is as the arguments ask for it.
 pub async fn answer(arguments: &Plan, desk: &AtDesk, colour: Colour) -> Answer {
-    let misused = |answer: Answer| match arguments.detailed_exitcode {
-        true => Answer { code: 1, ..answer },
-        false => answer,
-    };
     let selectors = match desk::selectors(&arguments.targets) {
         Ok(selectors) => selectors,
-        Err(answer) => return misused(answer),
+        Err(answer) => return arguments.failed(answer),
     };
     let selected = desk.view.select(&selectors).await;
     let units: Vec<_> = selected.units.into_iter().collect();

@@ -62,3 +62,24 @@ pub fn from_now(at: Timestamp, now: Timestamp) -> String {
     };
     if seconds < 0 { format!("in {size} {unit}") } else { format!("{size} {unit} ago") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_the_unit_that_fits() {
+        let now: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        for (seconds, expected) in [
+            (0, "0 s ago"),
+            (59, "59 s ago"),
+            (61, "1 min ago"),
+            (7_199, "1 h ago"),
+            (172_800, "2 d ago"),
+            (-1_200, "in 20 min"),
+        ] {
+            let at = now - jiff::SignedDuration::from_secs(seconds);
+            assert_eq!(from_now(at, now), expected);
+        }
+    }
+}

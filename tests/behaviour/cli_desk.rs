@@ -69,6 +69,31 @@ pub(crate) struct Run {
     pub(crate) talk: String,
 }
 
+/// What a person at a terminal sees of the program's talk.
+pub(crate) async fn run_at_terminal(arguments: &[&str]) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_forerunner"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(theirs);
+    let mut child = command.env_clear().kill_on_drop(true).spawn().unwrap();
+    drop(command); // its copy of the terminal, so that reading ends when the child's closes
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut terminal, mut seen, mut piece) =
+            (std::fs::File::from(ours), Vec::new(), [0; 4096]);
+        // The end of a terminal is an error on Linux, and nothing at all elsewhere.
+        while let Ok(length @ 1..) = std::io::Read::read(&mut terminal, &mut piece) {
+            seen.extend_from_slice(&piece[..length]);
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    });
+    tokio::time::timeout(std::time::Duration::from_secs(120), child.wait()).await.unwrap().unwrap();
+    reading.await.unwrap()
+}
+
 /// Runs the real program with nothing of this process's settings.
 pub(crate) async fn run(arguments: &[&str]) -> Run {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_forerunner"));

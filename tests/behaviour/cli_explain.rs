@@ -67,6 +67,25 @@ async fn a_target_says_which_rules_took_it_and_what_would_change_each_decision()
         .map(|one| one["is"].as_str().unwrap())
         .collect();
     assert_eq!(is, ["outside-guardrails", "runner", "needs-value"]);
+    // The delivery that a round names leads back to it.
+    let unit = &document["units"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|unit| unit["unit"] == format!("runner/g{payments}-plan"))
+        .unwrap()["rounds"];
+    let delivery = unit.as_array().unwrap().last().unwrap()["cause"].as_str().unwrap();
+    let caused = explain(&sandbox, delivery, false).await;
+    assert_parts(
+        &caused,
+        &[&format!("runner/g{payments}-plan, "), "  create identity id-nonprod--g"],
+    );
+    let unknown = explain(&sandbox, "sweep-1", false).await;
+    assert!(
+        unknown.code == 1 && unknown.talk.contains("the cause of no round"),
+        "{}",
+        unknown.talk
+    );
     let out = explain(&sandbox, "platform/sandbox", false).await;
     assert_parts(&out, &["`except: platform/sandbox` takes it out", "  profiles\n    none\n"]);
     sandbox.world.gitlab.archive_group(excepted);

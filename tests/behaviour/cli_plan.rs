@@ -1,7 +1,7 @@
 //! `forerunner plan` shows what the next round does, exactly, and does none of it.
 
 use crate::{
-    cli_desk::{BUS, run},
+    cli_desk::{BUS, run, run_at_terminal},
     deeds::{fleet, plan_fleet, plan_profile},
     harness::{FLEET, Sandbox},
 };
@@ -171,6 +171,100 @@ fn damages() -> Vec<Damage> {
 
 fn counts(shown: &Value) -> [u64; 3] {
     ["create", "change", "delete"].map(|key| shown["counts"][key].as_u64().unwrap())
+}
+
+/// A twin with our marker that nobody polls with, as two rounds at once could leave it.
+async fn make_twin(sandbox: &Sandbox, key: &str) {
+    let runner = sandbox.runner(key);
+    let group: u64 = key.trim_start_matches('g').split('-').next().unwrap().parse().unwrap();
+    let address = sandbox.world.address("gitlab").unwrap();
+    let request = crate::deeds::client()
+        .post(format!("http://{address}/api/v4/user/runners"))
+        .header("Host", "gitlab.example.com")
+        .header("Private-Token", sandbox.world.gitlab.admin_token())
+        .json(&json!({ "runner_type": "group_type", "group_id": group, "description": runner.description }));
+    assert_eq!(request.send().await.unwrap().status(), 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_what_is_held_and_what_is_lost_each_has_its_line() {
+    let (sandbox, key) = settled().await;
+    sandbox.lose_hooks();
+    let check = async |lines: &[&str]| {
+        sandbox.world.wire.forget_calls();
+        let shown = plan(&sandbox, &[], false).await;
+        assert_eq!(sandbox.written(), Vec::<String>::new());
+        for line in lines {
+            let line = line.replace("KEY", &key);
+            assert!(shown.out.contains(&line), "no `{line}` in\n{}", shown.out);
+        }
+        shown
+    };
+    make_twin(&sandbox, &key).await;
+    check(&["  - GitLab     delete runner ", "1 to delete"]).await;
+    sandbox.wake(&format!("runner/{key}"));
+    sandbox.settle().await;
+    // A credential that somebody edited keeps its name.
+    let identity = sandbox.world.azure.identities().remove(0).id;
+    let mut credential = sandbox.world.azure.credentials(&identity).remove(0);
+    credential.subject = "system:serviceaccount:kube-system:default".to_owned();
+    sandbox.world.azure.edit_credential(&identity, credential);
+    check(&[
+        "  ~ Azure      let system:serviceaccount:ci-nonprod--KEY:job sign in as id-nonprod--KEY",
+        "      subject: \"system:serviceaccount:kube-system:default\" → \"system:serviceaccount:ci-nonprod--KEY:job\"",
+    ])
+    .await;
+    sandbox.wake(&format!("runner/{key}"));
+    sandbox.settle().await;
+    let group: u64 = key.trim_start_matches('g').split('-').next().unwrap().parse().unwrap();
+    sandbox.world.gitlab.archive_group(group);
+    check(&[
+        "  ~ GitLab     pause runner ",
+        "      paused: false → true",
+        "  ~ Kubernetes scale Deployment forerunner-nonprod/runner-KEY to zero",
+        "      spec.replicas: 1 → 0",
+        "  Ready: the target or a group above it is archived (Archived)",
+    ])
+    .await;
+    sandbox.wake(&format!("runner/{key}"));
+    sandbox.settle().await;
+    check(&["0 to create, 0 to change, 0 to delete, 1 left as they are"]).await;
+    sandbox.world.gitlab.unarchive_group(group);
+    sandbox.wake(&format!("runner/{key}"));
+    sandbox.settle().await;
+    // Its Secret is gone, and the manager has polled with the token: nobody may replace it unasked.
+    let name = format!("runner-{key}-config");
+    assert!(sandbox.world.kubernetes.delete_as_admin("secrets", MANAGERS, &name));
+    check(&["  blocked: the token of runner ", "1 blocked"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_carried_out_the_plan_says_so() {
+    let file = plan_fleet().replace("version: 1\n", "version: 1\nmode: observe\n");
+    let sandbox = Sandbox::new(&file).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let shown = plan(&sandbox, &[], false).await;
+    let heading =
+        format!("runner/g{group}-plan  platform/payments  (observe: nothing is carried out)\n");
+    assert!(shown.out.contains(&heading), "{}", shown.out);
+    let arguments =
+        Plan { targets: vec![], json: false, detailed_exitcode: false, place: Default::default() };
+    let colour = Colour { out: true, talk: true };
+    let painted = answer(&arguments, &sandbox.desk(), colour).await;
+    assert_eq!(painted.code, 0, "without the flag, changes are no other end");
+    assert!(painted.out.contains("\x1b[32m+\x1b[0m Azure"), "{}", painted.out);
+    let plain = painted
+        .out
+        .replace("\x1b[0m", "")
+        .split("\x1b[")
+        .map(|part| {
+            let code =
+                part.find('m').filter(|end| part[..*end].bytes().all(|byte| byte.is_ascii_digit()));
+            part[code.map_or(0, |end| end + 1)..].to_owned()
+        })
+        .collect::<String>();
+    assert_eq!(plain, shown.out, "colour adds nothing but colour");
 }
 
 /// Every service's calls of a round that write, without the unit's status.
@@ -380,6 +474,15 @@ async fn the_real_program_plans_from_a_file_of_settings_without_a_queue() {
     let changed = run(&arguments).await;
     assert_eq!(changed.code, 2, "{}\n{}", changed.out, changed.talk);
     assert!(changed.out.contains("tags: [\"azure-plan\"] → [\"azure-read\"]"), "{}", changed.out);
+    let seen = run_at_terminal(&["status", "--env-file", file]).await;
+    assert!(!seen.contains("units"), "one list is no progress: {seen:?}");
+    sandbox.lose_hooks();
+    sandbox.world.gitlab.create_group(Some(42), "other");
+    let seen = run_at_terminal(&["plan", "--env-file", file]).await;
+    assert!(seen.contains("read 1 of 2 units") && seen.ends_with("\r\u{1b}[K"), "{seen:?}");
+    let missing =
+        run(&["plan", "--env-file", "/nowhere/settings.env", "--detailed-exitcode"]).await;
+    assert_eq!((missing.code, missing.out.as_str()), (1, ""), "2 would mean changes");
     let missing = run(&["plan", "--env-file", "/nowhere/settings.env"]).await;
     assert_eq!((missing.code, missing.out.as_str()), (2, ""));
     assert_eq!(missing.talk, "error: there is no file /nowhere/settings.env\n");

@@ -103,7 +103,13 @@ impl Work for World {
     }
 
     async fn fleet(&self) -> Result<Told, String> {
-        Ok(Told { fleet: Some("nonprod".to_owned()), units: self.told.lock().unwrap().clone() })
+        match self.ending {
+            Ending::Failed => Err("no right at /subscriptions/2222 for <nobody>".to_owned()),
+            Ending::Done | Ending::Panic | Ending::Never => {
+                let units = self.told.lock().unwrap().clone();
+                Ok(Told { fleet: Some("nonprod".to_owned()), units })
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 mod markup;
 
 use crate::{
-    fakes::{Answered, NOW, World, app, call, post},
+    fakes::{Answered, Ending, NOW, World, app, call, post},
     harness::Sandbox,
 };
 use axum::{body::Body, http::Request};
@@ -254,6 +254,23 @@ async fn whatever_a_name_holds_is_text_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_is_said_on_a_page_too() {
+    let world = Arc::new(World { ending: Ending::Failed, ..World::default() });
+    let answered = get(&world, BROWSER).await;
+    assert_eq!(answered.status, 503);
+    let page = parse(&answered.text);
+    assert!(
+        page.text.contains("The fleet cannot be shown\nno right at … for <nobody>"),
+        "{}",
+        page.text
+    );
+    assert_eq!(
+        get(&world, "*/*").await.json()["error"],
+        "no right at /subscriptions/2222 for <nobody>"
+    );
+}
+
+#[tokio::test]
 async fn an_empty_fleet_and_five_thousand_units_are_one_page_each() {
     let empty = page(&told(vec![])).await;
     assert!(empty.text.contains("0 units: 0 parked,"), "{}", empty.text);
@@ -314,17 +331,18 @@ async fn the_real_handler_shows_a_real_unit() {
     let group = sandbox.world.gitlab.create_group(Some(42), "payments");
     sandbox.settle().await;
     let url = format!("http://{}/api/fleet", sandbox.world.address("host").unwrap());
-    let request =
-        crate::deeds::client().get(url).header("x-functions-key", crate::harness::FUNCTION_KEY);
-    let response = request.header("accept", BROWSER).send().await.unwrap();
+    let request = || {
+        let request = crate::deeds::client().get(&url).header("accept", BROWSER);
+        request.header("x-functions-key", crate::harness::FUNCTION_KEY)
+    };
+    let response = request().send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
     let text = response.text().await.unwrap();
     let page = parse(&text);
     assert!(page.text.contains(&format!("runner/g{group}-plan")), "{text}");
-    assert!(
-        page.text.contains("create identity id-nonprod--g"),
-        "the last rounds are shown: {text}"
-    );
+    assert!(page.text.contains(", caused by a delivery"), "{text}");
+    let steps = page.named("li").iter().filter(|item| !item.has_class("unit")).count();
+    assert!((1..=4).contains(&steps), "the last round is shown: {text}");
     for identity in sandbox.world.azure.identities() {
         for id in [identity.principal_id.to_string(), identity.client_id.to_string(), identity.id] {
             assert!(!text.contains(&id), "{id}");
@@ -332,4 +350,8 @@ async fn the_real_handler_shows_a_real_unit() {
     }
     let json: Value = sandbox.fetch("/api/fleet").await;
     assert_eq!(json["units"].as_array().unwrap().len(), 1);
+    sandbox.deploy("version: 1\nflet: nonprod\n").await;
+    let response = request().send().await.unwrap();
+    let page = parse(&response.text().await.unwrap());
+    assert!(page.text.contains("The fleet's file is not valid"), "{}", page.text);
 }

@@ -31,5 +31,6 @@
   }
   search.value = kept.get("search") ?? "";
   document.addEventListener("input", show);
+  document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   show();
 })();
