@@ -63,8 +63,10 @@ pub async fn answer(arguments: &AdminSteps, desk: &AtDesk, colour: Colour) -> An
         }
     };
     let waiting = waiting(&statuses);
-    let rights = rights::of(fleet);
-    let objects = objects(fleet, arguments.principal);
+    let (rights, objects) = match arguments.now {
+        true => (vec![], vec![]),
+        false => (rights::of(fleet), objects(fleet, arguments.principal)),
+    };
     let out = if arguments.terraform {
         terraform::file(&rights, &waiting, &objects, arguments.principal)
     } else if arguments.json {

@@ -2,6 +2,7 @@
 
 mod change;
 mod mask;
+mod seen;
 
 pub use change::{Action, Change, FieldChange};
 

@@ -144,12 +144,12 @@ impl View {
             Selector::Path(pattern) => self.target_at(pattern.as_str()).await?,
         };
         let made = sweep::made_runners(&self.clients, &self.fleet).await?;
-        let made = made.into_iter().filter(|key| key.target == target);
-        let before = selected.units.len();
-        selected.units.extend(made.map(Unit::Runner));
+        let made: Vec<RunnerKey> = made.into_iter().filter(|key| key.target == target).collect();
+        let has_managers = !made.is_empty();
+        selected.units.extend(made.into_iter().map(Unit::Runner));
         match target::read(&self.clients, target).await? {
             Some(read) => selected.units.extend(self.wanted_units(&read.facts)),
-            None if selected.units.len() == before => {
+            None if !has_managers => {
                 return Err(Failure::permanent(
                     "GitLab shows it to our token neither as a group nor as a project",
                 ));

@@ -98,6 +98,17 @@ async fn every_right_of_the_first_hour_is_a_command_and_the_cluster_gets_its_obj
         "not to itself: {}",
         shown.out
     );
+    // A shell hands the condition on as the file's guardrails mean it.
+    let conditioned = shown.out.lines().find(|line| line.contains("--condition ")).unwrap();
+    let echo = conditioned.replacen("az ", "printf '%s\\n' ", 1);
+    let said = std::process::Command::new("sh").args(["-c", &echo]).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let json = steps(&sandbox, |arguments| arguments.json = true).await.out;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let condition =
+        json["rights"].as_array().unwrap().iter().find_map(|right| right["condition"].as_str());
+    let condition = condition.unwrap().replace("{principal}", PRINCIPAL);
+    assert_eq!(said.lines().last(), Some(condition.as_str()));
     let (_, list) = shown.out.split_once("<<'OBJECTS'\n").unwrap();
     let list: Value = serde_json::from_str(list.strip_suffix("OBJECTS\n").unwrap()).unwrap();
     let kinds: Vec<&str> = list["items"]

@@ -31,7 +31,9 @@ impl Right {
         };
         let condition = self.condition.as_ref().map_or(String::new(), |condition| {
             let condition = condition.replace("{principal}", &principal);
-            format!(" --condition-version 2.0 --condition \"{condition}\"")
+            // A shell keeps everything between single quotes as it is, `!` too.
+            let quoted = condition.replace('\'', "'\\''");
+            format!(" --condition-version 2.0 --condition '{quoted}'")
         });
         format!(
             "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal --role \"{}\" --scope \"{scope}\"{condition}",
