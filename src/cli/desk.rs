@@ -83,15 +83,18 @@ impl Progress {
         Self { total, shown: total > 1 && std::io::stderr().is_terminal() }
     }
 
-    pub(super) fn tell(&self, done: usize) {
+    pub(super) fn say(&self, text: &str) {
         if self.shown {
-            let text = if done < self.total {
-                format!("read {done} of {} units", self.total)
-            } else {
-                String::new()
-            };
             // Nobody to tell is no failure.
             let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
         }
+    }
+
+    pub(super) fn tell(&self, done: usize) {
+        let text = match done < self.total {
+            true => format!("read {done} of {} units", self.total),
+            false => String::new(),
+        };
+        self.say(&text);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     domain::fleet::Clash,
     reconcile::{Action, Preview, Standing},
 };
+use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::json;
 use std::{collections::BTreeMap, process::ExitCode};
@@ -102,10 +103,15 @@ struct Shown {
 /// Runs the subcommand on the real terminal.
 pub async fn run(arguments: &Plan) -> ExitCode {
     let answer = match arguments.place.open() {
-        Ok(desk) => answer(arguments, &desk, Colour::here()).await,
+        Ok(desk) => answer(arguments, &desk, Colour::here(), sleep).await,
         Err(answer) => arguments.failed(answer),
     };
     ExitCode::from(answer.print())
+}
+
+async fn sleep(pause: SignedDuration) {
+    #[expect(clippy::disallowed_methods, reason = "a person at a desk waits, and has no queue")]
+    tokio::time::sleep(pause.unsigned_abs()).await;
 }
 
 impl Plan {
@@ -115,16 +121,24 @@ impl Plan {
     }
 }
 
-/// Reads and shows; the exit code is as the arguments ask for it.
-pub async fn answer(arguments: &Plan, desk: &AtDesk, colour: Colour) -> Answer {
+/// Reads and shows; the exit code is as the arguments ask for it. `wait` lets time pass.
+pub async fn answer(
+    arguments: &Plan,
+    desk: &AtDesk,
+    colour: Colour,
+    wait: impl AsyncFn(SignedDuration),
+) -> Answer {
     let selectors = match desk::selectors(&arguments.targets) {
         Ok(selectors) => selectors,
         Err(answer) => return arguments.failed(answer),
     };
     let selected = desk.view.select(&selectors).await;
-    let units: Vec<_> = selected.units.into_iter().collect();
-    let progress = Progress::of(units.len());
-    let previews = desk.view.preview(units, |done| progress.tell(done)).await;
+    let progress = Progress::of(selected.units.len());
+    let waits = async |pause| {
+        progress.say(&format!("a service limits our calls; going on in {pause:#}"));
+        wait(pause).await;
+    };
+    let previews = desk.view.preview(&selected, |done| progress.tell(done), waits).await;
     let mut calls = BTreeMap::new();
     for (service, count) in previews.iter().flat_map(|preview| &preview.calls) {
         *calls.entry(*service).or_default() += count;

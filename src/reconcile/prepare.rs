@@ -1,6 +1,12 @@
 //! What a unit's round is to do: reads the world and plans. Writes nothing, so that it also serves who only wants to see.
 
-use super::{Clients, Failure, act::Scene, desire::Desires, observe, target};
+use super::{
+    Clients, Failure,
+    act::Scene,
+    desire::Desires,
+    observe,
+    target::{self, TargetRead},
+};
 use crate::{
     clock::Clock,
     domain::{
@@ -90,21 +96,28 @@ pub(super) async fn prepare(
 ) -> Result<Option<Prepared>, Failure> {
     Ok(match unit {
         Unit::Target(_) => None,
-        Unit::Runner(key) => Some(runner(clients, fleet, clock, key).await?),
+        Unit::Runner(key) => Some(runner(clients, fleet, clock, key, None).await?),
         Unit::Domain(profile) => Some(domain(clients, fleet, profile).await?),
         Unit::Identity(name) => Some(identity(clients, fleet, name).await?),
     })
 }
 
-async fn runner(
+/// `known` spares reading the target and all above it, for who reads many.
+pub(super) async fn runner(
     clients: &Clients,
     fleet: &Fleet,
     clock: &Clock,
     key: &RunnerKey,
+    known: Option<TargetRead>,
 ) -> Result<Prepared, Failure> {
     let settings = fleet.settings();
-    let (installation, read) =
-        try_join!(observe::installation(clients, settings), target::read(clients, key.target))?;
+    let read = async {
+        match known {
+            Some(read) => Ok(Some(read)),
+            None => target::read(clients, key.target).await,
+        }
+    };
+    let (installation, read) = try_join!(observe::installation(clients, settings), read)?;
     let desires = Desires::of(fleet);
     let Some(read) = read else {
         let finding = Finding::fails(

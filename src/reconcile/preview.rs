@@ -6,18 +6,28 @@ mod seen;
 
 pub use change::{Action, Change, FieldChange};
 
-use super::{View, prepare::prepare};
+use super::{
+    Selected, View,
+    prepare::{self, Prepared},
+};
 use crate::domain::{
+    class::Class,
     ids::Unit,
     plan::{Plan, Verdict},
     status::{ConditionKind, Parked},
 };
 use futures::{StreamExt, stream};
+use jiff::SignedDuration;
 use serde::Serialize;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 /// Units that are read at once.
 const AT_ONCE: usize = 8;
+/// How often in a row all that is left may fail.
+const STALLED_MAX: usize = 3;
+/// How long is waited where nobody says, and at most.
+const PAUSE: SignedDuration = SignedDuration::from_secs(5);
+const PAUSE_MAX: SignedDuration = SignedDuration::from_secs(90);
 
 /// One unit's next round.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +79,11 @@ pub enum Standing {
     Unread { reason: String },
 }
 
+/// A passing failure; `after` is what the service asked for.
+struct Retry {
+    after: Option<SignedDuration>,
+}
+
 impl Preview {
     fn unread(unit: Unit, reason: String) -> Self {
         Self {
@@ -95,26 +110,87 @@ impl Preview {
 }
 
 impl View {
-    /// Previews of all the units, in their order; some are read at once. `progress` hears how many are done.
-    pub async fn preview(&self, units: Vec<Unit>, progress: impl Fn(usize)) -> Vec<Preview> {
-        let mut done = Vec::new();
-        let mut reading =
-            stream::iter(units.into_iter().map(|unit| self.preview_one(unit))).buffered(AT_ONCE);
-        while let Some(preview) = reading.next().await {
-            done.push(preview);
-            progress(done.len());
+    /// Previews of all selected units, in their order; some are read at once. `progress` hears how many are done.
+    ///
+    /// A service that asks for a pause gets it: `wait` waits, and the units that met it are read again. A round would leave
+    /// that to the queue; a person has none.
+    pub async fn preview(
+        &self,
+        selected: &Selected,
+        progress: impl Fn(usize),
+        wait: impl AsyncFn(SignedDuration),
+    ) -> Vec<Preview> {
+        let mut done: BTreeMap<Unit, Preview> = BTreeMap::new();
+        let mut failed: BTreeMap<Unit, Preview> = BTreeMap::new();
+        let mut stalled = 0;
+        loop {
+            let left = selected.units.iter().filter(|unit| !done.contains_key(*unit));
+            // What failed before comes last, so that it holds up nothing.
+            let (again, fresh): (Vec<&Unit>, Vec<&Unit>) =
+                left.partition(|unit| failed.contains_key(*unit));
+            let reads = fresh.into_iter().chain(again);
+            let reads = reads.map(|unit| self.preview_one(unit.clone(), selected));
+            let mut reading = pin!(stream::iter(reads).buffered(AT_ONCE));
+            let (mut pause, read_before) = (None, done.len());
+            while let Some((preview, retry)) = reading.next().await {
+                let unit = preview.unit.clone();
+                match retry {
+                    None => {
+                        failed.remove(&unit);
+                        done.insert(unit, preview);
+                        progress(done.len());
+                    }
+                    Some(Retry { after }) => {
+                        failed.insert(unit, preview);
+                        pause = pause.max(Some(after.unwrap_or(PAUSE)));
+                        if after.is_some() {
+                            // To go on asking makes it worse. Reads that are under way are asked again.
+                            break;
+                        }
+                    }
+                }
+            }
+            let Some(pause) = pause else { break };
+            stalled = if done.len() == read_before { stalled + 1 } else { 0 };
+            if stalled == STALLED_MAX {
+                break;
+            }
+            wait(pause.min(PAUSE_MAX)).await;
         }
-        done
+        let reason = || "others could not be read, and it was not tried".to_owned();
+        let untried = |unit: &Unit| (unit.clone(), Preview::unread(unit.clone(), reason()));
+        let mut all: BTreeMap<Unit, Preview> = selected.units.iter().map(untried).collect();
+        all.extend(failed);
+        all.extend(done);
+        progress(all.len());
+        all.into_values().collect()
     }
 
-    async fn preview_one(&self, unit: Unit) -> Preview {
-        let prepared = match prepare(&self.clients, &self.fleet, &self.clock, &unit).await {
-            Ok(Some(prepared)) => prepared,
-            Ok(None) => {
-                return Preview::unread(unit, "a target has no plan of its own".to_owned());
+    /// And what its reading failed of, where that may pass.
+    async fn preview_one(&self, unit: Unit, selected: &Selected) -> (Preview, Option<Retry>) {
+        let prepared = match &unit {
+            Unit::Runner(key) => {
+                let known = selected.reads.get(&key.target).cloned();
+                prepare::runner(&self.clients, &self.fleet, &self.clock, key, known).await.map(Some)
             }
-            Err(failure) => return Preview::unread(unit, failure.text),
+            Unit::Target(_) | Unit::Domain(_) | Unit::Identity(_) => {
+                prepare::prepare(&self.clients, &self.fleet, &self.clock, &unit).await
+            }
         };
+        match prepared {
+            Ok(Some(prepared)) => (self.show(unit, &prepared), None),
+            Ok(None) => (Preview::unread(unit, "a target has no plan of its own".to_owned()), None),
+            Err(failure) => {
+                let retry = match failure.class {
+                    Class::Retry { after } => Some(Retry { after }),
+                    Class::Conflict | Class::Permanent => None,
+                };
+                (Preview::unread(unit, failure.text), retry)
+            }
+        }
+    }
+
+    fn show(&self, unit: Unit, prepared: &Prepared) -> Preview {
         let scene = prepared.scene(&self.fleet, &self.clients);
         let plan = &prepared.plan;
         let steps = plan.steps.iter();

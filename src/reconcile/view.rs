@@ -9,7 +9,10 @@ pub use explain::Explained;
 pub use job::{Candidate, Had, JobExplained};
 pub use selector::{NotASelector, Selector};
 
-use super::{Clients, Failure, sweep, target};
+use super::{
+    Clients, Failure, sweep,
+    target::{self, TargetRead},
+};
 use crate::{
     clock::Clock,
     domain::{
@@ -21,7 +24,10 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A valid fleet with every service it is about.
 pub struct View {
@@ -39,6 +45,8 @@ pub struct Selected {
     pub clashes: Vec<Clash>,
     /// What could not be looked up, each with its reason.
     pub problems: Vec<String>,
+    /// Targets as they were read on the way: GitLab limits how many are asked for one by one.
+    pub(super) reads: BTreeMap<TargetId, TargetRead>,
 }
 
 impl View {
@@ -108,7 +116,8 @@ impl View {
                 return;
             }
         };
-        let facts: Vec<TargetFacts> = targets.into_iter().map(|read| read.facts).collect();
+        let facts: Vec<TargetFacts> = targets.iter().map(|read| read.facts.clone()).collect();
+        selected.reads = targets.into_iter().map(|read| (read.facts.id, read)).collect();
         let here: BTreeSet<TargetId> =
             facts.iter().filter(|facts| chosen(&facts.path)).map(|facts| facts.id).collect();
         let mine = made.into_iter().filter(|key| here.contains(&key.target));
@@ -130,7 +139,11 @@ impl View {
         let target = match selector {
             Selector::Unit(Unit::Runner(key)) => {
                 selected.units.insert(Unit::Runner(key.clone()));
-                let found = self.clashes_at(key.target).await?.into_iter();
+                let Some(read) = target::read(&self.clients, key.target).await? else {
+                    return Ok(());
+                };
+                let found = self.clashes_around(&read.facts).await?.into_iter();
+                selected.reads.insert(key.target, read);
                 selected.clashes.extend(
                     found.filter(|clash| clash.runners.0 == *key || clash.runners.1 == *key),
                 );
@@ -147,17 +160,15 @@ impl View {
         let made: Vec<RunnerKey> = made.into_iter().filter(|key| key.target == target).collect();
         let has_managers = !made.is_empty();
         selected.units.extend(made.into_iter().map(Unit::Runner));
-        match target::read(&self.clients, target).await? {
-            Some(read) => selected.units.extend(self.wanted_units(&read.facts)),
-            None if !has_managers => {
-                return Err(Failure::permanent(
-                    "GitLab shows it to our token neither as a group nor as a project",
-                ));
-            }
-            None => {}
-        }
+        let Some(read) = target::read(&self.clients, target).await? else {
+            let lost = "GitLab shows it to our token neither as a group nor as a project";
+            return if has_managers { Ok(()) } else { Err(Failure::permanent(lost)) };
+        };
+        selected.units.extend(self.wanted_units(&read.facts));
+        let found = self.clashes_around(&read.facts).await?.into_iter();
+        selected.reads.insert(target, read);
         selected.clashes.extend(
-            self.clashes_at(target).await?.into_iter().filter(|clash| {
+            found.filter(|clash| {
                 clash.runners.0.target == target || clash.runners.1.target == target
             }),
         );
@@ -177,10 +188,9 @@ impl View {
     }
 
     /// Clashes with a target's runners: of what lies above it, and for a group below it.
-    async fn clashes_at(&self, target: TargetId) -> Result<Vec<Clash>, Failure> {
-        let Some(read) = target::read(&self.clients, target).await? else { return Ok(vec![]) };
-        let mut facts = lineage(&read.facts);
-        if let TargetId::Group(id) = target {
+    async fn clashes_around(&self, target: &TargetFacts) -> Result<Vec<Clash>, Failure> {
+        let mut facts = lineage(target);
+        if let TargetId::Group(id) = target.id {
             facts.extend(sweep::descendants(&self.clients, id).await?);
         }
         Ok(clashes(&self.served(&facts)))

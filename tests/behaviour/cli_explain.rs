@@ -203,3 +203,19 @@ async fn a_job_that_ran_says_on_which_runner_where_and_as_whom() {
     assert_eq!(document["had"]["ourManager"], json!(true), "{document}");
     assert!(!shown.out.contains("glrt-") && !shown.out.contains(APP), "{}", shown.out);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_our_token_may_not_list_is_named_and_the_rest_is_told() {
+    let (sandbox, key, project) = with_project().await;
+    let gitlab = &sandbox.world.gitlab;
+    let owner = gitlab.add_user("group-owner", false);
+    gitlab.add_group_member(42, owner, 50);
+    let token = gitlab.create_access_token(owner, &["create_runner", "manage_runner", "read_api"]);
+    sandbox.world.azure.set_secret("kv-fleet", "gitlab-token", &token);
+    let id = gitlab.create_job(project, job(&["azure-plan"], false));
+    let shown = explain(&sandbox, &url(id), false).await;
+    assert_parts(
+        &shown,
+        &[&format!("    yes runner/{key} "), "  not looked at: the runners of i: "],
+    );
+}

@@ -28,7 +28,13 @@ async fn plan(sandbox: &Sandbox, targets: &[&str], json: bool) -> Answer {
         detailed_exitcode: true,
         place: Default::default(),
     };
-    answer(&arguments, &sandbox.desk(), Colour::default()).await
+    answer(&arguments, &sandbox.desk(), Colour::default(), async |pause| turn(sandbox, pause)).await
+}
+
+/// What a person would wait for.
+fn turn(sandbox: &Sandbox, pause: jiff::SignedDuration) {
+    let clock = &sandbox.world.clock;
+    clock.turn_to(clock.now() + pause);
 }
 
 /// A settled world with one runner.
@@ -251,7 +257,8 @@ async fn where_nothing_is_carried_out_the_plan_says_so() {
     let arguments =
         Plan { targets: vec![], json: false, detailed_exitcode: false, place: Default::default() };
     let colour = Colour { out: true, talk: true };
-    let painted = answer(&arguments, &sandbox.desk(), colour).await;
+    let painted =
+        answer(&arguments, &sandbox.desk(), colour, async |pause| turn(&sandbox, pause)).await;
     assert_eq!(painted.code, 0, "without the flag, changes are no other end");
     assert!(painted.out.contains("\x1b[32m+\x1b[0m Azure"), "{}", painted.out);
     let plain = painted
@@ -492,4 +499,45 @@ async fn the_real_program_plans_from_a_file_of_settings_without_a_queue() {
         "{}",
         help.out
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_fleet_is_read_within_what_the_services_allow() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    sandbox.lose_hooks();
+    for number in 0..300 {
+        sandbox.world.gitlab.create_group(Some(42), &format!("team-{number}"));
+    }
+    sandbox.world.wire.forget_calls();
+    let shown = plan(&sandbox, &[], false).await;
+    assert_eq!(shown.code, 2, "{}", shown.talk);
+    assert!(!shown.out.contains("could not be read"), "{}", shown.out);
+    assert_eq!(shown.out.matches("create runner `plan ").count(), 300);
+    // The targets are read in bulk: one by one GitLab lets 400 pass in a minute.
+    let calls = sandbox.own_calls();
+    let one_by_one = calls.iter().filter(|call| call.contains("?with_projects=false"));
+    assert_eq!(one_by_one.count(), 0);
+    // A service that asks for a pause gets it, and nothing is left out.
+    let limited = |times| Fault {
+        service: Service::Gitlab,
+        method: Some("GET"),
+        path: "/runners?".into(),
+        times,
+        what: What::Answer {
+            status: 429,
+            headers: vec![("retry-after", "60".to_owned())],
+            body: "{\"message\":\"429 Too Many Requests\"}".into(),
+        },
+    };
+    sandbox.world.wire.add_fault(limited(2));
+    let before = sandbox.world.clock.now();
+    let again = plan(&sandbox, &[], false).await;
+    assert_eq!(again.out, shown.out);
+    let waited = sandbox.world.clock.now().duration_since(before).as_secs();
+    assert!((60..=240).contains(&waited), "{waited} s");
+    // For ever is told in the end, and what was not tried too.
+    sandbox.world.wire.add_fault(limited(usize::MAX));
+    let refused = plan(&sandbox, &["platform/*"], false).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.out.contains("300 could not be read"), "{}", refused.out);
 }
