@@ -5,7 +5,7 @@ use crate::{
     cli::check::delegation_condition,
     domain::{
         fleet::{Fleet, IdentityTemplate},
-        spec::ClusterAccess,
+        spec::{ClusterAccess, IdentitySpec},
     },
 };
 use std::collections::BTreeSet;
@@ -90,9 +90,8 @@ pub(super) fn of(fleet: &Fleet) -> Vec<Right> {
         .sample_runners()
         .into_iter()
         .filter_map(|spec| match spec.identity {
-            crate::domain::spec::IdentitySpec::Existing { expect, .. } => Some(expect),
-            crate::domain::spec::IdentitySpec::None
-            | crate::domain::spec::IdentitySpec::Managed { .. } => None,
+            IdentitySpec::Existing { expect, .. } => Some(expect),
+            IdentitySpec::None | IdentitySpec::Managed { .. } => None,
         })
         .flatten()
         .map(|grant| grant.scope.to_string())

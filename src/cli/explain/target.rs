@@ -87,10 +87,7 @@ fn heading(facts: &TargetFacts) -> String {
 fn unit_text(status: &Status, now: Timestamp, paint: Paint) -> String {
     let mut text = format!("{}\n", paint.bold(&status.unit.to_string()));
     for condition in &status.conditions {
-        let word = match (condition.status, condition.kind) {
-            (true, _) => "yes",
-            (false, _) => "no ",
-        };
+        let word = if condition.status { "yes" } else { "no " };
         text.push_str(&format!(
             "  {word} {:?}: {} ({}, {})\n",
             condition.kind,

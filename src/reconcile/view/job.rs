@@ -11,7 +11,7 @@ use crate::{
         kubernetes::{Kind, ObjectName},
         marker::Marker,
         names,
-        spec::RunnerSpec,
+        spec::{IdentitySpec, RunnerSpec},
     },
     reconcile::{Failure, observe, target},
 };
@@ -189,9 +189,8 @@ impl View {
         let annotation =
             |key: &str| live.as_ref().and_then(|live| live.annotation(key)).map(str::to_owned);
         let managed = match &spec.identity {
-            crate::domain::spec::IdentitySpec::Managed { name, .. } => Some(name.clone()),
-            crate::domain::spec::IdentitySpec::None
-            | crate::domain::spec::IdentitySpec::Existing { .. } => None,
+            IdentitySpec::Managed { name, .. } => Some(name.clone()),
+            IdentitySpec::None | IdentitySpec::Existing { .. } => None,
         };
         Ok(Had {
             namespace: Some(namespace),
