@@ -10,7 +10,11 @@ use crate::{
     domain::hook::proof,
 };
 use secrecy::SecretString;
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -76,6 +80,15 @@ pub struct Error {
     pub remedy: &'static str,
 }
 
+/// Why a file of settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileError {
+    #[error("the settings file {} cannot be used: {reason}", file.display())]
+    Unusable { file: PathBuf, reason: String },
+    #[error(transparent)]
+    Setting(#[from] Error),
+}
+
 const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
 const BUS: &str = "ServiceBus__fullyQualifiedNamespace";
 const BUS_REMEDY: &str =
@@ -98,6 +111,30 @@ impl Settings {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn from_env() -> Result<Self, Error> {
         Self::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// Reads a file of `KEY=value` lines, as `forerunner sandbox --env-file` writes it; what it leaves out comes from this
+    /// process's environment. Blank lines and lines that begin with `#` mean nothing.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn from_env_file(file: &Path) -> Result<Self, EnvFileError> {
+        let unusable = |reason: String| EnvFileError::Unusable { file: file.to_owned(), reason };
+        let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
+        let mut pairs = BTreeMap::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            // The line may hold a secret: it is named by its number.
+            let (name, value) = line
+                .split_once('=')
+                .ok_or_else(|| unusable(format!("line {number} is not KEY=value")))?;
+            pairs.insert(name.trim(), value);
+        }
+        let given = |name: &str| pairs.get(name).map(|value| (*value).to_owned());
+        let outside =
+            |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Ok(Self::read(|name| given(name).or_else(|| outside(name)))?)
     }
 
     /// Reads settings from anywhere. Empty means unset, except for the hook's secrets, where it means that

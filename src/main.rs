@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
-    cli::{check, handler, load},
+    cli::{admin_steps, answer::Colour, check, desk, explain, handler, load, parked, plan, status},
     clock::Clock,
     config::Settings,
     functions::engine::Engine,
@@ -25,6 +25,11 @@ enum Command {
     /// Serve the Azure Functions host, which starts this itself
     Handler,
     Check(check::Check),
+    Plan(plan::Plan),
+    Status(status::StatusOf),
+    Explain(explain::Explain),
+    Parked(parked::ParkedArguments),
+    AdminSteps(admin_steps::AdminSteps),
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Sandbox),
     /// What plays `az` in the sandbox's jobs
@@ -45,6 +50,19 @@ fn main() -> ExitCode {
         // One thread: what the handler does is wait for other machines, and a second one only adds wake-ups.
         Command::Handler => block_on(Builder::new_current_thread(), serve()),
         Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
+        Command::Plan(arguments) => at_desk(plan::run(&arguments)),
+        Command::Status(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
+            status::answer(&arguments, desk, Colour::here()).await
+        })),
+        Command::Explain(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
+            explain::answer(&arguments, desk, Colour::here()).await
+        })),
+        Command::Parked(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
+            parked::answer(&arguments, desk, Colour::here(), parked::ask).await
+        })),
+        Command::AdminSteps(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
+            admin_steps::answer(&arguments, desk, Colour::here()).await
+        })),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(arguments) => {
             block_on(Builder::new_multi_thread(), sandbox::run(arguments))
@@ -56,6 +74,11 @@ fn main() -> ExitCode {
             block_on(Builder::new_current_thread(), manager::run(arguments))
         }
     }
+}
+
+/// Everything waits for other machines here too.
+fn at_desk(work: impl Future<Output = ExitCode>) -> ExitCode {
+    block_on(Builder::new_current_thread(), work)
 }
 
 fn block_on(mut runtime: Builder, work: impl Future<Output = ExitCode>) -> ExitCode {

@@ -1,16 +1,16 @@
 //! `forerunner check`: validates a fleet's files and says what they mean, without reaching for anything outside.
 
-use super::{colour, meaning::Meaning};
+use super::{
+    answer::{Answer, Colour, pretty},
+    meaning::Meaning,
+};
 use crate::domain::{
     fleet::{self, Fleet, Guardrails, Problem, Severity},
     render::manager_cluster_role,
 };
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use serde_json::json;
+use std::path::{Path, PathBuf};
 
 /// Validate fleet.yaml (and guardrails.yaml beside it) and print what it means.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,33 +29,9 @@ pub struct Check {
     pub rights: bool,
 }
 
-/// What a run prints, and its exit code: 0 fine, 1 problems, 2 misused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub code: u8,
-    /// Data, for stdout.
-    pub out: String,
-    /// Talk, for stderr.
-    pub talk: String,
-}
-
-/// Which of the two a person reads on a terminal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Colour {
-    pub out: bool,
-    pub talk: bool,
-}
-
 /// Runs the subcommand on the real terminal.
 pub fn run(arguments: &Check, now: Timestamp) -> u8 {
-    let (mut out, mut talk) = (std::io::stdout(), std::io::stderr());
-    let colour = Colour { out: colour::wanted(&out), talk: colour::wanted(&talk) };
-    let answer = answer(arguments, now, colour);
-    // A reader that went away, such as `head`, wants no more.
-    let written = out.write_all(answer.out.as_bytes()).and_then(|()| out.flush());
-    let told = talk.write_all(answer.talk.as_bytes());
-    drop((written, told));
-    answer.code
+    answer(arguments, now, Colour::here()).print()
 }
 
 /// The same without a terminal.
@@ -182,8 +158,4 @@ fn talk(problems: &[Problem], colour: bool) -> String {
         (true, Severity::Warning) => text.replacen("warning:", "\x1b[33mwarning:\x1b[0m", 1),
     };
     sorted.into_iter().map(|problem| paint(format!("{problem}\n"), problem.severity)).collect()
-}
-
-fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
 }

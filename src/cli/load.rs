@@ -9,11 +9,11 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     domain::{fleet::Fleet, spec::Mode},
-    reconcile::{Clients, GitlabTrust, Rounds},
+    reconcile::{Clients, GitlabTrust, Rounds, View},
 };
 use std::{fs, io, path::Path, sync::Arc};
 
-/// Why nothing can be prepared at all. A bad `fleet.yaml` is none of these: hooks are still queued.
+/// Why nothing can be prepared at all. To the handler a bad `fleet.yaml` is none of these: hooks are still queued.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -24,6 +24,9 @@ pub enum Error {
          workload-identity webhook does; at a desk run `az login`"
     )]
     NoIdentity,
+    /// Only a person at a desk is stopped by it.
+    #[error("{0}")]
+    Fleet(String),
 }
 
 /// What was prepared.
@@ -35,34 +38,69 @@ pub struct Loaded {
 }
 
 pub fn load(settings: &Settings, clock: Clock) -> Result<Loaded, Error> {
-    let folder = settings.fleet.parent().unwrap_or(Path::new(".")).to_owned();
-    let http = Http::new(
-        HttpSettings {
-            loopback: settings.loopback.clone(),
-            proxy: settings.proxy.clone(),
-            ..HttpSettings::default()
-        },
-        clock.clone(),
-    );
-    let credential = credential(settings)?;
-    let tokens = Tokens::of_cloud(http.clone(), clock.clone(), credential, settings.cloud.clone());
-    let service_bus = ServiceBus::new(http.clone(), tokens.clone(), settings.service_bus()?);
-    let fleet = read_fleet(&settings.fleet, &clock)
-        .and_then(|fleet| Ok((gitlab_trust(&http, &fleet, &folder)?, fleet)));
-    let (bound, fleet_problems) = match fleet {
-        Ok((trust, fleet)) => {
-            let clients =
-                Clients::new(http, trust, tokens, clock.clone(), fleet.settings(), &folder);
-            (Ok((Arc::new(fleet), clients)), vec![])
-        }
+    let Parts { http, tokens, bound } = Parts::of(settings, &clock)?;
+    let service_bus = ServiceBus::new(http, tokens, settings.service_bus()?);
+    let (bound, fleet_problems) = match bound {
+        Ok(bound) => (Ok(bound), vec![]),
         Err(problems) => (Err(problems.join("; ")), problems),
     };
-    let mode = match settings.mode {
+    let rounds = Rounds::new(bound, service_bus.clone(), clock, mode(settings));
+    Ok(Loaded { rounds, service_bus, fleet_problems })
+}
+
+/// What a person at a desk works with.
+pub struct AtDesk {
+    pub view: View,
+    /// Or the setting that is missing: only what sends needs it.
+    pub service_bus: Result<ServiceBus, config::Error>,
+}
+
+/// Prepares what reads; `fleet.yaml` must be valid.
+pub fn at_desk(settings: &Settings, clock: Clock) -> Result<AtDesk, Error> {
+    let Parts { http, tokens, bound } = Parts::of(settings, &clock)?;
+    let (fleet, clients) = bound.map_err(|problems| Error::Fleet(problems.join("\n")))?;
+    let service_bus = settings.service_bus().map(|host| ServiceBus::new(http, tokens, host));
+    Ok(AtDesk { view: View::new(fleet, clients, clock, mode(settings)), service_bus })
+}
+
+fn mode(settings: &Settings) -> Mode {
+    match settings.mode {
         Some(config::Mode::Observe) => Mode::Observe,
         Some(config::Mode::Enforce) | None => Mode::Enforce,
-    };
-    let rounds = Rounds::new(bound, service_bus.clone(), clock, mode);
-    Ok(Loaded { rounds, service_bus, fleet_problems })
+    }
+}
+
+struct Parts {
+    http: Http,
+    tokens: Tokens,
+    /// The fleet with its services, or why its file means nothing, one line a problem.
+    bound: Result<(Arc<Fleet>, Clients), Vec<String>>,
+}
+
+impl Parts {
+    fn of(settings: &Settings, clock: &Clock) -> Result<Self, Error> {
+        let folder = settings.fleet.parent().unwrap_or(Path::new(".")).to_owned();
+        let http = Http::new(
+            HttpSettings {
+                loopback: settings.loopback.clone(),
+                proxy: settings.proxy.clone(),
+                ..HttpSettings::default()
+            },
+            clock.clone(),
+        );
+        let credential = credential(settings)?;
+        let cloud = settings.cloud.clone();
+        let tokens = Tokens::of_cloud(http.clone(), clock.clone(), credential, cloud);
+        let fleet = read_fleet(&settings.fleet, clock)
+            .and_then(|fleet| Ok((gitlab_trust(&http, &fleet, &folder)?, fleet)));
+        let bound = fleet.map(|(trust, fleet)| {
+            let (http, tokens) = (http.clone(), tokens.clone());
+            let clients =
+                Clients::new(http, trust, tokens, clock.clone(), fleet.settings(), &folder);
+            (Arc::new(fleet), clients)
+        });
+        Ok(Self { http, tokens, bound })
+    }
 }
 
 /// Whom GitLab's client trusts. The authority of one service has no say in another's.

@@ -1,15 +1,22 @@
 //! The command line: one file a subcommand.
 
+pub mod admin_steps;
+pub mod answer;
 #[cfg(feature = "sandbox")]
 pub mod az;
 pub mod check;
 mod colour;
+pub mod desk;
+pub mod explain;
 pub mod handler;
 pub mod load;
 #[cfg(feature = "sandbox")]
 pub mod manager;
 mod meaning;
+pub mod parked;
+pub mod plan;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 #[cfg(feature = "sandbox")]
 pub mod stage;
+pub mod status;

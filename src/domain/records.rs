@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub const LABEL_RECORD: &str = "forerunner.dev/record";
 pub const RECORD_STATUS: &str = "status";
 const RECORD_LEDGER: &str = "ledger";
-const RECORD_FOREIGN: &str = "foreign";
+pub const RECORD_FOREIGN: &str = "foreign";
 const RECORD_PLAN: &str = "plan";
 /// The one key of each record's `data`.
 const DATA: &str = "record.json";
@@ -103,6 +103,37 @@ pub fn foreign(
         "messageId": BASE64_STANDARD.encode(message_id.unwrap_or_default()),
     });
     object
+}
+
+/// A message that was none of ours, as it was kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Of the Secret.
+    pub name: String,
+    pub uid: Option<String>,
+    pub since: Option<Timestamp>,
+    /// The function that received it.
+    pub function: String,
+    pub message_id: Option<String>,
+    pub reason: String,
+    /// Unknown bytes: they may hold a secret.
+    pub body: Vec<u8>,
+}
+
+/// Reads a kept message back; `None` for a Secret that is none.
+pub fn read_foreign(object: &Object) -> Option<Kept> {
+    let bytes = |key: &str| BASE64_STANDARD.decode(object.body["data"][key].as_str()?).ok();
+    let text = |key: &str| Some(String::from_utf8_lossy(&bytes(key)?).into_owned());
+    let metadata = &object.body["metadata"];
+    Some(Kept {
+        name: object.name.name.clone(),
+        uid: metadata["uid"].as_str().map(str::to_owned),
+        since: metadata["creationTimestamp"].as_str().and_then(|at| at.parse().ok()),
+        function: text("function")?,
+        message_id: text("messageId").filter(|id| !id.is_empty()),
+        reason: text("reason")?,
+        body: bytes("body")?,
+    })
 }
 
 fn record(context: &Context<'_>, name: &str, record: &str, text: &str) -> Object {

@@ -3,7 +3,7 @@
 
 use super::work::Outcome;
 use axum::{
-    http::{StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -24,10 +24,11 @@ impl Answer {
 
     /// Ends a wrapped HTTP invocation well: `res` is what the host gives the caller.
     pub(super) fn wrapped(reply: &Reply) -> Self {
+        let headers = reply.headers().map(|(name, value)| (spelled(&name), json!(value)));
         let res = json!({
             "statusCode": reply.status.as_u16(),
-            "headers": { "Content-Type": "application/json" },
-            "body": reply.body.to_string(),
+            "headers": Value::Object(headers.collect()),
+            "body": reply.text(),
         });
         let body = json!({ "Outputs": { "res": res }, "Logs": [], "ReturnValue": null });
         Self { status: StatusCode::OK, body }
@@ -57,25 +58,77 @@ impl IntoResponse for Answer {
     }
 }
 
-/// What an HTTP function says to its caller, however the host passes it on.
+/// `Content-Type`, as the host and its samples spell headers.
+fn spelled(name: &HeaderName) -> String {
+    let capital = |word: &str| {
+        let (first, rest) = word.split_at(1);
+        format!("{}{rest}", first.to_ascii_uppercase())
+    };
+    // A name has no empty part: it is one of the few that we write.
+    let parts: Vec<String> =
+        name.as_str().split('-').filter(|part| !part.is_empty()).map(capital).collect();
+    parts.join("-")
+}
+
+/// What an HTTP function says to its caller, however the host passes it on: JSON, or a page.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    body: Value,
+    body: Content,
+    /// Beside the one that says what the body is.
+    headers: Vec<(HeaderName, String)>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Json(Value),
+    Page(String),
 }
 
 impl Reply {
     pub(super) fn ok(body: Value) -> Self {
-        Self { status: StatusCode::OK, body }
+        Self { status: StatusCode::OK, body: Content::Json(body), headers: vec![] }
     }
 
     pub(super) fn error(status: StatusCode, error: &str) -> Self {
-        Self { status, body: json!({ "error": error }) }
+        Self { status, ..Self::ok(json!({ "error": error })) }
+    }
+
+    /// A page for people.
+    pub(super) fn page(status: StatusCode, page: String) -> Self {
+        Self { status, body: Content::Page(page), headers: vec![] }
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (HeaderName, &str)> {
+        let kind = match self.body {
+            Content::Json(_) => "application/json",
+            Content::Page(_) => "text/html; charset=utf-8",
+        };
+        let further = self.headers.iter().map(|(name, value)| (name.clone(), value.as_str()));
+        [(header::CONTENT_TYPE, kind)].into_iter().chain(further)
+    }
+
+    fn text(&self) -> String {
+        match &self.body {
+            Content::Json(body) => body.to_string(),
+            Content::Page(page) => page.clone(),
+        }
     }
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        Answer { status: self.status, body: self.body }.into_response()
+        let mut response = (self.status, self.text()).into_response();
+        for (name, value) in self.headers() {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     queue::{Queue, QueueError},
-    work::{DeadLetter, Health, NotAMessage, Outcome, Work},
+    work::{DeadLetter, Health, NotAMessage, Outcome, Told, Work},
 };
 use crate::{
     adapters::service_bus::{Letter, ServiceBus},
@@ -15,7 +15,6 @@ use crate::{
     reconcile::{self, Foreign, Rounds},
 };
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use tracing::{error, warn};
 
 /// The rounds, as the functions call them.
@@ -94,13 +93,9 @@ impl Work for Engine {
         }
     }
 
-    async fn fleet(&self) -> Value {
-        match self.rounds.statuses().await {
-            Ok(units) => {
-                json!({ "fleet": self.fleet().map(|fleet| fleet.settings().name.to_string()), "units": units })
-            }
-            Err(failure) => json!({ "error": failure.text }),
-        }
+    async fn fleet(&self) -> Result<Told, String> {
+        let units = self.rounds.statuses().await.map_err(|failure| failure.text)?;
+        Ok(Told { fleet: self.fleet().map(|fleet| fleet.settings().name.to_string()), units })
     }
 }
 

@@ -36,7 +36,7 @@ impl Function {
     async fn reply(self, app: &App, call: Call<'_>) -> Reply {
         match self {
             Self::GitlabHook => gitlab_hook::reply(app, call).await,
-            Self::Fleet => fleet::reply(app).await,
+            Self::Fleet => fleet::reply(app, call.headers).await,
             Self::Health => health::reply(app),
         }
     }

@@ -1,6 +1,6 @@
 //! What the functions wake: the seam between the host's deliveries and the rounds.
 
-use crate::domain::{command::Order, ids::TargetId, message::Message};
+use crate::domain::{command::Order, ids::TargetId, message::Message, status::Status};
 use async_trait::async_trait;
 use serde::Serialize;
 use std::fmt;
@@ -31,8 +31,16 @@ pub trait Work: Send + Sync {
 
     fn health(&self) -> Health;
 
-    /// The fleet as JSON, for people with the `function` key.
-    async fn fleet(&self) -> serde_json::Value;
+    /// What is told of every unit, for people with the `function` key; or why that cannot be read.
+    async fn fleet(&self) -> Result<Told, String>;
+}
+
+/// The fleet as its rounds told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// Missing while the fleet's file is bad.
+    pub fleet: Option<String>,
+    pub units: Vec<Status>,
 }
 
 /// How an invocation ended, as far as the host is to know.

@@ -108,6 +108,9 @@ impl Rounds {
         order: &Order,
         now: Timestamp,
     ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
+        if let Some(reason) = inventory.unseen.first() {
+            return Err(Failure::retry(format!("the whole fleet was not seen: {reason}")));
+        }
         let wants = self.wants_removal(fleet, inventory, now).await?;
         let present = ParkedPlan::new(&wants, 0, now).id;
         if present != plan {

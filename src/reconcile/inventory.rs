@@ -1,4 +1,5 @@
-//! What a sweep sees of the whole fleet, in complete lists. A list that fails fails the sweep.
+//! What a sweep sees of the whole fleet, in complete lists. Without the targets, the cluster's objects and the ledger there is no
+//! sweep; what else fails is not judged.
 
 use super::{
     Clients, Failure,
@@ -35,36 +36,55 @@ pub(super) struct Inventory {
     pub(super) ledger: Ledger,
     /// What each unit looks like in the lists, as far as this sweep looked.
     pub(super) looks: Looks,
+    /// What could not be read, and why: then the sweep has not seen the whole fleet, and permits nothing.
+    pub(super) unseen: Vec<String>,
 }
 
 pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, Failure> {
     let settings = fleet.settings();
-    let (installation, statuses, targets, ledger, objects, identities, lent, assignments) = try_join!(
-        observe::installation(clients, settings),
-        sweep::statuses(clients, fleet),
-        tree::targets(clients, fleet),
-        observe::ledger(clients, settings),
-        objects(clients, fleet),
+    let core = async {
+        try_join!(
+            observe::installation(clients, settings),
+            sweep::statuses(clients, fleet),
+            tree::targets(clients, fleet),
+            observe::ledger(clients, settings),
+            objects(clients, fleet),
+        )
+    };
+    let (core, identities, lent, assignments) = tokio::join!(
+        core,
         identities(clients, fleet),
         looks::lent(clients, fleet),
         looks::assignments(clients, fleet),
-    )?;
+    );
+    let (installation, statuses, targets, ledger, objects) = core?;
+    // What Azure or one of GitLab's bulk reads does not show is not judged, and holds up nothing else.
+    let mut unseen = Vec::new();
+    let identities = seen_or_told(identities, &mut unseen);
+    let lent = seen_or_told(lent, &mut unseen);
+    let assignments = seen_or_told(assignments, &mut unseen);
     let labelled = |kind: Kind| {
         let of_kind = objects.iter().filter(move |object| object.name.kind == kind);
         of_kind.filter_map(|object| sight::key_of(object, &settings.name))
     };
     let made: BTreeSet<RunnerKey> =
         labelled(Kind::Deployment).filter_map(|key| key.parse().ok()).collect();
-    let ours: Vec<Identity> =
-        identities.into_iter().filter(|one| is_ours(one, fleet, &installation)).collect();
-    let tagged = ours.iter().filter_map(|one| one.tags.get(names::TAG_KEY).map(String::as_str));
+    let ours: Option<Vec<Identity>> = identities
+        .map(|all| all.into_iter().filter(|one| is_ours(one, fleet, &installation)).collect());
+    let tagged =
+        ours.iter().flatten().filter_map(|one| one.tags.get(names::TAG_KEY).map(String::as_str));
     let keys = labelled(Kind::Namespace).chain(tagged);
     let mut known: BTreeSet<Unit> = keys.filter_map(unit).collect();
     known.extend(made.iter().cloned().map(Unit::Runner));
     known.extend(statuses.iter().map(|status| status.unit.clone()));
-    let entities = looks::entities(clients, fleet, &made).await?;
-    let changed_credentials = looks::credentials(clients, &ours, &statuses).await?;
-    let (objects, identities) = (&objects, &ours);
+    let managed = ours.as_deref().unwrap_or_default();
+    let (entities, credentials) = tokio::join!(
+        looks::entities(clients, fleet, &made),
+        looks::credentials(clients, managed, &statuses),
+    );
+    let entities = seen_or_told(entities, &mut unseen).unwrap_or_default();
+    let changed_credentials = seen_or_told(credentials, &mut unseen).unwrap_or_default();
+    let (objects, identities) = (&objects, ours.as_deref());
     let seen = Seen { objects, identities, entities, changed_credentials, lent, assignments };
     let looks = Looks::of(fleet, seen);
     let mut targets: BTreeMap<TargetId, TargetRead> =
@@ -78,7 +98,13 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         made,
         ledger,
         looks,
+        unseen,
     })
+}
+
+/// What was read, or why it was not.
+fn seen_or_told<T>(read: Result<T, Failure>, unseen: &mut Vec<String>) -> Option<T> {
+    read.inspect_err(|failure| unseen.push(failure.text.clone())).ok()
 }
 
 /// Kinds whose objects of ours bear the fleet's label wherever they lie, and those of the managers' namespace.

@@ -10,9 +10,13 @@ use crate::{
         ids::{FleetName, IdentityName, RunnerKey, TargetId, Unit},
         kubernetes::Object,
         names,
-        plan::domain::{credentials_digest, foreign_rights, missing_grants},
+        observed::{DomainObserved, Observed, SecretObserved},
+        plan::{
+            domain::{credentials_digest, foreign_rights, missing_grants},
+            identity::IdentityRound,
+        },
         sight::{self, Marks, Sight},
-        spec::Grant,
+        spec::{FleetSettings, Grant},
         status::Status,
     },
 };
@@ -26,13 +30,13 @@ use uuid::Uuid;
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     gitlab: BTreeMap<RunnerKey, Option<String>>,
-    azure: BTreeMap<String, Marks>,
+    azure: Option<BTreeMap<String, Marks>>,
     kubernetes: BTreeMap<String, Marks>,
     lent: BTreeMap<IdentityName, Option<String>>,
     /// Whose principal an identity's key has.
     principals: BTreeMap<String, Uuid>,
     /// What each principal may do, as far as forerunner may look.
-    assignments: BTreeMap<Uuid, Vec<RoleAssignment>>,
+    assignments: Option<BTreeMap<Uuid, Vec<RoleAssignment>>>,
     /// Runners that have not been polled with for long, or never.
     silent: BTreeSet<RunnerKey>,
     /// Keys of identities whose credentials are others than their tags say.
@@ -42,11 +46,11 @@ pub(super) struct Looks {
 /// What the parts of a sweep saw, each in its own way.
 pub(super) struct Seen<'a> {
     pub(super) objects: &'a [Object],
-    pub(super) identities: &'a [Identity],
+    pub(super) identities: Option<&'a [Identity]>,
     pub(super) entities: Entities,
     pub(super) changed_credentials: BTreeSet<String>,
-    pub(super) lent: BTreeMap<IdentityName, Option<String>>,
-    pub(super) assignments: Vec<RoleAssignment>,
+    pub(super) lent: Option<BTreeMap<IdentityName, Option<String>>>,
+    pub(super) assignments: Option<Vec<RoleAssignment>>,
 }
 
 /// Entities by the runners that they are of.
@@ -60,33 +64,43 @@ impl Looks {
     pub(super) fn of(fleet: &Fleet, seen: Seen<'_>) -> Self {
         let Seen { objects, identities, entities, changed_credentials, lent, assignments } = seen;
         let Entities { looks: gitlab, silent } = entities;
+        let lent = lent.unwrap_or_default();
         let mut looks = Self { gitlab, silent, lent, changed_credentials, ..Self::default() };
         for object in objects {
             if let Some(key) = sight::key_of(object, &fleet.settings().name) {
                 looks.kubernetes.entry(key.to_owned()).or_default().object(object);
             }
         }
-        for identity in identities {
-            if let Some(key) = identity.tags.get(names::TAG_KEY) {
-                looks.azure.entry(key.clone()).or_default().identity(identity);
-                looks.principals.insert(key.clone(), identity.principal_id);
+        looks.azure = identities.map(|identities| {
+            let mut azure: BTreeMap<String, Marks> = BTreeMap::new();
+            for identity in identities {
+                if let Some(key) = identity.tags.get(names::TAG_KEY) {
+                    azure.entry(key.clone()).or_default().identity(identity);
+                    looks.principals.insert(key.clone(), identity.principal_id);
+                }
             }
-        }
-        for assignment in assignments {
-            let of = looks.assignments.entry(assignment.principal_id).or_default();
-            if !of.contains(&assignment) {
-                of.push(assignment);
+            azure
+        });
+        looks.assignments = assignments.map(|assignments| {
+            let mut by_principal: BTreeMap<Uuid, Vec<RoleAssignment>> = BTreeMap::new();
+            for assignment in assignments {
+                let of = by_principal.entry(assignment.principal_id).or_default();
+                if !of.contains(&assignment) {
+                    of.push(assignment);
+                }
             }
-        }
+            by_principal
+        });
         looks
     }
 
     /// Whether an identity of ours has exactly these roles, as far as forerunner may look: none is missing and, where one of
     /// them lies, nobody gave it another.
     pub(super) fn has_roles(&self, key: &str, roles: &[Grant]) -> bool {
-        let Some(principal) = self.principals.get(key) else { return true };
-        let none = Vec::new();
-        let held = self.assignments.get(principal).unwrap_or(&none);
+        let (Some(principal), Some(all)) = (self.principals.get(key), &self.assignments) else {
+            return true;
+        };
+        let held = all.get(principal).map_or(&[][..], Vec::as_slice);
         missing_grants(roles, held).is_empty() && foreign_rights(roles, held).is_empty()
     }
 
@@ -111,7 +125,7 @@ impl Looks {
             Unit::Domain(_) | Unit::Identity(_) | Unit::Target(_) => true,
         };
         gitlab
-            && digest(&self.azure) == seen.azure
+            && self.azure.as_ref().is_none_or(|azure| digest(azure) == seen.azure)
             && digest(&self.kubernetes) == seen.kubernetes
             && !self.changed_credentials.contains(&key)
     }
@@ -278,4 +292,53 @@ pub(super) async fn assignments(
         })
     });
     Ok(try_join_all(asked).await?.concat())
+}
+
+/// What a settled round saw of its runner.
+pub(super) fn of_runner(observed: &Observed, fleet: &FleetSettings, key: &RunnerKey) -> Sight {
+    let mut marks = Marks::default();
+    let ours = observed.entities.iter().filter(|one| sight::is_of(one, &fleet.name, key));
+    ours.for_each(|entity| marks.entity(entity));
+    let secret = match &observed.secret {
+        SecretObserved::Present { object, .. } => Some(object),
+        SecretObserved::Absent | SecretObserved::Foreign => None,
+    };
+    let own = [
+        &observed.deployment,
+        &observed.manager_account,
+        &observed.manager_policy,
+        &observed.binding,
+    ];
+    let own = own.into_iter().flatten().chain(secret);
+    let key = key.to_string();
+    let domain = of_domain(&observed.domain, fleet, &key);
+    let domains = observed.domain.objects.values().flatten();
+    let kubernetes = of_objects(own.chain(domains), fleet, &key);
+    Sight { gitlab: marks.digest(), azure: domain.azure, kubernetes }
+}
+
+pub(super) fn of_domain(observed: &DomainObserved, fleet: &FleetSettings, key: &str) -> Sight {
+    let mut marks = Marks::default();
+    let ours = |one: &&Identity| one.tags.get(names::TAG_KEY).map(String::as_str) == Some(key);
+    observed.identity.managed().filter(ours).into_iter().for_each(|one| marks.identity(one));
+    let kubernetes = of_objects(observed.objects.values().flatten(), fleet, key);
+    Sight { gitlab: None, azure: marks.digest(), kubernetes }
+}
+
+/// Of a shared domain's objects the runner's own look has none: they bear another key.
+fn of_objects<'a>(
+    objects: impl Iterator<Item = &'a Object>,
+    fleet: &FleetSettings,
+    key: &str,
+) -> Option<String> {
+    let mut marks = Marks::default();
+    let ours = objects.filter(|object| sight::key_of(object, &fleet.name) == Some(key));
+    ours.for_each(|object| marks.object(object));
+    marks.digest()
+}
+
+pub(super) fn of_identity(observed: &IdentityRound) -> Sight {
+    let mut marks = Marks::default();
+    observed.credentials.iter().flatten().for_each(|one| marks.credential(one));
+    Sight { azure: marks.digest(), ..Sight::default() }
 }

@@ -1,19 +1,31 @@
 //! What a unit's round is to do: reads the world and plans. Writes nothing, so that it also serves who only wants to see.
 
-use super::{Clients, Failure, act::Scene, desire::Desires, leaving, observe, target};
+use super::{
+    Clients, Failure,
+    act::Scene,
+    desire::Desires,
+    leaving, looks, observe,
+    target::{self, TargetRead},
+};
 use crate::{
     clock::Clock,
     domain::{
-        azure::{Identity, ResourceId},
+        azure::ResourceId,
         fleet::{Fleet, WantedState},
         gate::{self, Closed, Leaving, Pass},
         ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
         kubernetes::Object,
         ledger::Leave,
         names,
-        observed::{DomainObserved, Observed, SecretObserved},
-        plan::{self, Plan, hold::Hold, removal::Departing, runner::Ceilings},
-        sight::{self, Marks, Sight},
+        observed::{DomainObserved, Observed},
+        plan::{
+            self, Plan,
+            hold::{HeldObserved, Hold},
+            identity::IdentityRound,
+            removal::Departing,
+            runner::Ceilings,
+        },
+        sight::Sight,
         spec::{FleetSettings, RunnerSpec},
         status::{ConditionKind, Finding, Missing, Status},
     },
@@ -37,9 +49,22 @@ pub(super) struct Prepared {
     pub(super) sight: Option<Sight>,
     /// The target was not to be found.
     pub(super) missing: Option<Missing>,
+    /// What the plan was made from, for who shows it.
+    pub(super) seen: Seen,
     api_server: Vec<IpAddr>,
     /// Missing where nothing is rendered.
     spec: Option<RunnerSpec>,
+}
+
+/// What a round read of its unit.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Seen {
+    #[default]
+    Nothing,
+    Runner(Box<Observed>),
+    Held(Box<HeldObserved>),
+    Domain(Box<DomainObserved>),
+    Identity(Box<IdentityRound>),
 }
 
 impl Prepared {
@@ -58,6 +83,7 @@ impl Prepared {
             desire: None,
             sight: None,
             missing: None,
+            seen: Seen::Nothing,
             api_server: vec![],
             spec: None,
         }
@@ -83,7 +109,7 @@ pub(super) async fn prepare(
 ) -> Result<Option<Prepared>, Failure> {
     Ok(match unit {
         Unit::Target(_) => None,
-        Unit::Runner(key) => Some(runner(clients, fleet, clock, key).await?),
+        Unit::Runner(key) => Some(runner(clients, fleet, clock, key, None).await?),
         Unit::Domain(profile) => Some(domain(clients, fleet, profile, clock.now()).await?),
         Unit::Identity(name) => Some(identity(clients, fleet, name).await?),
     })
@@ -113,16 +139,24 @@ pub(super) async fn prepare_word(
     Ok(Prepared::new(installation, observed.status, plan))
 }
 
-async fn runner(
+/// `known` spares reading the target and all above it, for who reads many.
+pub(super) async fn runner(
     clients: &Clients,
     fleet: &Fleet,
     clock: &Clock,
     key: &RunnerKey,
+    known: Option<TargetRead>,
 ) -> Result<Prepared, Failure> {
     let settings = fleet.settings();
+    let read = async {
+        match known {
+            Some(read) => Ok(Some(read)),
+            None => target::read(clients, key.target).await,
+        }
+    };
     let (installation, read, ledger) = try_join!(
         observe::installation(clients, settings),
-        target::read(clients, key.target),
+        read,
         observe::ledger(clients, settings),
     )?;
     let now = clock.now();
@@ -157,17 +191,21 @@ async fn runner(
                 let observed =
                     observe::runner(clients, settings, &spec, installation.clone(), ledger).await?;
                 let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
+                let before = observed.status.clone();
                 Prepared {
-                    sight: Some(runner_sight(&observed, settings, key)),
-                    api_server: observed.domain.api_server,
+                    sight: Some(looks::of_runner(&observed, settings, key)),
+                    api_server: observed.domain.api_server.clone(),
                     spec: Some(*spec),
-                    ..Prepared::new(installation, observed.status, plan)
+                    seen: Seen::Runner(Box::new(observed)),
+                    ..Prepared::new(installation, before, plan)
                 }
             }
             Stance::Hold(hold) => {
                 let observed = observe::held(clients, settings, key, installation.clone()).await?;
                 let plan = plan::hold::plan(key, settings, &observed, &hold);
-                Prepared::new(installation, observed.status, plan)
+                let before = observed.status.clone();
+                let seen = Seen::Held(Box::new(observed));
+                Prepared { seen, ..Prepared::new(installation, before, plan) }
             }
             Stance::Say(reason, message) => {
                 let before = observe::status(clients, settings, &unit).await?;
@@ -346,9 +384,10 @@ async fn domain(
     let plan = plan::domain::plan(&spec, settings, &observed);
     let key = names::shared_domain_key(profile);
     Ok(Prepared {
-        sight: Some(domain_sight(&observed, settings, &key)),
-        api_server: observed.api_server,
+        sight: Some(looks::of_domain(&observed, settings, &key)),
+        api_server: observed.api_server.clone(),
         spec: Some(spec),
+        seen: Seen::Domain(Box::new(observed)),
         ..Prepared::new(installation, before, plan)
     })
 }
@@ -394,52 +433,9 @@ async fn identity(
         observe::status(clients, settings, &unit),
     )?;
     let plan = plan::identity::plan(&settings.name, &observed);
-    let mut marks = Marks::default();
-    observed.credentials.iter().flatten().for_each(|one| marks.credential(one));
-    let sight = Sight { azure: marks.digest(), ..Sight::default() };
-    Ok(Prepared { sight: Some(sight), ..Prepared::new(installation, before, plan) })
-}
-
-fn runner_sight(observed: &Observed, fleet: &FleetSettings, key: &RunnerKey) -> Sight {
-    let mut marks = Marks::default();
-    let ours = observed.entities.iter().filter(|one| sight::is_of(one, &fleet.name, key));
-    ours.for_each(|entity| marks.entity(entity));
-    let secret = match &observed.secret {
-        SecretObserved::Present { object, .. } => Some(object),
-        SecretObserved::Absent | SecretObserved::Foreign => None,
-    };
-    let own = [
-        &observed.deployment,
-        &observed.manager_account,
-        &observed.manager_policy,
-        &observed.binding,
-    ];
-    let own = own.into_iter().flatten().chain(secret);
-    let key = key.to_string();
-    let domain = domain_sight(&observed.domain, fleet, &key);
-    let domains = observed.domain.objects.values().flatten();
-    let kubernetes = objects_sight(own.chain(domains), fleet, &key);
-    Sight { gitlab: marks.digest(), azure: domain.azure, kubernetes }
-}
-
-fn domain_sight(observed: &DomainObserved, fleet: &FleetSettings, key: &str) -> Sight {
-    let mut marks = Marks::default();
-    let ours = |one: &&Identity| one.tags.get(names::TAG_KEY).map(String::as_str) == Some(key);
-    observed.identity.managed().filter(ours).into_iter().for_each(|one| marks.identity(one));
-    let kubernetes = objects_sight(observed.objects.values().flatten(), fleet, key);
-    Sight { gitlab: None, azure: marks.digest(), kubernetes }
-}
-
-/// Of a shared domain's objects the runner's own look has none: they bear another key.
-fn objects_sight<'a>(
-    objects: impl Iterator<Item = &'a Object>,
-    fleet: &FleetSettings,
-    key: &str,
-) -> Option<String> {
-    let mut marks = Marks::default();
-    let ours = objects.filter(|object| sight::key_of(object, &fleet.name) == Some(key));
-    ours.for_each(|object| marks.object(object));
-    marks.digest()
+    let sight = Some(looks::of_identity(&observed));
+    let seen = Seen::Identity(Box::new(observed));
+    Ok(Prepared { sight, seen, ..Prepared::new(installation, before, plan) })
 }
 
 fn ceilings(fleet: &Fleet) -> Ceilings {

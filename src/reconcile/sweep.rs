@@ -105,7 +105,10 @@ impl Rounds {
         let survey = survey::survey(fleet, &inventory, now);
         let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
         let mut wakes = survey.wakes;
-        if !self.observes_all(fleet) {
+        for reason in &inventory.unseen {
+            error!("the sweep did not see the whole fleet, so it permits nothing: {reason}");
+        }
+        if !self.observes_all(fleet) && inventory.unseen.is_empty() {
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
         }
@@ -172,7 +175,7 @@ impl Rounds {
     }
 }
 
-fn wanted_keys(fleet: &Fleet, facts: &TargetFacts, now: Timestamp) -> Vec<RunnerKey> {
+pub(super) fn wanted_keys(fleet: &Fleet, facts: &TargetFacts, now: Timestamp) -> Vec<RunnerKey> {
     let target = facts.id;
     fleet
         .wanted_at(facts, now)
@@ -182,7 +185,10 @@ fn wanted_keys(fleet: &Fleet, facts: &TargetFacts, now: Timestamp) -> Vec<Runner
 }
 
 /// The keys of all runners that have a manager.
-async fn made_runners(clients: &Clients, fleet: &Fleet) -> Result<Vec<RunnerKey>, Failure> {
+pub(super) async fn made_runners(
+    clients: &Clients,
+    fleet: &Fleet,
+) -> Result<Vec<RunnerKey>, Failure> {
     let settings = fleet.settings();
     let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
     let kubernetes = clients.kubernetes();

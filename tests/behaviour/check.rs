@@ -1,6 +1,9 @@
 //! `forerunner check` on the shipped examples and on broken files.
 
-use forerunner::cli::check::{Answer, Check, Colour, answer};
+use forerunner::cli::{
+    answer::{Answer, Colour},
+    check::{Check, answer},
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

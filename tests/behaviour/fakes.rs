@@ -15,17 +15,18 @@ use forerunner::{
         command::Order,
         ids::TargetId,
         message::{Message, Outgoing},
+        status::Status,
     },
     functions::{
         app::App,
         queue::{Queue, QueueError},
         router::router,
-        work::{DeadLetter, Health, NotAMessage, Outcome, Work},
+        work::{DeadLetter, Health, NotAMessage, Outcome, Told, Work},
     },
     telemetry::Telemetry,
 };
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -58,6 +59,8 @@ pub(crate) struct World {
     pub(crate) sweeps: Mutex<u32>,
     pub(crate) orders: Mutex<Vec<Order>>,
     pub(crate) sent: Mutex<Vec<(String, Outgoing)>>,
+    /// What the fleet function is told.
+    pub(crate) told: Mutex<Vec<Status>>,
 }
 
 impl World {
@@ -106,8 +109,14 @@ impl Work for World {
         Health { ready: true, version: "1.2.3".to_owned(), configuration: "d1ge57".to_owned() }
     }
 
-    async fn fleet(&self) -> Value {
-        json!({ "fleet": "nonprod" })
+    async fn fleet(&self) -> Result<Told, String> {
+        match self.ending {
+            Ending::Failed => Err("no right at /subscriptions/2222 for <nobody>".to_owned()),
+            Ending::Done | Ending::Panic | Ending::Never => {
+                let units = self.told.lock().unwrap().clone();
+                Ok(Told { fleet: Some("nonprod".to_owned()), units })
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use forerunner::sandbox::{
     gitlab::{JobStatus, NewJob},
-    wire::Call,
+    wire::{Call, Fault, Service, What},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -207,6 +207,28 @@ async fn more_than_the_brake_lets_go_stays_and_is_told() {
     assert!(
         sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "parked-plan").is_none()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_that_did_not_see_the_whole_fleet_permits_nothing() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));
+    sandbox.deploy(&only("nobody")).await;
+    for (service, path) in [
+        (Service::Arm, "/roleAssignments"),
+        (Service::Arm, "/userAssignedIdentities"),
+        (Service::Gitlab, "/api/graphql"),
+    ] {
+        let what = What::Answer { status: 503, headers: vec![], body: "<html>".into() };
+        let fault = Fault { service, method: None, path: path.to_owned(), times: 4, what };
+        sandbox.world.wire.add_fault(fault);
+        sandbox.sweep().await;
+        assert_eq!(sandbox.ready(&unit).0, "NotWanted", "{path}\n{}", sandbox.story());
+        sandbox.world.wire.clear_faults();
+    }
+    assert!(!sandbox.runner(&key).paused);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.story());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@
 mod amount;
 mod changes;
 mod checks;
+mod clash;
 mod compile;
 mod guardrails;
 mod identity;
@@ -18,6 +19,7 @@ mod placeholder;
 mod problem;
 mod profile;
 mod raw;
+mod reasons;
 pub mod roles;
 mod rule;
 mod runner_keys;
@@ -27,12 +29,14 @@ mod tree;
 mod wanted;
 
 pub use amount::duration_text;
+pub use clash::{Clash, Served, clashes};
 pub use guardrails::{Deletions, Freeze, Guardrails};
 pub use identity::{Allowance, Exception, GrantTemplate, IdentityTemplate};
 pub use overlap::{Contested, Offer, Overlap, Reach};
 pub use pattern::Pattern;
 pub use problem::{Problem, Severity};
 pub use profile::{Drift, Profile, Rotation};
+pub use reasons::RuleReason;
 pub use rule::Rule;
 pub use wanted::{DomainSpec, TargetFacts, Wanted, WantedState};
 

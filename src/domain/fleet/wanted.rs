@@ -302,7 +302,7 @@ pub(super) fn grant(
 }
 
 /// Where the group with this id is now, if the target is it or lies below it.
-fn path_of(target: &TargetFacts, id: GroupId) -> Option<&str> {
+pub(super) fn path_of(target: &TargetFacts, id: GroupId) -> Option<&str> {
     if target.id == TargetId::Group(id) {
         return Some(&target.path);
     }
@@ -310,7 +310,7 @@ fn path_of(target: &TargetFacts, id: GroupId) -> Option<&str> {
 }
 
 /// The path that the target would have if the group now at `found` were at `anchor`, as the file says.
-fn as_before(path: &str, found: &str, anchor: &str) -> Option<String> {
+pub(super) fn as_before(path: &str, found: &str, anchor: &str) -> Option<String> {
     let (path, found) = (path.to_lowercase(), found.to_lowercase());
     lies_at_or_below(&path, &found).then(|| format!("{anchor}{}", &path[found.len()..]))
 }

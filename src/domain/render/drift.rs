@@ -11,21 +11,50 @@ pub fn stamp(object: &mut Object) {
     annotate(object, names::ANNOTATION_APPLIED, &digest);
 }
 
+/// One field that is not as it should be. The values may be anything: who shows them masks them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference<'a> {
+    pub path: String,
+    /// Nothing: the field is not to be there.
+    pub wanted: Option<&'a Value>,
+    pub live: Option<&'a Value>,
+}
+
 /// None if the live object carries the digest of `desired` (stamped or not) and every field of it. Otherwise the first
 /// path that differs, without values: a Secret's would be its content.
 pub fn differs(desired: &Object, live: &Object) -> Option<String> {
-    // Lists leave the first two out of their items; nobody applies a status.
-    let own = |key: &str| !["apiVersion", "kind", "status"].contains(&key);
-    let fields = desired.body.as_object().into_iter().flatten().filter(|(key, _)| own(key));
-    let rule = Rule { whole: false, quantities: false };
-    let edited = fields.into_iter().find_map(|(key, wanted)| match live.body.get(key) {
-        Some(live) => field(key, wanted, live, rule.below(key)),
-        None => Some(key.clone()),
-    });
+    let edited = differences(desired, live).into_iter().next().map(|difference| difference.path);
     let applied = live.annotation(names::ANNOTATION_APPLIED);
     let path = || format!("metadata.annotations[{}]", names::ANNOTATION_APPLIED);
     let stale = || (applied != Some(&digest(desired))).then(path);
     edited.or_else(stale)
+}
+
+/// Every field of `desired` that the live object lacks or has otherwise, in the order of their keys, and what a list or
+/// map that is replaced as a whole holds beyond.
+pub fn differences<'a>(desired: &'a Object, live: &'a Object) -> Vec<Difference<'a>> {
+    // Lists leave the first two out of their items; nobody applies a status.
+    let own = |key: &str| !["apiVersion", "kind", "status"].contains(&key);
+    let fields = desired.body.as_object().into_iter().flatten().filter(|(key, _)| own(key));
+    let rule = Rule { whole: false, quantities: false };
+    let mut found = Vec::new();
+    for (key, wanted) in fields {
+        match live.body.get(key) {
+            Some(live) => field(&mut found, key, wanted, live, rule.below(key)),
+            None => found.push(missing(key.clone(), wanted)),
+        }
+    }
+    found
+}
+
+/// The same of two values, where more than is wanted is a difference too.
+pub fn value_differences<'a>(wanted: &'a Value, live: &'a Value) -> Vec<Difference<'a>> {
+    let mut found = Vec::new();
+    field(&mut found, "", wanted, live, Rule { whole: true, quantities: false });
+    for difference in &mut found {
+        difference.path = difference.path.trim_start_matches('.').to_owned();
+    }
+    found
 }
 
 fn digest(object: &Object) -> String {
@@ -61,8 +90,18 @@ impl Rule {
     }
 }
 
-fn field(path: &str, wanted: &Value, live: &Value, rule: Rule) -> Option<String> {
-    match (wanted, live) {
+fn missing(path: String, wanted: &Value) -> Difference<'_> {
+    Difference { path, wanted: Some(wanted), live: None }
+}
+
+fn field<'a>(
+    found: &mut Vec<Difference<'a>>,
+    path: &str,
+    wanted: &'a Value,
+    live: &'a Value,
+    rule: Rule,
+) {
+    let differ = match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
             let below = |key: &str| {
                 if key.contains(['.', '/']) {
@@ -71,39 +110,67 @@ fn field(path: &str, wanted: &Value, live: &Value, rule: Rule) -> Option<String>
                     format!("{path}.{key}")
                 }
             };
-            let edited = wanted.iter().find_map(|(key, wanted)| match live.get(key) {
-                Some(live) => field(&below(key), wanted, live, rule.below(key)),
-                None => Some(below(key)),
-            });
-            let added = || live.keys().find(|key| rule.whole && !wanted.contains_key(*key));
-            edited.or_else(|| added().map(|key| below(key)))
+            for (key, wanted) in wanted {
+                match live.get(key) {
+                    Some(live) => field(found, &below(key), wanted, live, rule.below(key)),
+                    None => found.push(missing(below(key), wanted)),
+                }
+            }
+            let added = live.iter().filter(|(key, _)| rule.whole && !wanted.contains_key(*key));
+            found.extend(added.map(|(key, live)| Difference {
+                path: below(key),
+                wanted: None,
+                live: Some(live),
+            }));
+            false
         }
-        (Value::Array(wanted), Value::Array(live)) => list(path, wanted, live, rule),
+        (Value::Array(wanted), Value::Array(live)) => {
+            list(found, path, wanted, live, rule);
+            false
+        }
         (Value::String(wanted), Value::String(live)) if rule.quantities => {
-            (!quantity::equal(wanted, live)).then(|| path.to_owned())
+            !quantity::equal(wanted, live)
         }
-        (wanted, live) => (wanted != live).then(|| path.to_owned()),
+        (wanted, live) => wanted != live,
+    };
+    if differ {
+        found.push(Difference { path: path.to_owned(), wanted: Some(wanted), live: Some(live) });
     }
 }
 
-fn list(path: &str, wanted: &[Value], live: &[Value], rule: Rule) -> Option<String> {
+fn list<'a>(
+    found: &mut Vec<Difference<'a>>,
+    path: &str,
+    wanted: &'a [Value],
+    live: &'a [Value],
+    rule: Rule,
+) {
     let keys = if rule.whole { &[][..] } else { keys_of(path) };
     if keys.is_empty() {
         let whole = Rule { whole: true, ..rule };
-        let pairs = wanted.iter().zip(live).enumerate();
-        let edited = pairs.into_iter().find_map(|(index, (wanted, live))| {
-            field(&format!("{path}[{index}]"), wanted, live, whole)
-        });
-        return edited.or_else(|| (wanted.len() != live.len()).then(|| path.to_owned()));
+        let at = |index: usize| format!("{path}[{index}]");
+        for (index, (wanted, live)) in wanted.iter().zip(live).enumerate() {
+            field(found, &at(index), wanted, live, whole);
+        }
+        let both = wanted.len().min(live.len());
+        let short = wanted[both..].iter().zip(both..);
+        found.extend(short.map(|(wanted, index)| missing(at(index), wanted)));
+        let long = live[both..].iter().zip(both..);
+        found.extend(long.map(|(live, index)| Difference {
+            path: at(index),
+            wanted: None,
+            live: Some(live),
+        }));
+        return;
     }
-    wanted.iter().find_map(|wanted| {
+    for wanted in wanted {
         let same = |live: &&Value| keys.iter().all(|key| live[key] == wanted[key]);
         let below = format!("{path}[{}]", wanted[keys[0]].to_string().trim_matches('"'));
         match live.iter().find(same) {
-            Some(live) => field(&below, wanted, live, rule),
-            None => Some(below),
+            Some(live) => field(found, &below, wanted, live, rule),
+            None => found.push(missing(below, wanted)),
         }
-    })
+    }
 }
 
 /// What tells one element from another in the lists that Kubernetes merges; none for those it replaces.

@@ -21,12 +21,12 @@ mod secret;
 pub use accounts::{binding, default_account, job_account, manager_account};
 pub use config::{Entry, FEATURE_FLAGS, config_toml};
 pub use deployment::{deployment, drain_seconds, grace_seconds};
-pub use drift::{differs, stamp};
+pub use drift::{Difference, differences, differs, stamp, value_differences};
 pub use manager_role::manager_cluster_role;
 pub use metadata::annotate;
 pub use namespace::{job_namespace, limit_range, quota};
 pub use network::{job_network_policy, manager_network_policy};
-pub use secret::{ReadError, config_secret, expected_config_matches, read_entries};
+pub use secret::{ReadError, config_secret, config_values, expected_config_matches, read_entries};
 
 use super::{ids::InstallationId, spec::FleetSettings};
 use std::net::IpAddr;

@@ -76,6 +76,36 @@ pub fn expected_config_matches(spec: &RunnerSpec, ctx: &Context<'_>, secret: &Ob
         && [SYSTEM_ID_KEY, CA_KEY].iter().all(|key| text(&expected, key) == text(secret, key))
 }
 
+/// What a live Secret's `config.toml` says and what it should say for these entries, as JSON, both without a token: for
+/// people who want to see what differs. The live one is null where it cannot be read.
+pub fn config_values(
+    spec: &RunnerSpec,
+    ctx: &Context<'_>,
+    entries: &[Entry<'_>],
+    live: &Object,
+) -> (serde_json::Value, serde_json::Value) {
+    let wanted = config_secret(spec, ctx, entries);
+    let value = |secret: &Object| {
+        let mut table = read_config(secret).unwrap_or_default();
+        let runners = table.get_mut("runners").and_then(|runners| runners.as_array_mut());
+        for runner in runners.into_iter().flatten().filter_map(toml::Value::as_table_mut) {
+            if let Some(token) = runner.get_mut("token") {
+                *token = toml::Value::from("(sensitive)");
+            }
+        }
+        let files = [SYSTEM_ID_KEY, CA_KEY].map(|key| {
+            let text = text(secret, key).ok();
+            (key, text.map(|text| text.expose_secret().trim().to_owned()))
+        });
+        serde_json::json!({
+            CONFIG_KEY: serde_json::to_value(table).unwrap_or_default(),
+            files[0].0: files[0].1,
+            files[1].0: files[1].1,
+        })
+    };
+    (value(&wanted), value(live))
+}
+
 fn read_config(secret: &Object) -> Result<Table, ReadError> {
     let text = text(secret, CONFIG_KEY)?;
     text.expose_secret().parse().map_err(|_| ReadError::NotToml)

@@ -15,6 +15,7 @@ mod graphql;
 mod group_list;
 mod groups;
 mod hooks;
+mod job_lookup;
 mod job_protocol;
 mod jobs;
 mod limits;

@@ -4,8 +4,8 @@ use super::{
     Gitlab, Version,
     call::{Access, Call},
     errors::Refusal,
-    graphql, groups, hooks, job_protocol, maintenance, projects, runner_api, runner_creation,
-    runner_lists, runner_protocol, tokens,
+    graphql, groups, hooks, job_lookup, job_protocol, maintenance, projects, runner_api,
+    runner_creation, runner_lists, runner_protocol, tokens,
 };
 use axum::{
     Json, Router,
@@ -50,6 +50,8 @@ fn namespaces() -> Router<Gitlab> {
         )
         .route("/projects/{id}/runners", get(runner_lists::of_project).post(runner_api::enable))
         .route("/projects/{id}/runners/{runner_id}", delete(runner_api::disable))
+        .route("/projects/{id}/jobs/{job_id}", get(job_lookup::show_one))
+        .route("/projects/{id}/repository/branches/{branch}", get(job_lookup::branch))
         .route("/projects/{id}/archive", post(projects::archive))
         .route("/projects/{id}/unarchive", post(projects::unarchive))
         .route("/projects/{id}/transfer", put(projects::transfer))

@@ -113,12 +113,12 @@ fn what_kubernetes_replaces_as_a_whole_may_hold_nothing_more() {
             live.body.pointer_mut(pointer).unwrap().as_array_mut().unwrap().push(item.clone());
         }
     };
-    check(Kind::RoleBinding, push("/subjects", json!({ "kind": "User" })), Some("subjects"));
-    check(Kind::NetworkPolicy, push("/spec/egress", json!({})), Some("spec.egress"));
+    check(Kind::RoleBinding, push("/subjects", json!({ "kind": "User" })), Some("subjects[1]"));
+    check(Kind::NetworkPolicy, push("/spec/egress", json!({})), Some("spec.egress[6]"));
     check(
         Kind::NetworkPolicy,
         push("/spec/egress/0/ports", json!({ "port": 443 })),
-        Some("spec.egress[0].ports"),
+        Some("spec.egress[0].ports[2]"),
     );
     check(
         Kind::NetworkPolicy,

@@ -1,0 +1,121 @@
+//! Parked units: one looked at, and some let go on.
+
+use super::parked;
+use crate::{
+    cli::{
+        answer::{Answer, pretty},
+        colour::Paint,
+        load::AtDesk,
+    },
+    domain::{ids::Unit, standing::from_now, status::Status},
+    reconcile::Failure,
+};
+use serde_json::json;
+
+pub(super) async fn show(
+    desk: &AtDesk,
+    name: &str,
+    as_json: bool,
+    paint: Paint,
+) -> Result<Answer, Failure> {
+    let Ok(unit) = name.parse::<Unit>() else { return Ok(not_a_unit(name)) };
+    let statuses = parked(desk).await?;
+    let Some(status) = statuses.iter().find(|status| status.unit == unit) else {
+        return Ok(Answer::failed(1, format!("`{unit}` is not parked")));
+    };
+    let Some(parked) = &status.parked else { return Ok(Answer::failed(1, "it is not parked")) };
+    let now = desk.view.now();
+    let releases = releases(status, &desk.view.fleet().settings().digest);
+    if as_json {
+        let mut document = json!(status);
+        document["releasedBy"] = json!(releases);
+        return Ok(Answer::out(pretty(&document)));
+    }
+    let mut out = format!("{}  {}\n", paint.bold(name), status.path.as_deref().unwrap_or_default());
+    out.push_str(&format!("  reason    {}\n", parked.reason));
+    out.push_str(&format!("  since     {} ({})\n", parked.since, from_now(parked.since, now)));
+    out.push_str(&format!("  tried     {} time(s) again\n", parked.tries));
+    out.push_str(&format!("  next try  {} ({})\n", parked.next, from_now(parked.next, now)));
+    out.push_str("  goes on with\n");
+    releases.iter().for_each(|by| out.push_str(&format!("    {by}\n")));
+    if !status.rounds.is_empty() {
+        out.push_str("  last rounds\n");
+    }
+    for round in &status.rounds {
+        let end = round.failure.as_deref().unwrap_or("done");
+        out.push_str(&format!(
+            "    {} by {}: {} step(s), {end}\n",
+            round.at,
+            round.cause,
+            round.did.len()
+        ));
+    }
+    Ok(Answer::out(out))
+}
+
+/// What lets a parked unit go on.
+fn releases(status: &Status, digest: &str) -> Vec<String> {
+    let Some(parked) = &status.parked else { return vec![] };
+    let mut by = Vec::new();
+    if parked.fleet != digest {
+        by.push("the next sweep: fleet.yaml is another than it was parked under".to_owned());
+    }
+    by.push(format!("the first sweep after {}", parked.next));
+    by.push("a changed fleet.yaml".to_owned());
+    if let Unit::Runner(key) = &status.unit {
+        by.push(format!("a hook for {}", key.target));
+    }
+    by.push(format!("forerunner parked release {}", status.unit));
+    by
+}
+
+pub(super) async fn release(
+    desk: &AtDesk,
+    names: &[String],
+    all: bool,
+    as_json: bool,
+) -> Result<Answer, Failure> {
+    let mut asked = Vec::new();
+    for name in names {
+        match name.parse::<Unit>() {
+            Ok(unit) => asked.push(unit),
+            Err(_) => return Ok(not_a_unit(name)),
+        }
+    }
+    let bus = match &desk.service_bus {
+        Ok(bus) => bus,
+        Err(missing) => {
+            return Ok(Answer::failed(
+                1,
+                format!("a unit is woken through the queue, and {missing}"),
+            ));
+        }
+    };
+    let parked = parked(desk).await?;
+    let is_parked = |unit: &Unit| parked.iter().any(|status| status.unit == *unit);
+    let (woken, others): (Vec<Unit>, Vec<Unit>) = match all {
+        true => (parked.iter().map(|status| status.unit.clone()).collect(), vec![]),
+        false => asked.into_iter().partition(is_parked),
+    };
+    desk.view.wake(bus, woken.iter().cloned()).await?;
+    let mut talk: String =
+        others.iter().map(|unit| format!("error: `{unit}` is not parked\n")).collect();
+    if !woken.is_empty() {
+        talk.push_str(
+            "hint: a round looks at each within a minute; what parked it and is still so parks it again\n",
+        );
+    }
+    let out = match as_json {
+        true => pretty(&json!({ "woken": woken, "notParked": others })),
+        false if woken.is_empty() && others.is_empty() => "nothing is parked\n".to_owned(),
+        false => woken.iter().map(|unit| format!("woke {unit}\n")).collect(),
+    };
+    Ok(Answer { code: u8::from(!others.is_empty()), out, talk })
+}
+
+fn not_a_unit(name: &str) -> Answer {
+    Answer::failed(
+        2,
+        format!("`{name}` is no unit, such as runner/g42-tf; `forerunner parked list` names them"),
+    )
+}

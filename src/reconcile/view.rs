@@ -1,0 +1,268 @@
+//! The fleet as a person at a desk looks at it: reads, and changes nothing. Needs no queue.
+
+mod explain;
+mod job;
+mod parked;
+mod selector;
+
+pub use explain::Explained;
+pub use job::{Candidate, Had, JobExplained};
+pub use selector::{NotASelector, Selector};
+
+use super::{
+    Clients, Failure, sweep,
+    target::{self, TargetRead},
+    tree,
+};
+use crate::{
+    clock::Clock,
+    domain::{
+        fleet::{Clash, Fleet, IdentityTemplate, Served, TargetFacts, WantedState, clashes},
+        ids::{ProfileName, RunnerKey, TargetId, Unit},
+        names,
+        spec::{Isolation, Mode},
+        status::Status,
+    },
+};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// A valid fleet with every service it is about.
+pub struct View {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) clients: Clients,
+    pub(super) clock: Clock,
+    mode: Mode,
+}
+
+/// What a person's words stand for on the real tree.
+#[derive(Debug, Default)]
+pub struct Selected {
+    pub units: BTreeSet<Unit>,
+    /// Pairs of runners that a job cannot tell apart, at least one of them selected.
+    pub clashes: Vec<Clash>,
+    /// What could not be looked up, each with its reason.
+    pub problems: Vec<String>,
+    /// Targets as they were read on the way: GitLab limits how many are asked for one by one.
+    pub(super) reads: BTreeMap<TargetId, TargetRead>,
+}
+
+impl View {
+    /// `mode` lowers the file's own.
+    pub fn new(fleet: Arc<Fleet>, clients: Clients, clock: Clock, mode: Mode) -> Self {
+        Self { fleet, clients, clock, mode }
+    }
+
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What is told of every unit, in one list.
+    pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
+        sweep::statuses(&self.clients, &self.fleet).await
+    }
+
+    /// Whether the unit's rounds carry nothing out.
+    pub(super) fn observes(&self, unit: &Unit) -> bool {
+        let profile = match unit {
+            Unit::Runner(key) => self.fleet.profile(&key.profile),
+            Unit::Domain(profile) => self.fleet.profile(profile),
+            Unit::Target(_) | Unit::Identity(_) => None,
+        };
+        let of_profile = profile.map_or(Mode::Enforce, |profile| profile.mode);
+        self.mode.min(self.fleet.settings().mode).min(of_profile) == Mode::Observe
+    }
+
+    /// The units that the words stand for; without any, all that rules match and all that have a manager.
+    pub async fn select(&self, selectors: &[Selector]) -> Selected {
+        let mut selected = Selected::default();
+        if selectors.is_empty() || selectors.iter().any(Selector::needs_tree) {
+            self.select_from_tree(selectors, &mut selected).await;
+        }
+        for selector in selectors.iter().filter(|selector| !selector.needs_tree()) {
+            if let Err(failure) = self.select_one(selector, &mut selected).await {
+                selected.problems.push(format!("{selector}: {}", failure.text));
+            }
+        }
+        let key = |clash: &Clash| clash.runners.clone();
+        selected.clashes.sort_by_key(key);
+        selected.clashes.dedup_by_key(|clash| key(clash));
+        selected
+    }
+
+    async fn select_from_tree(&self, selectors: &[Selector], selected: &mut Selected) {
+        let chosen = |path: &str| {
+            selectors.is_empty() || selectors.iter().any(|selector| selector.takes_path(path))
+        };
+        // What has a manager is shown even where GitLab does not answer.
+        let made = sweep::made_runners(&self.clients, &self.fleet).await;
+        let made = made.unwrap_or_else(|failure| {
+            selected.problems.push(format!("the managers of the fleet: {}", failure.text));
+            vec![]
+        });
+        if selectors.is_empty() {
+            selected.units.extend(made.iter().cloned().map(Unit::Runner));
+        }
+        let targets = match tree::targets(&self.clients, &self.fleet).await {
+            Ok(targets) => targets,
+            Err(failure) => {
+                selected.problems.push(format!("the targets in GitLab: {}", failure.text));
+                return;
+            }
+        };
+        let facts: Vec<TargetFacts> = targets.iter().map(|read| read.facts.clone()).collect();
+        selected.reads = targets.into_iter().map(|read| (read.facts.id, read)).collect();
+        let here: BTreeSet<TargetId> =
+            facts.iter().filter(|facts| chosen(&facts.path)).map(|facts| facts.id).collect();
+        let mine = made.into_iter().filter(|key| here.contains(&key.target));
+        selected.units.extend(mine.map(Unit::Runner));
+        for facts in facts.iter().filter(|facts| here.contains(&facts.id)) {
+            selected.units.extend(self.wanted_units(facts));
+        }
+        let found = clashes(&self.served(&facts)).into_iter().filter(|clash| {
+            here.contains(&clash.runners.0.target) || here.contains(&clash.runners.1.target)
+        });
+        selected.clashes.extend(found);
+    }
+
+    async fn select_one(
+        &self,
+        selector: &Selector,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        let target = match selector {
+            Selector::Unit(Unit::Runner(key)) => {
+                selected.units.insert(Unit::Runner(key.clone()));
+                let Some(read) = target::read(&self.clients, key.target).await? else {
+                    return Ok(());
+                };
+                let found = self.clashes_around(&read.facts).await?.into_iter();
+                selected.reads.insert(key.target, read);
+                selected.clashes.extend(
+                    found.filter(|clash| clash.runners.0 == *key || clash.runners.1 == *key),
+                );
+                return Ok(());
+            }
+            Selector::Unit(unit @ (Unit::Domain(_) | Unit::Identity(_))) => {
+                selected.units.insert(unit.clone());
+                return Ok(());
+            }
+            Selector::Unit(Unit::Target(target)) | Selector::Target(target) => *target,
+            Selector::Path(pattern) => self.target_at(pattern.as_str()).await?,
+        };
+        let made = sweep::made_runners(&self.clients, &self.fleet).await?;
+        let made: Vec<RunnerKey> = made.into_iter().filter(|key| key.target == target).collect();
+        let has_managers = !made.is_empty();
+        selected.units.extend(made.into_iter().map(Unit::Runner));
+        let Some(read) = target::read(&self.clients, target).await? else {
+            let lost = "GitLab shows it to our token neither as a group nor as a project";
+            return if has_managers { Ok(()) } else { Err(Failure::permanent(lost)) };
+        };
+        selected.units.extend(self.wanted_units(&read.facts));
+        let found = self.clashes_around(&read.facts).await?.into_iter();
+        selected.reads.insert(target, read);
+        selected.clashes.extend(
+            found.filter(|clash| {
+                clash.runners.0.target == target || clash.runners.1.target == target
+            }),
+        );
+        Ok(())
+    }
+
+    /// The group or project that a person named by its path.
+    pub(super) async fn target_at(&self, path: &str) -> Result<TargetId, Failure> {
+        let gitlab = self.clients.gitlab();
+        if let Some(group) = gitlab.group_by_path(path).await? {
+            return Ok(TargetId::Group(group.id));
+        }
+        if let Some(project) = gitlab.project_by_path(path).await? {
+            return Ok(TargetId::Project(project.id));
+        }
+        Err(Failure::permanent("GitLab shows our token no group and no project of this path"))
+    }
+
+    /// Clashes with a target's runners: of what lies above it, and for a group below it.
+    async fn clashes_around(&self, target: &TargetFacts) -> Result<Vec<Clash>, Failure> {
+        let mut facts = lineage(target);
+        if let TargetId::Group(id) = target.id {
+            facts.extend(tree::descendants(&self.clients, id).await?);
+        }
+        Ok(clashes(&self.served(&facts)))
+    }
+
+    fn served(&self, facts: &[TargetFacts]) -> Vec<Served> {
+        let now = self.clock.now();
+        let runners = facts.iter().flat_map(|facts| {
+            let wanted = self.fleet.wanted_at(facts, now).into_iter();
+            wanted.filter_map(move |wanted| match wanted.state {
+                WantedState::Runner(spec) => Some(Served { facts: facts.clone(), spec: *spec }),
+                WantedState::NeedsValue { .. }
+                | WantedState::Withdrawn { .. }
+                | WantedState::OutsideGuardrails { .. }
+                | WantedState::ExceptionEnded { .. }
+                | WantedState::AnchorMoved { .. } => None,
+            })
+        });
+        runners.collect()
+    }
+
+    /// The runners that rules give the target, and the units that these share with others.
+    fn wanted_units(&self, facts: &TargetFacts) -> Vec<Unit> {
+        let wanted = self.fleet.wanted_at(facts, self.clock.now()).into_iter();
+        let mut units = Vec::new();
+        for wanted in wanted {
+            let shared = match wanted.state {
+                WantedState::Runner(_) => self.shared_units(&wanted.profile),
+                WantedState::NeedsValue { .. }
+                | WantedState::Withdrawn { .. }
+                | WantedState::OutsideGuardrails { .. }
+                | WantedState::ExceptionEnded { .. }
+                | WantedState::AnchorMoved { .. } => vec![],
+            };
+            let key = RunnerKey { target: facts.id, profile: wanted.profile };
+            units.push(Unit::Runner(key));
+            units.extend(shared);
+        }
+        units
+    }
+
+    fn shared_units(&self, profile: &ProfileName) -> Vec<Unit> {
+        let Some(found) = self.fleet.profile(profile) else { return vec![] };
+        let domain = (found.isolation == Isolation::Profile).then(|| Unit::Domain(profile.clone()));
+        let identities = match &found.identity {
+            IdentityTemplate::Existing { candidates, .. } => candidates.as_slice(),
+            IdentityTemplate::None | IdentityTemplate::Managed { .. } => &[],
+        };
+        let identities = identities.iter().map(|id| Unit::Identity(names::identity_unit(id)));
+        domain.into_iter().chain(identities).collect()
+    }
+}
+
+/// The target and all above it, the instance included.
+pub(super) fn lineage(facts: &TargetFacts) -> Vec<TargetFacts> {
+    let instance = TargetFacts {
+        id: TargetId::Instance,
+        path: String::new(),
+        ancestors: vec![],
+        personal: false,
+    };
+    let above = facts.ancestors.iter().enumerate().map(|(depth, (id, path))| TargetFacts {
+        id: TargetId::Group(*id),
+        path: path.clone(),
+        ancestors: facts.ancestors[..depth].to_vec(),
+        personal: false,
+    });
+    let mut line: Vec<TargetFacts> = above.collect();
+    line.push(facts.clone());
+    if facts.id != TargetId::Instance {
+        line.push(instance);
+    }
+    line
+}
