@@ -106,6 +106,12 @@ pub fn colour_is_refused() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
+/// Who is signed in at this desk, as the system says; nobody has checked it.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+pub fn user() -> Option<String> {
+    ["USER", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok())
+}
+
 impl Settings {
     /// Reads this process's environment.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]

@@ -4,7 +4,10 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
-    cli::{admin_steps, answer::Colour, check, desk, explain, handler, load, parked, plan, status},
+    cli::{
+        admin_steps, answer::Colour, check, desk, explain, handler, load, parked, plan, send,
+        status,
+    },
     clock::Clock,
     config::Settings,
     functions::engine::Engine,
@@ -29,6 +32,7 @@ enum Command {
     Status(status::StatusOf),
     Explain(explain::Explain),
     Parked(parked::ParkedArguments),
+    Send(send::Send),
     AdminSteps(admin_steps::AdminSteps),
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Sandbox),
@@ -60,6 +64,9 @@ fn main() -> ExitCode {
         Command::Parked(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             parked::answer(&arguments, desk, Colour::here(), parked::ask).await
         })),
+        Command::Send(arguments) => {
+            at_desk(desk::run(&arguments.place, async |desk| send::answer(&arguments, desk).await))
+        }
         Command::AdminSteps(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             admin_steps::answer(&arguments, desk, Colour::here()).await
         })),

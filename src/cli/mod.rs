@@ -17,6 +17,7 @@ pub mod parked;
 pub mod plan;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod send;
 #[cfg(feature = "sandbox")]
 pub mod stage;
 pub mod status;

@@ -121,10 +121,11 @@ async fn list(desk: &AtDesk, as_json: bool, paint: Paint) -> Result<Answer, Fail
             ),
         ),
     };
+    let plan = desk.view.parked_plan().await?;
     if as_json {
         let units: Vec<Value> = units.iter().map(|status| json!({ "unit": status.unit, "path": status.path, "parked": status.parked })).collect();
         let messages: Vec<Value> = kept.iter().map(messages::head).collect();
-        let out = pretty(&json!({ "units": units, "messages": messages }));
+        let out = pretty(&json!({ "units": units, "messages": messages, "removals": plan }));
         return Ok(Answer { code: 0, out, talk });
     }
     let mut out = String::new();
@@ -147,6 +148,21 @@ async fn list(desk: &AtDesk, as_json: bool, paint: Paint) -> Result<Answer, Fail
         out.push_str(&format!(
             "  a message to `{}` that is none of ours: {}\n",
             kept.function, kept.reason
+        ));
+    }
+    if let Some(plan) = plan {
+        out.push_str(&format!("{}\n", paint.bold(&format!("removals, plan {}", plan.id))));
+        out.push_str(&format!(
+            "  {} units want removal and the brake lets {} go in 24 hours, so none goes\n",
+            plan.wants.len(),
+            plan.limit
+        ));
+        for (unit, why) in &plan.wants {
+            out.push_str(&format!("    {unit}: {}\n", why.as_str()));
+        }
+        out.push_str(&format!(
+            "  restore what was lost, or: forerunner send confirm --plan {} --why …\n",
+            plan.id
         ));
     }
     let line = format!("{} unit(s) parked, {} message(s) kept\n", units.len(), kept.len());

@@ -21,6 +21,16 @@ pub enum Door {
     Approvals,
 }
 
+impl Door {
+    /// The queue's name.
+    pub fn queue(self) -> &'static str {
+        match self {
+            Self::Commands => "commands",
+            Self::Approvals => "approvals",
+        }
+    }
+}
+
 /// What is asked for, of whom, by whom and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
@@ -138,10 +148,7 @@ impl Order {
         })?;
         let deed = deed(&raw, now)?;
         if deed.door() != door {
-            let queue = match deed.door() {
-                Door::Commands => "commands",
-                Door::Approvals => "approvals",
-            };
+            let queue = deed.door().queue();
             return Err(Refused::OtherDoor { deed: deed.as_str(), queue });
         }
         let of = raw.targets.iter().map(|text| selector(text)).collect::<Option<Vec<_>>>();

@@ -68,7 +68,7 @@ pub(super) async fn give(
         Brake::Holds { limit } => {
             let plan = ParkedPlan::new(wants, limit, now);
             error!(
-                "{} units want removal and the brake lets {limit} go in 24 hours: nothing is removed; look at `forerunner parked list`, then `forerunner send confirm {}` or restore what was lost",
+                "{} units want removal and the brake lets {limit} go in 24 hours: nothing is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
                 wants.len(),
                 plan.id
             );
@@ -128,7 +128,7 @@ pub(super) async fn write(
     Err(Failure::conflict("the ledger changed under every try"))
 }
 
-fn plan_name(fleet: &Fleet) -> ObjectName {
+pub(super) fn plan_name(fleet: &Fleet) -> ObjectName {
     let namespace = &fleet.settings().cluster.managers_namespace;
     ObjectName::new(Kind::ConfigMap, namespace, names::PARKED_PLAN)
 }

@@ -10,7 +10,7 @@ pub use job::{Candidate, Had, JobExplained};
 pub use selector::{NotASelector, Selector};
 
 use super::{
-    Clients, Failure, sweep,
+    Clients, Failure, permits, sweep,
     target::{self, TargetRead},
     tree,
 };
@@ -20,6 +20,7 @@ use crate::{
         fleet::{Clash, Fleet, IdentityTemplate, Served, TargetFacts, WantedState, clashes},
         ids::{ProfileName, RunnerKey, TargetId, Unit},
         names,
+        records::{self, ParkedPlan},
         spec::{Isolation, Mode},
         status::Status,
     },
@@ -67,6 +68,12 @@ impl View {
     /// What is told of every unit, in one list.
     pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
         sweep::statuses(&self.clients, &self.fleet).await
+    }
+
+    /// The removals that the brake holds, if it does.
+    pub async fn parked_plan(&self) -> Result<Option<ParkedPlan>, Failure> {
+        let found = self.clients.kubernetes().get(&permits::plan_name(&self.fleet)).await?;
+        Ok(found.as_ref().and_then(records::read_plan))
     }
 
     /// Whether the unit's rounds carry nothing out.

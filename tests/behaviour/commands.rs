@@ -127,11 +127,31 @@ async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
     let parked = sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "parked-plan");
     let parked: Value =
         serde_json::from_str(parked.unwrap()["data"]["record.json"].as_str().unwrap()).unwrap();
+    // The same from a desk: the list shows the plan and how to confirm it, and `send` checks what it sends.
+    let settings = sandbox.folder.join("desk.env");
+    let given = sandbox.world.settings(&sandbox.folder.join("fleet.yaml"));
+    let lines: String = given.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    std::fs::write(&settings, lines).unwrap();
+    let desk = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_forerunner"));
+        command.args(arguments).arg("--env-file").arg(&settings);
+        let output = command.output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, err) = desk(&["parked", "list"]).await;
+    assert_eq!(code, Some(0), "{err}");
+    let id = parked["id"].as_str().unwrap();
+    assert!(out.contains(&format!("forerunner send confirm --plan {id}")), "{out}");
+    let (code, _, err) = desk(&["send", "confirm", "--by", "jane", "--why", "moved"]).await;
+    assert!(code == Some(2) && err.contains("`plan` is missing"), "{code:?} {err}");
     let confirm = |plan: &Value| json!({"command": "confirm", "plan": plan, "by": "jane", "why": "moved on purpose"});
     sandbox.order("approvals", &confirm(&json!("another")));
     sandbox.settle().await;
     assert!(sandbox.world.gitlab.runners().iter().all(|runner| !runner.paused));
-    sandbox.order("approvals", &confirm(&parked["id"]));
+    let (code, out, err) =
+        desk(&["send", "confirm", "--plan", id, "--by", "jane", "--why", "moved"]).await;
+    assert!(code == Some(0) && out.contains("`approvals`"), "{out}{err}");
     sandbox.settle().await;
     assert!(
         sandbox.world.gitlab.runners().iter().all(|runner| runner.paused),
