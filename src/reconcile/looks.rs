@@ -133,7 +133,7 @@ impl Looks {
 
 /// A manager that polls shows within this time (GitLab's own *online*, gitlab.md §3.8).
 const SILENT: SignedDuration = SignedDuration::from_hours(2);
-/// How many targets' lists a sweep reads one by one where our token may not read in bulk.
+/// How many targets' lists a sweep reads one by one where our token may not read in bulk; the next goes on from there.
 const TARGETS_MAX: usize = 200;
 /// How many identities' credentials a sweep reads; the next goes on where this one ended.
 const CREDENTIALS_MAX: usize = 50;
@@ -199,12 +199,15 @@ async fn one_by_one(
     now: Timestamp,
 ) -> Result<Entities, Failure> {
     let targets: BTreeSet<TargetId> = made.iter().map(|key| key.target).collect();
-    if targets.len() > TARGETS_MAX {
-        info!("{} of {} targets have their runners looked at", TARGETS_MAX, targets.len());
+    let targets: Vec<TargetId> = targets.into_iter().collect();
+    let turn = clients.turn(targets.len().div_ceil(TARGETS_MAX));
+    let slice = targets.chunks(TARGETS_MAX).nth(turn).unwrap_or_default();
+    if slice.len() < targets.len() {
+        info!("{} of {} targets have their runners looked at", slice.len(), targets.len());
     }
     let gitlab = clients.gitlab();
     let mut found = Entities::default();
-    for target in targets.into_iter().take(TARGETS_MAX) {
+    for target in slice.iter().copied() {
         let keys: Vec<&RunnerKey> = made.iter().filter(|key| key.target == target).collect();
         // A target that is gone or hidden is the round's to judge.
         let listed = match gitlab.runners_of(target).await {

@@ -2,6 +2,7 @@
 //! ask is asked.
 
 use crate::{deeds::plain_fleet, harness::Sandbox};
+use forerunner::sandbox::gitlab::RunnerEdit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_of_the_anchor_with_narrow_scopes_is_enough() {
@@ -28,4 +29,26 @@ async fn an_owner_of_the_anchor_with_narrow_scopes_is_enough() {
             && call.service == forerunner::sandbox::wire::Service::Gitlab
     });
     assert_eq!(refused.count(), 0, "{}", sandbox.story());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drift_is_seen_without_an_administrators_bulk_reads() {
+    let sandbox = Sandbox::new(&plain_fleet()).await;
+    let gitlab = &sandbox.world.gitlab;
+    let owner = gitlab.add_user("group-owner", false);
+    gitlab.add_group_member(42, owner, 50);
+    let token = gitlab.create_access_token(owner, &["create_runner", "manage_runner", "read_api"]);
+    sandbox.world.azure.set_secret("kv-fleet", "gitlab-token", &token);
+    let group = gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let (key, unit) = (format!("g{group}-plain"), format!("runner/g{group}-plain"));
+    sandbox.assert_ready(&unit);
+    sandbox.sweep().await;
+    let writes = sandbox.own_writes().len();
+    sandbox.sweep().await;
+    assert_eq!(sandbox.own_writes().len(), writes, "a healthy one is let alone");
+    let edit = RunnerEdit { tags: Some(vec!["everything".into()]), ..RunnerEdit::default() };
+    gitlab.edit_runner(sandbox.runner(&key).id, edit);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.runner(&key).tags, ["plain"], "{}", sandbox.story());
 }

@@ -5,10 +5,15 @@ use crate::{
     deeds::{APP, PLAIN, fleet, plan_profile},
     disturbed::{check_all, run, same},
     harness::{START, Sandbox},
+    two_writers::process,
 };
-use forerunner::sandbox::{
-    gitlab::{JobStatus, NewJob},
-    wire::{Call, Fault, Service, What},
+use forerunner::{
+    domain::message::{Message, Reason},
+    reconcile::Outcome,
+    sandbox::{
+        gitlab::{JobStatus, NewJob},
+        wire::{Call, Fault, Service, What},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -149,6 +154,31 @@ async fn what_no_rule_gives_any_more_rests_for_the_grace_and_then_goes_whole() {
     assert!(at("/roleAssignments/") < at("/userAssignedIdentities/id-nonprod"), "{order:#?}");
     assert!(at("/deployments/") < at("/secrets/"), "{order:#?}");
     assert!(at("/runners/") > at("/secrets/") && at("/runners/") > at("/namespaces/ci-"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sweeps_and_two_rounds_at_once_do_no_harm() {
+    let sandbox = leaving().await;
+    let [unit] = &sandbox.keys().into_iter().collect::<Vec<_>>()[..] else { panic!("one runner") };
+    let unit = format!("runner/{unit}");
+    let (one, other) = (process(&sandbox), process(&sandbox));
+    let (first, second) = tokio::join!(one.sweep(), other.sweep());
+    for outcome in [first, second] {
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}\n{}", sandbox.story());
+    }
+    let ledger = sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "ledger");
+    let text = ledger.unwrap()["data"]["record.json"].as_str().unwrap().to_owned();
+    assert_eq!(text.matches("unmatched").count(), 1, "one permit: {text}");
+    let message = Message::wake(unit.parse().unwrap(), Reason::Sweep, "two-at-once".to_owned());
+    for _ in 0..8 {
+        let (first, second) = tokio::join!(one.round(&message), other.round(&message));
+        for outcome in [first, second] {
+            assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}\n{}", sandbox.story());
+        }
+        sandbox.world.pass(SignedDuration::from_mins(1)).await;
+    }
+    go(&sandbox).await;
+    assert_untouched(&sandbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
