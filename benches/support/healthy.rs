@@ -105,6 +105,7 @@ impl Case {
             managers: BTreeMap::new(),
             secret: SecretObserved::Absent,
             deployment: None,
+            pods: vec![],
             manager_account: None,
             manager_policy: None,
             binding: None,

@@ -24,6 +24,8 @@ pub struct Observed {
     pub managers: BTreeMap<RunnerId, Vec<Manager>>,
     pub secret: SecretObserved,
     pub deployment: Option<Object>,
+    /// The manager's pods; only asked for where it does not run.
+    pub pods: Vec<Object>,
     pub manager_account: Option<Object>,
     pub manager_policy: Option<Object>,
     pub binding: Option<Object>,

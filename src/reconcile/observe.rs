@@ -81,8 +81,17 @@ pub(super) async fn runner(
         read(Kind::RoleBinding, &jobs, &manager),
         status(clients, fleet, &unit),
     )?;
+    let pods = match &deployment {
+        Some(live) if !runner_plan::is_available(live) => {
+            let selector =
+                format!("{}={},{}={}", names::LABEL_FLEET, fleet.name, names::LABEL_KEY, spec.key);
+            kubernetes.list(Kind::Pod, Some(managers), Some(&selector)).await?
+        }
+        Some(_) | None => vec![],
+    };
     Ok(Observed {
         domain,
+        pods,
         entities: entities.entities,
         managers: entities.managers,
         secret: entities.secret,

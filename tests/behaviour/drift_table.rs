@@ -2,8 +2,8 @@
 //! with the undamaged world.
 
 use crate::{
-    deeds::{APP, fleet, plan_profile},
-    disturbed::inventory,
+    deeds::{APP, client, fleet, plan_profile},
+    disturbed::{entries, inventory},
     harness::Sandbox,
 };
 use forerunner::sandbox::gitlab::RunnerEdit;
@@ -371,4 +371,53 @@ async fn a_lost_token_that_somebody_polled_with_waits_for_a_persons_word() {
     let (reason, message) = settled.sandbox.ready(&settled.unit);
     assert_eq!(reason, "Parked", "{message}");
     assert!(message.contains("somebody has polled with it"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_a_manager_from_running_is_told_apart() {
+    for (reason, words) in [
+        ("ImagePullBackOff", "cannot be pulled"),
+        ("CrashLoopBackOff", "again and again"),
+        ("Unschedulable", "no node takes"),
+    ] {
+        let settled = Settled::new().await;
+        let kubernetes = &settled.sandbox.world.kubernetes;
+        match reason {
+            "ImagePullBackOff" => kubernetes.fail_image_pulls(Some("gitlab-runner")),
+            "CrashLoopBackOff" => kubernetes.crash_containers(Some("gitlab-runner")),
+            _ => kubernetes.set_unschedulable(true),
+        }
+        let manager = format!("runner-{}", settled.key);
+        assert!(kubernetes.delete_as_admin("deployments", "forerunner-nonprod", &manager));
+        assert!(settled.sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+        settled.sandbox.pass_minutes(8).await;
+        let told = settled.sandbox.condition(&settled.unit, "Deployed");
+        assert_eq!(told["reason"], reason, "{told}\n{}", settled.sandbox.story());
+        assert!(told["message"].as_str().unwrap().contains(words), "{told}");
+        kubernetes.fail_image_pulls(None);
+        kubernetes.crash_containers(None);
+        kubernetes.set_unschedulable(false);
+        settled.sandbox.settle().await;
+        settled.sandbox.assert_ready(&settled.unit);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_who_polls_with_our_token_is_an_alarm() {
+    let settled = Settled::new().await;
+    let name = format!("runner-{}-config", settled.key);
+    let secret = settled.sandbox.world.kubernetes.get("secrets", "forerunner-nonprod", &name);
+    let (_, token) = entries(&secret.unwrap()).remove(0);
+    let gitlab = settled.sandbox.world.address("gitlab").unwrap();
+    let body = json!({"token": token, "system_id": "s_somebodyelse", "info": {}});
+    let url = format!("http://{gitlab}/api/v4/jobs/request");
+    client().post(url).json(&body).send().await.unwrap();
+    settled.sandbox.wake(&settled.unit);
+    settled.sandbox.settle().await;
+    let told = settled.sandbox.condition(&settled.unit, "NeedsAdministrator");
+    assert_eq!(told["reason"], "ForeignManager", "{told}\n{}", settled.sandbox.story());
+    assert!(told["message"].as_str().unwrap().contains("s_somebodyelse"), "{told}");
+    settled.sandbox.leap_to("2026-11-26T08:00:00Z");
+    settled.sandbox.sweep().await;
+    assert!(settled.sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
 }

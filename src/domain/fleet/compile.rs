@@ -334,12 +334,6 @@ fn not_acted_on(raw: &RawFleet) -> Vec<&'static str> {
                 profile.identity_rotation.as_ref().is_some_and(|text| text != "never")
             }),
         ),
-        (
-            "drift.foreignManager",
-            profiles().any(|profile| {
-                profile.drift.as_ref().is_some_and(|drift| drift.foreign_manager.is_some())
-            }),
-        ),
         ("runner.versionFloor", profiles().any(|profile| profile.runner.version_floor.is_some())),
         ("versionFloors", raw.version_floors.is_some()),
         ("rollout", raw.rollout.is_some()),

@@ -10,6 +10,7 @@ pub mod identity;
 mod properties;
 pub mod removal;
 pub mod runner;
+mod trouble;
 #[cfg(test)]
 mod world;
 

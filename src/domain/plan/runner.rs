@@ -3,6 +3,7 @@
 use super::{
     Draft, Plan,
     domain::{DomainDraft, SOON, draft_domain, identity_finding},
+    trouble,
 };
 use crate::domain::{
     claim::{self, Claim},
@@ -35,6 +36,8 @@ const NOTE: &str = "forerunner:";
 pub const NOTE_NOT_OPEN: &str = "forerunner: paused until a job can sign in";
 /// A contact this old no longer shows that a manager polls (GitLab's own *online*, gitlab.md §3.8).
 const CONTACT_COUNTS: SignedDuration = SignedDuration::from_hours(2);
+/// How long a stranger's poll is an alarm.
+const STRANGER_COUNTS: SignedDuration = SignedDuration::from_hours(24);
 /// Waiting for a ceiling costs nothing and ends by itself.
 const AT_CEILING: SignedDuration = SignedDuration::from_mins(10);
 
@@ -538,10 +541,14 @@ fn judge_manager(
     now: Timestamp,
 ) {
     let running = observed.deployment.as_ref().is_some_and(is_available);
-    draft.find(if running {
-        Finding::holds(ConditionKind::Deployed, "Available", "the manager runs")
-    } else {
-        Finding::fails(ConditionKind::Deployed, "Progressing", "the manager does not run yet")
+    draft.find(match (running, trouble::of(&observed.pods)) {
+        (true, _) => Finding::holds(ConditionKind::Deployed, "Available", "the manager runs"),
+        (false, Some(trouble)) => {
+            Finding::fails(ConditionKind::Deployed, trouble.reason, trouble.message)
+        }
+        (false, None) => {
+            Finding::fails(ConditionKind::Deployed, "Progressing", "the manager does not run yet")
+        }
     });
     // Without a token there is no manager to wait for, but something else.
     let has_token = kept.holds || kept.step.is_some();
@@ -578,11 +585,49 @@ fn judge_manager(
         }
     };
     draft.find(finding);
+    draft_strangers(draft, spec, observed, ours, now);
     if ours.look_alikes > 0 {
         draft.find(Finding::holds(
             ConditionKind::NeedsAdministrator,
             "LookAlike",
             format!("{} runner(s) of other owners bear this runner's marker; nothing of theirs was touched", ours.look_alikes),
+        ));
+    }
+}
+
+/// Whoever polls with our token and is not our manager holds it too.
+fn draft_strangers(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    observed: &Observed,
+    ours: &Ours<'_>,
+    now: Timestamp,
+) {
+    let Some(keep) = ours.keep else { return };
+    let known = [
+        names::system_id(ours.installation, &spec.key),
+        names::verifier_system_id(ours.installation, &spec.key),
+    ];
+    let recent = |at: Timestamp| now.duration_since(at) < STRANGER_COUNTS;
+    let strangers: Vec<&str> = observed
+        .managers
+        .get(&keep.id)
+        .into_iter()
+        .flatten()
+        .filter(|manager| manager.contacted_at.is_some_and(recent))
+        .map(|manager| manager.system_id.as_str())
+        .filter(|id| !known.iter().any(|ours| ours == id))
+        .collect();
+    if !strangers.is_empty() {
+        draft.find(Finding::holds(
+            ConditionKind::NeedsAdministrator,
+            "ForeignManager",
+            format!(
+                "runner {} is polled by {}, which is not our manager: its token is in other hands. Find out whose they are; to \
+                 make the token worthless now, delete the runner in GitLab, and forerunner makes it anew with another",
+                keep.id,
+                strangers.join(" and ")
+            ),
         ));
     }
 }
@@ -606,7 +651,7 @@ fn contact(
 }
 
 /// Whether the one pod of the present template is ready (runner-on-kubernetes.md §7.1).
-fn is_available(deployment: &Object) -> bool {
+pub(crate) fn is_available(deployment: &Object) -> bool {
     let (status, wanted) = (&deployment.body["status"], &deployment.body["metadata"]["generation"]);
     let condition = |kind: &str| {
         let all = status["conditions"].as_array().into_iter().flatten();

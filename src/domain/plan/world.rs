@@ -264,6 +264,7 @@ impl World {
             managers: self.managers.clone(),
             secret: self.observe_secret(),
             deployment: get(Kind::Deployment, managers),
+            pods: vec![],
             manager_account: get(Kind::ServiceAccount, managers),
             manager_policy: get(Kind::NetworkPolicy, managers),
             binding: get(Kind::RoleBinding, &jobs),
