@@ -102,9 +102,21 @@ impl Kubernetes {
         namespace: Option<&str>,
         label_selector: Option<&str>,
     ) -> Result<Vec<Object>, Error> {
+        self.fold(kind, namespace, label_selector, Vec::push).await
+    }
+
+    /// The same for lists too long to hold: each object is taken into one value and dropped, page by page. A list
+    /// that is begun again begins with an empty value.
+    pub async fn fold<A: Default>(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        label_selector: Option<&str>,
+        take: impl Fn(&mut A, Object),
+    ) -> Result<A, Error> {
         let mut expired = None;
         for _ in 0..LIST_STARTS_MAX {
-            match self.list_once(kind, namespace, label_selector).await {
+            match self.fold_once(kind, namespace, label_selector, &take).await {
                 Err(error @ Error::Expired { .. }) => expired = Some(error),
                 other => return other,
             }
@@ -112,26 +124,27 @@ impl Kubernetes {
         Err(expired.expect("the loop ran at least once"))
     }
 
-    async fn list_once(
+    async fn fold_once<A: Default>(
         &self,
         kind: Kind,
         namespace: Option<&str>,
         label_selector: Option<&str>,
-    ) -> Result<Vec<Object>, Error> {
+        take: &impl Fn(&mut A, Object),
+    ) -> Result<A, Error> {
         let what = describe_list(kind, namespace);
         let requests = Request::new(collection(kind, namespace));
         let mut parameters = ListParams::default().limit(PAGE);
         parameters.label_selector = label_selector.map(str::to_owned);
-        let mut objects = Vec::new();
+        let mut taken = A::default();
         loop {
             let body = self.call(&what, kind, requests.list(&parameters)).await?;
             let page: Page = read(&what, &body)?;
             for item in page.items {
-                objects.push(listed(kind, item).ok_or_else(|| unreadable(&what))?);
+                take(&mut taken, listed(kind, item).ok_or_else(|| unreadable(&what))?);
             }
             match page.metadata.next.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),
-                None => return Ok(objects),
+                None => return Ok(taken),
             }
         }
     }

@@ -38,7 +38,12 @@ impl Marks {
         (!self.0.is_empty()).then(|| format!("{:016x}", mark(&self.0)))
     }
 
-    /// Takes an object in, if it bears this key.
+    /// Takes in what another list showed.
+    pub fn join(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Takes an object in.
     pub fn object(&mut self, object: &Object) {
         self.0.insert(object_mark(object));
     }

@@ -13,10 +13,11 @@ use crate::{
     domain::{
         azure::Identity,
         fleet::Fleet,
-        ids::{InstallationId, ProfileName, RunnerKey, TargetId, Unit},
+        ids::{FleetName, InstallationId, ProfileName, RunnerKey, TargetId, Unit},
         kubernetes::{Kind, Object},
         ledger::Ledger,
-        names, sight,
+        names,
+        sight::{self, Marks},
         status::Status,
     },
 };
@@ -63,17 +64,13 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     let identities = seen_or_told(identities, &mut unseen);
     let lent = seen_or_told(lent, &mut unseen);
     let assignments = seen_or_told(assignments, &mut unseen);
-    let labelled = |kind: Kind| {
-        let of_kind = objects.iter().filter(move |object| object.name.kind == kind);
-        of_kind.filter_map(|object| sight::key_of(object, &settings.name))
-    };
     let made: BTreeSet<RunnerKey> =
-        labelled(Kind::Deployment).filter_map(|key| key.parse().ok()).collect();
+        objects.managers.iter().filter_map(|key| key.parse().ok()).collect();
     let ours: Option<Vec<Identity>> = identities
         .map(|all| all.into_iter().filter(|one| is_ours(one, fleet, &installation)).collect());
     let tagged =
         ours.iter().flatten().filter_map(|one| one.tags.get(names::TAG_KEY).map(String::as_str));
-    let keys = labelled(Kind::Namespace).chain(tagged);
+    let keys = objects.namespaces.iter().map(String::as_str).chain(tagged);
     let mut known: BTreeSet<Unit> = keys.filter_map(unit).collect();
     known.extend(made.iter().cloned().map(Unit::Runner));
     known.extend(statuses.iter().map(|status| status.unit.clone()));
@@ -84,9 +81,9 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     );
     let entities = seen_or_told(entities, &mut unseen).unwrap_or_default();
     let changed_credentials = seen_or_told(credentials, &mut unseen).unwrap_or_default();
-    let (objects, identities) = (&objects, ours.as_deref());
+    let (objects, identities) = (objects.marks, ours.as_deref());
     let seen = Seen { objects, identities, entities, changed_credentials, lent, assignments };
-    let looks = Looks::of(fleet, seen);
+    let looks = Looks::of(seen);
     let mut targets: BTreeMap<TargetId, TargetRead> =
         targets.into_iter().map(|read| (read.facts.id, read)).collect();
     targets.extend(unlisted(clients, &known, &targets).await?);
@@ -107,8 +104,45 @@ fn seen_or_told<T>(read: Result<T, Failure>, unseen: &mut Vec<String>) -> Option
     read.inspect_err(|failure| unseen.push(failure.text.clone())).ok()
 }
 
-/// Kinds whose objects of ours bear the fleet's label wherever they lie, and those of the managers' namespace.
-async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Vec<Object>, Failure> {
+/// What the cluster holds of each key, and which keys have a manager or a namespace.
+#[derive(Default)]
+struct Objects {
+    marks: BTreeMap<String, Marks>,
+    managers: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+}
+
+impl Objects {
+    fn take(&mut self, object: &Object, fleet: &FleetName) {
+        let Some(key) = sight::key_of(object, fleet) else { return };
+        self.marks.entry(key.to_owned()).or_default().object(object);
+        match object.name.kind {
+            Kind::Deployment => _ = self.managers.insert(key.to_owned()),
+            Kind::Namespace => _ = self.namespaces.insert(key.to_owned()),
+            Kind::ServiceAccount
+            | Kind::RoleBinding
+            | Kind::ClusterRole
+            | Kind::ResourceQuota
+            | Kind::LimitRange
+            | Kind::NetworkPolicy
+            | Kind::Secret
+            | Kind::ConfigMap
+            | Kind::Pod => {}
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        for (key, marks) in other.marks {
+            self.marks.entry(key).or_default().join(marks);
+        }
+        self.managers.extend(other.managers);
+        self.namespaces.extend(other.namespaces);
+    }
+}
+
+/// Kinds whose objects of ours bear the fleet's label wherever they lie, and those of the managers' namespace. Of a large
+/// fleet only the digests are held, never the objects.
+async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Objects, Failure> {
     let settings = fleet.settings();
     let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
     let managers = Some(settings.cluster.managers_namespace.as_str());
@@ -122,9 +156,12 @@ async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Vec<Object>, Failur
         (Kind::Deployment, managers),
         (Kind::Secret, managers),
     ];
+    let take = |all: &mut Objects, object: Object| all.take(&object, &settings.name);
     let lists =
-        lists.map(|(kind, within)| clients.kubernetes().list(kind, within, Some(&selector)));
-    Ok(try_join_all(lists).await?.concat())
+        lists.map(|(kind, within)| clients.kubernetes().fold(kind, within, Some(&selector), take));
+    let mut all = Objects::default();
+    try_join_all(lists).await?.into_iter().for_each(|part| all.join(part));
+    Ok(all)
 }
 
 /// Known targets that were in no list, each by its id: a list may skip one, and projects are listed only where a rule

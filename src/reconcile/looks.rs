@@ -45,7 +45,7 @@ pub(super) struct Looks {
 
 /// What the parts of a sweep saw, each in its own way.
 pub(super) struct Seen<'a> {
-    pub(super) objects: &'a [Object],
+    pub(super) objects: BTreeMap<String, Marks>,
     pub(super) identities: Option<&'a [Identity]>,
     pub(super) entities: Entities,
     pub(super) changed_credentials: BTreeSet<String>,
@@ -61,16 +61,13 @@ pub(super) struct Entities {
 }
 
 impl Looks {
-    pub(super) fn of(fleet: &Fleet, seen: Seen<'_>) -> Self {
+    pub(super) fn of(seen: Seen<'_>) -> Self {
         let Seen { objects, identities, entities, changed_credentials, lent, assignments } = seen;
         let Entities { looks: gitlab, silent } = entities;
         let lent = lent.unwrap_or_default();
-        let mut looks = Self { gitlab, silent, lent, changed_credentials, ..Self::default() };
-        for object in objects {
-            if let Some(key) = sight::key_of(object, &fleet.settings().name) {
-                looks.kubernetes.entry(key.to_owned()).or_default().object(object);
-            }
-        }
+        let kubernetes = objects;
+        let mut looks =
+            Self { gitlab, silent, lent, changed_credentials, kubernetes, ..Self::default() };
         looks.azure = identities.map(|identities| {
             let mut azure: BTreeMap<String, Marks> = BTreeMap::new();
             for identity in identities {
