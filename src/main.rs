@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
     cli::{
-        admin_steps, answer::Colour, check, desk, explain, handler, load, parked, plan, send,
-        status,
+        admin_steps, answer::Colour, apply, check, desk, explain, handler, load, parked, plan,
+        send, status,
     },
     clock::Clock,
     config::Settings,
@@ -29,6 +29,7 @@ enum Command {
     Handler,
     Check(check::Check),
     Plan(plan::Plan),
+    Apply(apply::Apply),
     Status(status::StatusOf),
     Explain(explain::Explain),
     Parked(parked::ParkedArguments),
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Handler => block_on(Builder::new_current_thread(), serve()),
         Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
         Command::Plan(arguments) => at_desk(plan::run(&arguments)),
+        Command::Apply(arguments) => at_desk(apply::run(&arguments)),
         Command::Status(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             status::answer(&arguments, desk, Colour::here()).await
         })),

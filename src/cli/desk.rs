@@ -43,7 +43,17 @@ impl Place {
         self.load().map_err(|closed| Answer::failed(1, closed))
     }
 
+    /// Errors: what to print instead.
+    pub(super) fn settings(&self) -> Result<Settings, Answer> {
+        self.read().map_err(|closed| Answer::failed(1, closed))
+    }
+
     fn load(&self) -> Result<AtDesk, Closed> {
+        let settings = self.read()?;
+        Ok(load::at_desk(&settings, settings.clock())?)
+    }
+
+    fn read(&self) -> Result<Settings, Closed> {
         let mut settings = match &self.env_file {
             Some(file) => Settings::from_env_file(file)?,
             None => Settings::from_env()?,
@@ -51,7 +61,7 @@ impl Place {
         if let Some(fleet) = &self.fleet {
             settings.fleet.clone_from(fleet);
         }
-        Ok(load::at_desk(&settings, settings.clock())?)
+        Ok(settings)
     }
 }
 

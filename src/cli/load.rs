@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     domain::{fleet::Fleet, spec::Mode},
-    reconcile::{Clients, GitlabTrust, Rounds, View},
+    reconcile::{Clients, GitlabTrust, Outbox, Rounds, View},
 };
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -44,7 +44,8 @@ pub fn load(settings: &Settings, clock: Clock) -> Result<Loaded, Error> {
         Ok(bound) => (Ok(bound), vec![]),
         Err(problems) => (Err(problems.join("; ")), problems),
     };
-    let rounds = Rounds::new(bound, service_bus.clone(), clock, mode(settings));
+    let outbox = Outbox::Queue(service_bus.clone());
+    let rounds = Rounds::new(bound, outbox, clock, mode(settings));
     Ok(Loaded { rounds, service_bus, fleet_problems })
 }
 
@@ -61,6 +62,13 @@ pub fn at_desk(settings: &Settings, clock: Clock) -> Result<AtDesk, Error> {
     let (fleet, clients) = bound.map_err(|problems| Error::Fleet(problems.join("\n")))?;
     let service_bus = settings.service_bus().map(|host| ServiceBus::new(http, tokens, host));
     Ok(AtDesk { view: View::new(fleet, clients, clock, mode(settings)), service_bus })
+}
+
+/// Rounds for who applies from a desk; `fleet.yaml` must be valid.
+pub fn rounds_here(settings: &Settings, clock: Clock, outbox: Outbox) -> Result<Rounds, Error> {
+    let Parts { bound, .. } = Parts::of(settings, &clock)?;
+    let bound = bound.map_err(|problems| Error::Fleet(problems.join("\n")))?;
+    Ok(Rounds::new(Ok(bound), outbox, clock, mode(settings)))
 }
 
 fn mode(settings: &Settings) -> Mode {

@@ -2,6 +2,7 @@
 
 pub mod admin_steps;
 pub mod answer;
+pub mod apply;
 #[cfg(feature = "sandbox")]
 pub mod az;
 pub mod check;

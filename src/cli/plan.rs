@@ -109,7 +109,7 @@ pub async fn run(arguments: &Plan) -> ExitCode {
     ExitCode::from(answer.print())
 }
 
-async fn sleep(pause: SignedDuration) {
+pub(super) async fn sleep(pause: SignedDuration) {
     #[expect(clippy::disallowed_methods, reason = "a person at a desk waits, and has no queue")]
     tokio::time::sleep(pause.unsigned_abs()).await;
 }

@@ -1,7 +1,7 @@
 //! How a round ends: what is told of the unit, whom it wakes, when it is looked at again, and when it is parked.
 
 use super::{
-    Failure, observe, outbox,
+    Failure, observe,
     round::{Outcome, Report, Rounds, wake},
     status_store,
 };
@@ -76,7 +76,7 @@ impl Rounds {
         }
         if !report.acted.failures.is_empty() {
             let failures = report.acted.failures.clone();
-            let sent = outbox::send(&self.service_bus, &outgoing).await;
+            let sent = self.outbox.send(&outgoing).await;
             if let Err(failure) = sent {
                 return Outcome::Failed(failure.text);
             }
@@ -101,7 +101,7 @@ impl Rounds {
             }
             Verdict::Park { reason } => {
                 let failure = Failure::permanent(reason.clone());
-                let sent = outbox::send(&self.service_bus, &outgoing).await;
+                let sent = self.outbox.send(&outgoing).await;
                 if let Err(failure) = sent {
                     return Outcome::Failed(failure.text);
                 }

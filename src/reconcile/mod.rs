@@ -27,7 +27,7 @@ mod view;
 pub use clients::{Clients, GitlabTrust};
 pub use failure::Failure;
 pub use foreign::Foreign;
-pub use outbox::letter;
+pub use outbox::{Here, Outbox, letter};
 pub use preview::{Action, Change, FieldChange, Preview, Said, Standing};
 pub use round::{Outcome, Rounds};
 pub use view::{Candidate, Explained, Had, JobExplained, NotASelector, Selected, Selector, View};

@@ -3,11 +3,10 @@
 use super::{
     Clients, Failure,
     act::{self, Acted},
-    outbox,
+    outbox::Outbox,
     prepare::{Prepared, prepare, prepare_word},
 };
 use crate::{
-    adapters::service_bus::ServiceBus,
     clock::Clock,
     domain::{
         fleet::Fleet,
@@ -33,7 +32,7 @@ pub enum Outcome {
 pub struct Rounds {
     /// The fleet with its services, or the reason why `fleet.yaml` means nothing.
     bound: Result<(Arc<Fleet>, Clients), String>,
-    pub(super) service_bus: ServiceBus,
+    pub(super) outbox: Outbox,
     pub(super) clock: Clock,
     /// Lowers `fleet.yaml`'s own mode, never raises it.
     mode: Mode,
@@ -50,11 +49,11 @@ pub(super) struct Report {
 impl Rounds {
     pub fn new(
         bound: Result<(Arc<Fleet>, Clients), String>,
-        service_bus: ServiceBus,
+        outbox: Outbox,
         clock: Clock,
         mode: Mode,
     ) -> Self {
-        Self { bound, service_bus, clock, mode }
+        Self { bound, outbox, clock, mode }
     }
 
     /// The fleet, or why there is none.
@@ -168,7 +167,7 @@ impl Rounds {
     }
 
     pub(super) async fn send(&self, outgoing: Vec<Outgoing>, lines: Vec<String>) -> Outcome {
-        match outbox::send(&self.service_bus, &outgoing).await {
+        match self.outbox.send(&outgoing).await {
             Ok(()) => Outcome::Done(lines),
             Err(failure) => {
                 error!("what comes next could not be queued: {}", failure.text);

@@ -3,7 +3,7 @@
 use super::{
     Clients, Failure,
     inventory::{self, Inventory},
-    outbox, permits,
+    permits,
     round::{Outcome, Rounds, wake},
     survey::{self, Survey},
     target,
@@ -171,7 +171,7 @@ impl Rounds {
             .into_iter()
             .map(|unit| Message::wake(unit, Reason::Command, cause.to_owned()).send(now))
             .collect();
-        outbox::send(&self.service_bus, &wakes).await
+        self.outbox.send(&wakes).await
     }
 }
 

@@ -10,6 +10,7 @@ mod ceilings_and_values;
 mod check;
 mod ci_template;
 mod cli_admin_steps;
+mod cli_apply;
 mod cli_desk;
 mod cli_explain;
 mod cli_plan;

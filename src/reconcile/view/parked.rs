@@ -10,7 +10,7 @@ use crate::{
         names,
         records::{self, Kept},
     },
-    reconcile::{Failure, outbox},
+    reconcile::{Failure, outbox::Outbox},
 };
 
 impl View {
@@ -48,6 +48,6 @@ impl View {
             .into_iter()
             .map(|unit| Message::wake(unit, Reason::Command, cause.clone()).send(now))
             .collect();
-        outbox::send(bus, &wakes).await
+        Outbox::Queue(bus.clone()).send(&wakes).await
     }
 }

@@ -1,0 +1,58 @@
+//! `forerunner apply --local`: the real program carries out what `plan` shows, without any queue.
+
+use crate::{deeds::plan_fleet, harness::Sandbox};
+use jiff::SignedDuration;
+use std::{process::Stdio, time::Duration};
+use tokio::process::Command;
+
+/// Runs it while the sandbox's clock, which the program follows, is turned ahead.
+async fn apply(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let settings = sandbox.folder.join("desk.env");
+    let mut given = sandbox.world.settings(&sandbox.folder.join("fleet.yaml"));
+    given.remove("ServiceBus__fullyQualifiedNamespace");
+    let lines: String = given.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    std::fs::write(&settings, lines).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forerunner"));
+    command.arg("apply").args(arguments).arg("--env-file").arg(&settings);
+    command.env_remove("ServiceBus__fullyQualifiedNamespace").stdin(Stdio::null());
+    let mut running = std::pin::pin!(command.kill_on_drop(true).output());
+    let turned = async {
+        loop {
+            sandbox.world.pass(SignedDuration::from_secs(1)).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let output = tokio::select! {
+        output = &mut running => output.unwrap(),
+        () = turned => unreachable!("it turns for ever"),
+        _ = tokio::time::timeout(Duration::from_secs(100), std::future::pending::<()>()) => {
+            panic!("apply did not end\n{}", sandbox.story())
+        }
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_applied_from_a_desk_and_once_more_changes_nothing() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    sandbox.lose_hooks();
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    let unit = format!("runner/g{group}-plan");
+    let target = ["--local", "platform/payments"];
+    let (code, out, err) = apply(&sandbox, &target).await;
+    assert_eq!(code, Some(2), "{out}\n{err}");
+    assert!(out.contains("create") && err.contains("say --yes"), "{out}\n{err}");
+    assert!(sandbox.keys().is_empty(), "nobody said yes");
+    let (code, out, err) = apply(&sandbox, &["--local", "--yes", "platform/payments"]).await;
+    assert_eq!(code, Some(0), "{out}\n{err}\n{}", sandbox.story());
+    assert!(out.contains("1 unit(s) as fleet.yaml says, 0 not yet"), "{out}");
+    assert!(!out.contains("glrt-") && !err.contains("glrt-"), "{out}{err}");
+    sandbox.assert_ready(&unit);
+    let writes = sandbox.own_writes().len();
+    let (code, out, _) = apply(&sandbox, &["--local", "--yes", "platform/payments"]).await;
+    assert_eq!(code, Some(0), "{out}");
+    assert_eq!(sandbox.own_writes().len(), writes);
+    let (code, _, err) = apply(&sandbox, &["platform/payments"]).await;
+    assert!(code == Some(2) && err.contains("--local"), "{err}");
+}
