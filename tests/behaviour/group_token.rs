@@ -4,14 +4,20 @@
 use crate::{deeds::plain_fleet, harness::Sandbox};
 use forerunner::sandbox::gitlab::RunnerEdit;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_owner_of_the_anchor_with_narrow_scopes_is_enough() {
+async fn with_an_owners_token() -> Sandbox {
     let sandbox = Sandbox::new(&plain_fleet()).await;
     let gitlab = &sandbox.world.gitlab;
     let owner = gitlab.add_user("group-owner", false);
     gitlab.add_group_member(42, owner, 50);
     let token = gitlab.create_access_token(owner, &["create_runner", "manage_runner", "read_api"]);
     sandbox.world.azure.set_secret("kv-fleet", "gitlab-token", &token);
+    sandbox
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_of_the_anchor_with_narrow_scopes_is_enough() {
+    let sandbox = with_an_owners_token().await;
+    let gitlab = &sandbox.world.gitlab;
 
     let group = gitlab.create_group(Some(42), "payments");
     sandbox.settle().await;
@@ -33,12 +39,8 @@ async fn an_owner_of_the_anchor_with_narrow_scopes_is_enough() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drift_is_seen_without_an_administrators_bulk_reads() {
-    let sandbox = Sandbox::new(&plain_fleet()).await;
+    let sandbox = with_an_owners_token().await;
     let gitlab = &sandbox.world.gitlab;
-    let owner = gitlab.add_user("group-owner", false);
-    gitlab.add_group_member(42, owner, 50);
-    let token = gitlab.create_access_token(owner, &["create_runner", "manage_runner", "read_api"]);
-    sandbox.world.azure.set_secret("kv-fleet", "gitlab-token", &token);
     let group = gitlab.create_group(Some(42), "payments");
     sandbox.settle().await;
     let (key, unit) = (format!("g{group}-plain"), format!("runner/g{group}-plain"));
