@@ -11,7 +11,7 @@ use super::{
 use crate::{
     adapters::gitlab,
     domain::{
-        azure::Identity,
+        azure::{Identity, ResourceId},
         fleet::Fleet,
         ids::{FleetName, InstallationId, ProfileName, RunnerKey, TargetId, Unit},
         kubernetes::{Kind, Object},
@@ -37,6 +37,8 @@ pub(super) struct Inventory {
     pub(super) ledger: Ledger,
     /// What each unit looks like in the lists, as far as this sweep looked.
     pub(super) looks: Looks,
+    /// Identities of ours that nobody keeps.
+    pub(super) strays: Vec<ResourceId>,
     /// What could not be read, and why: then the sweep has not seen the whole fleet, and permits nothing.
     pub(super) unseen: Vec<String>,
 }
@@ -75,7 +77,8 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     known.extend(made.iter().cloned().map(Unit::Runner));
     known.extend(statuses.iter().map(|status| status.unit.clone()));
     let managed = ours.as_deref().unwrap_or_default();
-    let (entities, credentials) = tokio::join!(
+    let (strays, entities, credentials) = tokio::join!(
+        looks::strays(clients, fleet, &installation),
         looks::entities(clients, fleet, &made),
         looks::credentials(clients, managed, &statuses),
     );
@@ -95,6 +98,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         made,
         ledger,
         looks,
+        strays,
         unseen,
     })
 }

@@ -7,7 +7,7 @@ use crate::{
         azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
         fleet::Fleet,
         gitlab::{Entity, EntityKind},
-        ids::{FleetName, IdentityName, RunnerKey, TargetId, Unit},
+        ids::{FleetName, IdentityName, InstallationId, RunnerKey, TargetId, Unit},
         kubernetes::Object,
         names,
         observed::{DomainObserved, Observed, SecretObserved},
@@ -269,6 +269,29 @@ pub(super) async fn lent(
         Ok::<_, Failure>((name, marks.digest()))
     });
     Ok(try_join_all(asked).await?.into_iter().collect())
+}
+
+/// Identities of ours that lie elsewhere than the file says, such as after another `azure.resourceGroup`: nobody keeps them, and
+/// they may still hold rights. Resource Graph lags and shows what we may read, so they are told and never touched.
+pub(super) async fn strays(
+    clients: &Clients,
+    fleet: &Fleet,
+    installation: &InstallationId,
+) -> Vec<ResourceId> {
+    let settings = fleet.settings();
+    let Some(azure) = &settings.azure else { return vec![] };
+    let found = clients.arm().graph_identities(&[azure.subscription], &settings.name).await;
+    let found = found.unwrap_or_else(|error| {
+        info!("Resource Graph shows no identities: {}", Failure::from(error).text);
+        vec![]
+    });
+    let home =
+        format!("/subscriptions/{}/resourceGroups/{}", azure.subscription, azure.resource_group);
+    let is_stray = |one: &Identity| {
+        one.tags.get(names::TAG_INSTALLATION) == Some(&installation.0)
+            && !one.id.lower().starts_with(&format!("{}/", home.to_lowercase()))
+    };
+    found.into_iter().filter(is_stray).map(|one| one.id).collect()
 }
 
 /// Every assignment where forerunner may give roles: one list for each scope that no other one holds.

@@ -81,11 +81,12 @@ impl Rounds {
             }
         };
         match self.look_over(&fleet).await {
-            Ok(units) => {
+            Ok((units, told)) => {
                 let now = self.clock.now();
                 let cause = format!("sweep-{}", now.as_second());
                 info!(units = units.len(), "the sweep wakes {} unit(s)", units.len());
-                let lines = vec![format!("woke {} unit(s)", units.len())];
+                let mut lines = vec![format!("woke {} unit(s)", units.len())];
+                lines.extend(told);
                 let wakes = units
                     .into_iter()
                     .map(|unit| Message::wake(unit, Reason::Sweep, cause.clone()).send(now));
@@ -99,20 +100,28 @@ impl Rounds {
         }
     }
 
-    async fn look_over(&self, fleet: &Fleet) -> Result<BTreeSet<Unit>, Failure> {
+    /// The units to wake, and what a person should know.
+    async fn look_over(&self, fleet: &Fleet) -> Result<(BTreeSet<Unit>, Vec<String>), Failure> {
         let inventory = inventory::take(self.clients(), fleet).await?;
         let now = self.clock.now();
         let survey = survey::survey(fleet, &inventory, now);
         let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
         let mut wakes = survey.wakes;
-        for reason in &inventory.unseen {
-            error!("the sweep did not see the whole fleet, so it permits nothing: {reason}");
-        }
+        let strays = inventory.strays.iter().map(|stray| {
+            format!(
+                "identity {stray} is ours and lies elsewhere than azure.resourceGroup says: nobody keeps it, and it may still hold rights; look at it and run: az identity delete --ids {stray}"
+            )
+        });
+        let unseen = inventory.unseen.iter().map(|reason| {
+            format!("the sweep did not see the whole fleet, so it permits nothing: {reason}")
+        });
+        let told: Vec<String> = strays.chain(unseen).collect();
+        told.iter().for_each(|line| error!("{line}"));
         if !self.observes_all(fleet) && inventory.unseen.is_empty() {
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
         }
-        Ok(wakes)
+        Ok((wakes, told))
     }
 
     /// Every unit that wants removal now, and why.

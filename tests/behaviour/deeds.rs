@@ -130,9 +130,10 @@ impl Sandbox {
             call.is_ours()
                 && call.is_write()
                 && !matches!(call.service, Service::ServiceBus | Service::Entra | Service::Host)
-                // POSTs that read: where the API server is, and many runners at once.
+                // POSTs that read: where the API server is, many runners, many identities.
                 && !call.path.contains("/listClusterUserCredential")
                 && !call.path.contains("/api/graphql")
+                && !call.path.contains("Microsoft.ResourceGraph")
         });
         own.map(|call| format!("{} {:?} {} {}", call.at, call.service, call.method, call.path))
             .collect()

@@ -142,3 +142,23 @@ async fn a_renamed_parent_wakes_what_lies_below_it() {
     let now = sandbox.world.clock.now();
     assert!(now < "2026-11-24T08:10:00Z".parse().unwrap(), "before any sweep: {now}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn identities_that_another_resource_group_left_behind_are_told_and_not_touched() {
+    let file = plan_fleet();
+    let sandbox = Sandbox::new(&file).await;
+    sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let left = sandbox.world.azure.identities().remove(0);
+    let subscription = "00000000-0000-4000-8000-00000000f00d";
+    let other = sandbox.world.azure.add_resource_group(subscription, "rg-other");
+    let app = sandbox.world.azure.assignments();
+    let ours = app.iter().find(|one| one.scope.ends_with("rg-runner-identities")).unwrap();
+    sandbox.world.azure.assign_role(&other, ours.role, ours.principal_id, None);
+    sandbox.deploy(&file.replace("rg-runner-identities", "rg-other")).await;
+    sandbox.sweep().await;
+    let story = sandbox.story();
+    let command = format!("az identity delete --ids {}", left.id).to_lowercase();
+    assert!(story.to_lowercase().contains(&command), "{story}");
+    assert_eq!(sandbox.world.azure.identities().len(), 2, "{story}");
+}

@@ -27,17 +27,6 @@ impl Arm {
         self.list_assignments(&call).await
     }
 
-    /// All assignments in and below a subscription, every page: one list for a whole sweep (§5.6).
-    pub async fn assignments_in(
-        &self,
-        subscription: Uuid,
-    ) -> Result<Option<Vec<RoleAssignment>>, Error> {
-        let path = format!("/subscriptions/{subscription}/{COLLECTION}");
-        let what = format!("the role assignments of subscription {subscription}");
-        let call = Call::new(Method::GET, &path, api_version::AUTHORIZATION, what);
-        self.list_assignments(&call).await
-    }
-
     /// All assignments at, above and below `scope`, whoever has them, every page; `None` when the scope is absent.
     pub async fn assignments_at(
         &self,
