@@ -1,7 +1,7 @@
 //! What operators ask for by messages of their own: on `commands` what can be undone, on `approvals` what destroys.
 
 use crate::{
-    deeds::{PLAIN, fleet, plan_fleet},
+    deeds::{plain_fleet_for, plan_fleet},
     harness::Sandbox,
 };
 use forerunner::sandbox::service_bus::Properties;
@@ -111,11 +111,7 @@ async fn nothing_is_written_to_what_an_operator_holds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
-    let file = |name: &str| {
-        fleet(&format!(
-            "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [plain] }}\nprofiles:\n{PLAIN}"
-        ))
-    };
+    let file = plain_fleet_for;
     let sandbox = Sandbox::new(&file("*")).await;
     for name in ["one", "two", "three"] {
         sandbox.world.gitlab.create_group(Some(42), name);

@@ -43,8 +43,13 @@ pub(crate) const PLAIN: &str = "  plain: { runner: { tags: [plain] }, identity: 
 
 /// The plain profile for every group below `platform`.
 pub(crate) fn plain_fleet() -> String {
+    plain_fleet_for("*")
+}
+
+/// The same for the groups of one name or pattern.
+pub(crate) fn plain_fleet_for(name: &str) -> String {
     fleet(&format!(
-        "rules:\n  - {{ match: {{ groups: 'platform/*' }}, profiles: [plain] }}\nprofiles:\n{PLAIN}"
+        "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [plain] }}\nprofiles:\n{PLAIN}"
     ))
 }
 

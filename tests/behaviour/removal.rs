@@ -2,7 +2,7 @@
 
 use crate::{
     crashes::crashes,
-    deeds::{APP, PLAIN, fleet, plan_profile},
+    deeds::{APP, PLAIN, fleet, plain_fleet_for, plan_profile},
     disturbed::{check_all, run, same},
     harness::{START, Sandbox},
     two_writers::process,
@@ -209,11 +209,7 @@ async fn a_running_job_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_the_brake_lets_go_stays_and_is_told() {
-    let file = |name: &str| {
-        fleet(&format!(
-            "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [plain] }}\nprofiles:\n{PLAIN}"
-        ))
-    };
+    let file = plain_fleet_for;
     let sandbox = Sandbox::new(&file("*")).await;
     for name in ["one", "two", "three"] {
         sandbox.world.gitlab.create_group(Some(42), name);
