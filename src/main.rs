@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
     cli::{
-        admin_steps, answer::Colour, apply, check, desk, explain, handler, load, parked, plan,
-        send, status,
+        admin_steps, adopt, answer::Colour, apply, check, desk, explain, handler, load, parked,
+        plan, send, status,
     },
     clock::Clock,
     config::Settings,
@@ -30,6 +30,7 @@ enum Command {
     Check(check::Check),
     Plan(plan::Plan),
     Apply(apply::Apply),
+    Adopt(adopt::Adopt),
     Status(status::StatusOf),
     Explain(explain::Explain),
     Parked(parked::ParkedArguments),
@@ -57,6 +58,9 @@ fn main() -> ExitCode {
         Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
         Command::Plan(arguments) => at_desk(plan::run(&arguments)),
         Command::Apply(arguments) => at_desk(apply::run(&arguments)),
+        Command::Adopt(arguments) => at_desk(desk::run(&arguments.place(), async |desk| {
+            adopt::answer(&arguments, desk, parked::ask).await
+        })),
         Command::Status(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             status::answer(&arguments, desk, Colour::here()).await
         })),

@@ -102,6 +102,7 @@ impl Case {
         let observed = Observed {
             domain,
             entities: vec![],
+            busy: std::collections::BTreeSet::new(),
             managers: BTreeMap::new(),
             secret: SecretObserved::Absent,
             deployment: None,

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 pub mod admin_steps;
+pub mod adopt;
 pub mod answer;
 pub mod apply;
 #[cfg(feature = "sandbox")]

@@ -60,6 +60,8 @@ pub enum Deed {
     Hold { until: Timestamp },
     /// Let the parked plan of this id go ahead.
     Confirm { plan: String },
+    /// Permit what the rounds of these stop at: their removal, or an entity of theirs that somebody polls with.
+    ConfirmUnits,
 }
 
 impl Deed {
@@ -71,14 +73,16 @@ impl Deed {
             Self::Resume => "resume",
             Self::Remove => "remove",
             Self::Hold { .. } => "hold",
-            Self::Confirm { .. } => "confirm",
+            Self::Confirm { .. } | Self::ConfirmUnits => "confirm",
         }
     }
 
     fn door(&self) -> Door {
         match self {
             Self::Sweep | Self::Reprovision | Self::Pause | Self::Resume => Door::Commands,
-            Self::Remove | Self::Hold { .. } | Self::Confirm { .. } => Door::Approvals,
+            Self::Remove | Self::Hold { .. } | Self::Confirm { .. } | Self::ConfirmUnits => {
+                Door::Approvals
+            }
         }
     }
 
@@ -197,15 +201,18 @@ fn deed(raw: &Raw, now: Timestamp) -> Result<Deed, Refused> {
         "resume" => Deed::Resume,
         "remove" => Deed::Remove,
         "hold" => Deed::Hold { until: until(raw, now)? },
-        "confirm" => {
-            let plan = raw.plan.clone().filter(|id| id.len() <= 64 && !id.is_empty());
-            Deed::Confirm {
-                plan: plan.ok_or(Refused::Key {
-                    key: "plan",
-                    wrong: "is missing: `forerunner parked list` shows the id of the parked plan",
-                })?,
+        "confirm" => match (&raw.plan, raw.targets.is_empty()) {
+            (Some(id), true) if id.len() <= 64 && !id.is_empty() => {
+                Deed::Confirm { plan: id.clone() }
             }
-        }
+            (None, false) => Deed::ConfirmUnits,
+            (Some(_) | None, _) => {
+                return Err(Refused::Key {
+                    key: "plan",
+                    wrong: "is to be the id of the parked plan (`forerunner parked list`), or `targets` the units to confirm, and not both",
+                });
+            }
+        },
         "rotate" => return Err(Refused::NotYet("rotate")),
         "revoke" => return Err(Refused::NotYet("revoke")),
         _ => return Err(Refused::Unknown),
@@ -336,7 +343,12 @@ mod tests {
                 approvals,
                 "within the next 7 days",
             ),
-            (&format!(r#"{{"command":"confirm",{said}}}"#), approvals, "`plan` is missing"),
+            (&format!(r#"{{"command":"confirm",{said}}}"#), approvals, "`plan` is to be"),
+            (
+                &format!(r#"{{"command":"confirm","plan":"1","targets":["g1"],{said}}}"#),
+                approvals,
+                "not both",
+            ),
         ] {
             let refused = read(body, door).unwrap_err();
             assert!(refused.contains(words), "{body}: {refused}");

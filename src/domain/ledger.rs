@@ -2,7 +2,7 @@
 //!
 //! Whether a permit lets a unit be taken away is [`super::gate`]'s to say.
 
-use super::ids::Unit;
+use super::ids::{RunnerId, Unit};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,17 @@ pub struct Book {
     /// Managers that a change is rolling, at most one entry a unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rollouts: Vec<Rollout>,
+    /// Entities that an operator let go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partings: Vec<Parting>,
+}
+
+/// An entity that may lose its token, or go, though somebody polls with it: an operator looked at it and said so.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Parting {
+    pub unit: Unit,
+    pub runner: RunnerId,
+    pub at: Timestamp,
 }
 
 /// A manager that a change rolls, until it polls again.
@@ -175,6 +186,27 @@ impl Book {
         self.permits.iter().filter(move |permit| now.duration_since(permit.at) < KEPT)
     }
 
+    /// The book with an operator's word that these entities may go.
+    pub fn parting_with(&self, entities: &BTreeSet<(Unit, RunnerId)>, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.since = next.since.or(Some(now));
+        next.forget(now);
+        next.partings.retain(|one| !entities.contains(&(one.unit.clone(), one.runner)));
+        let new = entities.iter().map(|(unit, runner)| Parting {
+            unit: unit.clone(),
+            runner: *runner,
+            at: now,
+        });
+        next.partings.extend(new);
+        next
+    }
+
+    /// Whether an operator let this entity go in the last 24 hours.
+    pub fn may_part(&self, unit: &Unit, runner: RunnerId, now: Timestamp) -> bool {
+        let counts = |one: &Parting| now.duration_since(one.at) < KEPT;
+        self.partings.iter().any(|one| one.unit == *unit && one.runner == runner && counts(one))
+    }
+
     /// The book with this hold; an earlier one of the same unit gives way.
     pub fn holding(&self, held: Held, now: Timestamp) -> Self {
         let mut next = self.clone();
@@ -241,6 +273,7 @@ impl Book {
         self.creations.retain(|made| now.duration_since(made.at) < KEPT);
         self.permits.retain(|permit| now.duration_since(permit.at) < KEPT);
         self.holds.retain(|held| now < held.until);
+        self.partings.retain(|one| now.duration_since(one.at) < KEPT);
     }
 
     fn recent(&self, now: Timestamp) -> impl Iterator<Item = &Creation> {

@@ -6,7 +6,7 @@
 
 use super::{
     azure::ResourceId,
-    ids::{FleetName, IdentityName, InstallationId, ProfileName, RunnerKey},
+    ids::{FleetName, IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
     spec::{Isolation, RunnerSpec},
 };
 use sha2::{Digest, Sha256};
@@ -63,6 +63,14 @@ pub fn domain_key(key: &RunnerKey, isolation: Isolation) -> String {
 
 pub fn shared_domain_key(profile: &ProfileName) -> String {
     format!("domain-{profile}")
+}
+
+/// The unit that a part with this key belongs to; nothing where it is no key.
+pub fn unit_of_key(key: &str) -> Option<Unit> {
+    match key.strip_prefix("domain-") {
+        Some(profile) => ProfileName::new(profile).ok().map(Unit::Domain),
+        None => key.parse().ok().map(Unit::Runner),
+    }
 }
 
 /// The managers' namespace unless `fleet.yaml` names another.

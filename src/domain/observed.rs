@@ -20,6 +20,8 @@ pub struct Observed {
     pub domain: DomainObserved,
     /// Entities in the target's own complete list whose description carries a marker of our fleet for this key.
     pub entities: Vec<Entity>,
+    /// Those of them that run a job; only asked for where an operator let one go.
+    pub busy: BTreeSet<RunnerId>,
     /// Who polls with each of those entities' tokens.
     pub managers: BTreeMap<RunnerId, Vec<Manager>>,
     pub secret: SecretObserved,

@@ -88,7 +88,7 @@ pub enum Step {
         note: String,
         may_be_refused: bool,
     },
-    /// Remove an entity that another one of ours stands for and that nobody has polled with.
+    /// Remove an entity that another one of ours stands for, and that nobody has polled with or an operator let go.
     DeleteTwin {
         runner: RunnerId,
     },
@@ -248,7 +248,7 @@ impl fmt::Display for Step {
             Self::UpdateRunner { runner, why, .. } => write!(f, "{why} runner {runner}"),
             Self::PauseRunner { runner, .. } => write!(f, "pause runner {runner}"),
             Self::DeleteTwin { runner } => {
-                write!(f, "delete runner {runner}, a twin that nobody used")
+                write!(f, "delete runner {runner}, a twin")
             }
             Self::CreateIdentity { id, .. } => write!(f, "create identity {}", id.name()),
             Self::TagIdentity { id, .. } => write!(f, "tag identity {}", id.name()),

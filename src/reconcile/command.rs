@@ -4,17 +4,19 @@ use super::{
     Failure,
     inventory::{self, Inventory},
     permits,
+    prepare::prepare,
     round::{Outcome, Rounds},
     survey,
 };
 use crate::domain::{
     command::{Deed, Order},
     fleet::Fleet,
-    ids::Unit,
+    ids::{RunnerId, Unit},
     ledger::{Book, Held, Leave},
     message::{Intent, Message, Outgoing, Reason},
     records::ParkedPlan,
 };
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
@@ -62,6 +64,9 @@ impl Rounds {
         if let Deed::Confirm { plan } = &order.deed {
             return self.confirm(fleet, &inventory, plan, order, now).await;
         }
+        if order.deed == Deed::ConfirmUnits {
+            return self.confirm_units(fleet, &inventory, order, now).await;
+        }
         let (mut units, mut lines) = (meant(fleet, &inventory, order, now), Vec::new());
         if order.deed == Deed::Remove {
             let protected = units.iter().filter(|unit| survey::is_protected(fleet, unit)).cloned();
@@ -89,7 +94,8 @@ impl Rounds {
             | Deed::Reprovision
             | Deed::Remove
             | Deed::Hold { .. }
-            | Deed::Confirm { .. } => None,
+            | Deed::Confirm { .. }
+            | Deed::ConfirmUnits => None,
         };
         let message = |unit: Unit| {
             // Only a runner can be paused.
@@ -136,6 +142,57 @@ impl Rounds {
     }
 }
 
+impl Rounds {
+    /// Permits what the rounds of the named units stop at, as it is now: the removals that are wanted of them, and the
+    /// entities that somebody polls with.
+    async fn confirm_units(
+        &self,
+        fleet: &Fleet,
+        inventory: &Inventory,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
+        let units = meant(fleet, inventory, order, now);
+        let mut wants = self.wants_removal(fleet, inventory, now).await?;
+        wants.retain(|unit, _| units.contains(unit));
+        let stays = units.iter().filter(|unit| !wants.contains_key(*unit)).cloned();
+        let asked = stays.map(|unit| async move {
+            let prepared = prepare(self.clients(), fleet, &self.clock, &unit).await?;
+            let partings = prepared.map(|one| one.plan.partings).unwrap_or_default();
+            Ok(partings.into_iter().map(|runner| (unit.clone(), runner)).collect::<Vec<_>>())
+        });
+        let found: Vec<Result<Vec<_>, Failure>> =
+            stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
+        let found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
+        let partings: BTreeSet<(Unit, RunnerId)> = found.into_iter().flatten().collect();
+        let verb = if order.dry_run { "would" } else { "will" };
+        let removals =
+            wants.iter().map(|(unit, why)| format!("{verb} remove `{unit}`: {}", why.as_str()));
+        let partings_told = partings
+            .iter()
+            .map(|(unit, runner)| format!("{verb} let runner {runner} of `{unit}` go"));
+        let mut lines: Vec<String> = removals.chain(partings_told).collect();
+        if lines.is_empty() {
+            lines.push("nothing of the units that are meant waits for a confirmation".to_owned());
+        }
+        if order.dry_run || (wants.is_empty() && partings.is_empty()) {
+            return Ok((vec![], lines));
+        }
+        let (installation, ledger) = (&inventory.installation, inventory.ledger.clone());
+        let change = |book: &Book| book.permitting(&wants, now).parting_with(&partings, now);
+        permits::write(self.clients(), fleet, installation, ledger, change).await?;
+        let moved: BTreeSet<Unit> =
+            wants.into_keys().chain(partings.into_iter().map(|(unit, _)| unit)).collect();
+        let wakes = moved
+            .into_iter()
+            .map(|unit| Message::wake(unit, Reason::Command, order.cause()).send(now));
+        Ok((wakes.collect(), lines))
+    }
+}
+
+/// How many units are read at once.
+const AT_ONCE: usize = 8;
+
 /// The units that an order means: of what is there, and of what the file wants.
 fn meant(fleet: &Fleet, inventory: &Inventory, order: &Order, now: Timestamp) -> BTreeSet<Unit> {
     let wanted = survey::wanted(fleet, inventory, now).into_keys().map(Unit::Runner);
@@ -175,7 +232,8 @@ fn booking(
                 | Deed::Pause
                 | Deed::Resume
                 | Deed::Remove
-                | Deed::Confirm { .. } => {
+                | Deed::Confirm { .. }
+                | Deed::ConfirmUnits => {
                     let all: BTreeMap<Unit, Leave> =
                         units.iter().map(|unit| (unit.clone(), Leave::Command)).collect();
                     book.permitting(&all, now)
@@ -188,6 +246,7 @@ fn booking(
         | Deed::Resume
         | Deed::Remove
         | Deed::Hold { .. }
-        | Deed::Confirm { .. } => None,
+        | Deed::Confirm { .. }
+        | Deed::ConfirmUnits => None,
     }
 }

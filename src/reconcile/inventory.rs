@@ -13,7 +13,7 @@ use crate::{
     domain::{
         azure::{Identity, ResourceId},
         fleet::Fleet,
-        ids::{FleetName, InstallationId, ProfileName, RunnerKey, TargetId, Unit},
+        ids::{FleetName, InstallationId, RunnerKey, TargetId, Unit},
         kubernetes::{Kind, Object},
         ledger::Ledger,
         names,
@@ -73,7 +73,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     let tagged =
         ours.iter().flatten().filter_map(|one| one.tags.get(names::TAG_KEY).map(String::as_str));
     let keys = objects.namespaces.iter().map(String::as_str).chain(tagged);
-    let mut known: BTreeSet<Unit> = keys.filter_map(unit).collect();
+    let mut known: BTreeSet<Unit> = keys.filter_map(names::unit_of_key).collect();
     known.extend(made.iter().cloned().map(Unit::Runner));
     known.extend(statuses.iter().map(|status| status.unit.clone()));
     let managed = ours.as_deref().unwrap_or_default();
@@ -192,14 +192,6 @@ fn is_ours(identity: &Identity, fleet: &Fleet, installation: &InstallationId) ->
     let tag = |name: &str| identity.tags.get(name).map(String::as_str);
     tag(names::TAG_FLEET) == Some(fleet.settings().name.as_str())
         && tag(names::TAG_INSTALLATION) == Some(&installation.0)
-}
-
-/// The unit that a part is labelled for.
-fn unit(key: &str) -> Option<Unit> {
-    match key.strip_prefix("domain-") {
-        Some(profile) => ProfileName::new(profile).ok().map(Unit::Domain),
-        None => key.parse().ok().map(Unit::Runner),
-    }
 }
 
 /// Where no profile ever had a managed identity, nobody may look there.

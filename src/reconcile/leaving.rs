@@ -151,7 +151,10 @@ async fn entities(
     Ok(found.into_iter().flatten().collect())
 }
 
-async fn busy(clients: &Clients, entities: &[Entity]) -> Result<BTreeSet<RunnerId>, Failure> {
+pub(super) async fn busy(
+    clients: &Clients,
+    entities: &[Entity],
+) -> Result<BTreeSet<RunnerId>, Failure> {
     let gitlab = clients.gitlab();
     let asked = entities
         .iter()

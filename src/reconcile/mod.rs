@@ -1,6 +1,7 @@
 //! One round: from the first read to the last write.
 
 mod act;
+mod adopt;
 mod clients;
 mod command;
 mod conclude;
@@ -25,6 +26,7 @@ mod target;
 mod tree;
 mod view;
 
+pub use adopt::{Adoption, Orphan};
 pub use clients::{Clients, GitlabTrust};
 pub use failure::Failure;
 pub use foreign::Foreign;

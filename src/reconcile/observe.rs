@@ -1,12 +1,12 @@
 //! Reads what one unit needs, independent reads at once. A read that fails ends the round: absence is never guessed.
 
-use super::{Clients, Failure};
+use super::{Clients, Failure, leaving};
 use crate::{
     adapters::{azure::Arm, gitlab::Verified},
     domain::{
         azure::{FederatedCredential, ResourceId, RoleAssignment},
         claim,
-        gitlab::Listed,
+        gitlab::{Entity, Listed},
         ids::{InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object, ObjectName},
         ledger::Ledger,
@@ -98,8 +98,14 @@ pub(super) async fn runner(
     } else {
         vec![]
     };
+    let confirmed = |entity: &&Entity| {
+        ledger.book.partings.iter().any(|one| one.unit == unit && one.runner == entity.id)
+    };
+    let confirmed: Vec<Entity> = entities.entities.iter().filter(confirmed).cloned().collect();
+    let busy = leaving::busy(clients, &confirmed).await?;
     Ok(Observed {
         domain,
+        busy,
         pods,
         waiting,
         entities: entities.entities,

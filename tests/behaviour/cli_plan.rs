@@ -179,8 +179,8 @@ fn counts(shown: &Value) -> [u64; 3] {
     ["create", "change", "delete"].map(|key| shown["counts"][key].as_u64().unwrap())
 }
 
-/// A twin with our marker that nobody polls with, as two rounds at once could leave it.
-async fn make_twin(sandbox: &Sandbox, key: &str) {
+/// A twin with our marker that nobody polls with, as two rounds at once could leave it; answers its id and token.
+pub(crate) async fn make_twin(sandbox: &Sandbox, key: &str) -> (u64, String) {
     let runner = sandbox.runner(key);
     let group: u64 = key.trim_start_matches('g').split('-').next().unwrap().parse().unwrap();
     let address = sandbox.world.address("gitlab").unwrap();
@@ -189,7 +189,10 @@ async fn make_twin(sandbox: &Sandbox, key: &str) {
         .header("Host", "gitlab.example.com")
         .header("Private-Token", sandbox.world.gitlab.admin_token())
         .json(&json!({ "runner_type": "group_type", "group_id": group, "description": runner.description }));
-    assert_eq!(request.send().await.unwrap().status(), 201);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    let made: Value = answer.json().await.unwrap();
+    (made["id"].as_u64().unwrap(), made["token"].as_str().unwrap().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

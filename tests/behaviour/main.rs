@@ -17,6 +17,7 @@ mod cli_plan;
 mod cli_status;
 mod cluster_doors;
 mod commands;
+mod confirming;
 mod crashes;
 mod deeds;
 mod descriptions;

@@ -237,10 +237,15 @@ fn draft_managed(
             Some(draft.add(step, []))
         }
         Some(identity) if !is_ours(identity, &context.fleet.name, context.installation, &key) => {
+            let of_fleet = identity.tags.get(names::TAG_FLEET).map(String::as_str);
+            let remedy = if of_fleet == Some(context.fleet.name.as_str()) {
+                "it is of another installation of this fleet: if the cluster was rebuilt, run `forerunner adopt --fleet`"
+            } else {
+                "remove or rename it, or give it the tags forerunner-fleet, forerunner-installation and forerunner-key"
+            };
             draft.block(format!(
-                "identity `{}` exists and does not bear our tags: remove or rename it, or give it the tags {}",
-                id.name(),
-                "forerunner-fleet, forerunner-installation and forerunner-key"
+                "identity `{}` exists and does not bear our tags: {remedy}",
+                id.name()
             ));
             return None;
         }

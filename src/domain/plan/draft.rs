@@ -1,11 +1,12 @@
 //! A plan while it is being made, and when it is done.
 
 use crate::domain::{
-    ids::Unit,
+    ids::{RunnerId, Unit},
     status::{ConditionKind, Finding, Leaving},
     step::{Step, StepId},
 };
 use jiff::SignedDuration;
+use std::collections::BTreeSet;
 
 /// A step and the steps whose results or effects it needs. Branches that need nothing of each other run at once.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Plan {
     pub wakes: Vec<Unit>,
     /// Since when and until when it leaves.
     pub leaving: Option<Leaving>,
+    /// Entities that the plan stops at until an operator lets them go, because somebody polls with them.
+    pub partings: BTreeSet<RunnerId>,
     /// Nothing is left of the unit: nothing is told of it any more.
     pub is_gone: bool,
 }
@@ -55,6 +58,7 @@ pub(crate) struct Draft {
     findings: Vec<Finding>,
     wakes: Vec<Unit>,
     blocks: Vec<String>,
+    partings: BTreeSet<RunnerId>,
     wait: Option<Wait>,
 }
 
@@ -80,6 +84,12 @@ impl Draft {
         if !self.blocks.contains(&reason) {
             self.blocks.push(reason);
         }
+    }
+
+    /// Something that an operator's word about this entity mends.
+    pub(crate) fn block_until_parting(&mut self, runner: RunnerId, reason: String) {
+        self.partings.insert(runner);
+        self.block(reason);
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
@@ -155,6 +165,7 @@ impl Draft {
             verdict,
             wakes: self.wakes,
             leaving: None,
+            partings: self.partings,
             is_gone: false,
         }
     }

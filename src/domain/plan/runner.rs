@@ -72,6 +72,7 @@ pub fn plan(
         return draft.finish(SOON);
     }
     let kept = draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
+    draft_twins(&mut draft, spec, observed, &ours, now);
     draft_entity(&mut draft, spec, fleet, &ours, settled && kept.holds);
     let turn = draft_manager(&mut draft, spec, &context, observed, &domain, &kept, now);
     draft_return(&mut draft, observed);
@@ -265,12 +266,15 @@ fn draft_token(
     let from = match ours.keep {
         Some(keep) => {
             let verifier = names::verifier_system_id(ours.installation, &spec.key);
-            if !observed.is_unused(keep.id, &verifier) {
-                draft.block(format!(
-                    "the token of runner {} is lost and somebody has polled with it: `forerunner apply --confirm` \
+            let unit = Unit::Runner(spec.key.clone());
+            let may_part = observed.ledger.book.may_part(&unit, keep.id, now);
+            if !observed.is_unused(keep.id, &verifier) && !may_part {
+                let reason = format!(
+                    "the token of runner {} is lost and somebody has polled with it: `forerunner apply --confirm {}` \
                      permits a new one",
-                    keep.id
-                ));
+                    keep.id, spec.key
+                );
+                draft.block_until_parting(keep.id, reason);
                 return nothing;
             }
             let rehearsal = draft.add(rehearsed, []);
@@ -382,7 +386,47 @@ fn settings(
     }
 }
 
-/// Opens the entity when a job can sign in, mends its settings, removes twins.
+fn draft_twins(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    observed: &Observed,
+    ours: &Ours<'_>,
+    now: Timestamp,
+) {
+    for twin in &ours.twins {
+        draft.add(Step::DeleteTwin { runner: twin.id }, []);
+    }
+    for twin in &ours.used_twins {
+        draft_used_twin(draft, spec, observed, twin, now);
+    }
+}
+
+/// A twin that somebody polls with goes once an operator lets it, and its last job is done.
+fn draft_used_twin(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    observed: &Observed,
+    twin: &Entity,
+    now: Timestamp,
+) {
+    let unit = Unit::Runner(spec.key.clone());
+    if !observed.ledger.book.may_part(&unit, twin.id, now) {
+        let reason = format!(
+            "runner {} is a twin of ours that somebody polls with: `forerunner apply --confirm {}` permits its removal",
+            twin.id, spec.key
+        );
+        draft.block_until_parting(twin.id, reason);
+    } else if !twin.paused {
+        let note = format!("{NOTE} paused, a twin that goes when its last job is done");
+        draft.add(Step::PauseRunner { runner: twin.id, note, may_be_refused: false }, []);
+    } else if observed.busy.contains(&twin.id) {
+        draft.wait_patiently(AT_CEILING, format!("the last job of twin {}", twin.id));
+    } else {
+        draft.add(Step::DeleteTwin { runner: twin.id }, []);
+    }
+}
+
+/// Opens the entity when a job can sign in, mends its settings.
 fn draft_entity(
     draft: &mut Draft,
     spec: &RunnerSpec,
@@ -390,15 +434,6 @@ fn draft_entity(
     ours: &Ours<'_>,
     may_open: bool,
 ) {
-    for twin in &ours.twins {
-        draft.add(Step::DeleteTwin { runner: twin.id }, []);
-    }
-    if let Some(twin) = ours.used_twins.first() {
-        draft.block(format!(
-            "runner {} is a twin of ours that somebody polls with: `forerunner apply --confirm` permits its removal",
-            twin.id
-        ));
-    }
     let Some(keep) = ours.keep else { return };
     let note = keep.maintenance_note.as_deref().unwrap_or_default();
     let paused_by_us = keep.paused && note.starts_with(NOTE);

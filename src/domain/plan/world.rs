@@ -262,6 +262,7 @@ impl World {
         Observed {
             domain,
             entities: self.entities.clone(),
+            busy: BTreeSet::new(),
             managers: self.managers.clone(),
             secret: self.observe_secret(),
             deployment: get(Kind::Deployment, managers),
