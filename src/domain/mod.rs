@@ -5,6 +5,7 @@ pub mod claim;
 pub mod class;
 pub mod command;
 pub mod fleet;
+pub mod fleet_status;
 pub mod gate;
 pub mod gitlab;
 pub mod hook;

@@ -129,6 +129,8 @@ pub fn job_bounds(spec: &RunnerSpec) -> String {
 
 /// The ConfigMap with the creations and permits of the last 24 hours.
 pub const LEDGER: &str = "ledger";
+/// The ConfigMap with what sweeps found of the fleet as a whole.
+pub const FLEET_STATUS: &str = "fleet-status";
 /// The ConfigMap with the removals that the brake holds.
 pub const PARKED_PLAN: &str = "parked-plan";
 

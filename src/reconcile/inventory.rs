@@ -2,9 +2,9 @@
 //! sweep; what else fails is not judged.
 
 use super::{
-    Clients, Failure,
+    Clients, Failure, fleet_status,
     looks::{self, Looks, Seen},
-    observe, sweep,
+    observe,
     target::{self, TargetRead},
     tree,
 };
@@ -13,6 +13,7 @@ use crate::{
     domain::{
         azure::{Identity, ResourceId},
         fleet::Fleet,
+        fleet_status::FleetStatus,
         ids::{FleetName, InstallationId, ProfileName, RunnerKey, TargetId, Unit},
         kubernetes::{Kind, Object},
         ledger::Ledger,
@@ -30,6 +31,8 @@ pub(super) struct Inventory {
     pub(super) installation: InstallationId,
     pub(super) targets: BTreeMap<TargetId, TargetRead>,
     pub(super) statuses: BTreeMap<Unit, Status>,
+    /// What was told of the fleet as a whole.
+    pub(super) told: Option<FleetStatus>,
     /// Every unit of which anything was ever made, or told.
     pub(super) known: BTreeSet<Unit>,
     /// The runners that have a manager.
@@ -48,7 +51,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     let core = async {
         try_join!(
             observe::installation(clients, settings),
-            sweep::statuses(clients, fleet),
+            fleet_status::told(clients, fleet),
             tree::targets(clients, fleet),
             observe::ledger(clients, settings),
             objects(clients, fleet),
@@ -60,7 +63,8 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         looks::lent(clients, fleet),
         looks::assignments(clients, fleet),
     );
-    let (installation, statuses, targets, ledger, objects) = core?;
+    let (installation, told, targets, ledger, objects) = core?;
+    let statuses = told.units;
     // What Azure or one of GitLab's bulk reads does not show is not judged, and holds up nothing else.
     let mut unseen = Vec::new();
     let identities = seen_or_told(identities, &mut unseen);
@@ -94,6 +98,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         installation,
         targets,
         statuses: statuses.into_iter().map(|status| (status.unit.clone(), status)).collect(),
+        told: told.fleet,
         known,
         made,
         ledger,

@@ -2,12 +2,14 @@
 
 use super::{
     Clients, Failure,
+    fleet_status::{self, Told},
     inventory::{self, Inventory},
     permits,
     round::{Outcome, Rounds, wake},
     survey::{self, Survey},
     target,
     tree::descendants,
+    watch,
 };
 use crate::domain::{
     fleet::{Fleet, TargetFacts},
@@ -16,7 +18,7 @@ use crate::domain::{
     ledger::Leave,
     marker::Marker,
     message::{Message, Outgoing, Reason},
-    names, records,
+    names,
     status::Status,
 };
 use futures::try_join;
@@ -107,16 +109,8 @@ impl Rounds {
         let survey = survey::survey(fleet, &inventory, now);
         let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
         let mut wakes = survey.wakes;
-        let strays = inventory.strays.iter().map(|stray| {
-            format!(
-                "identity {stray} is ours and lies elsewhere than azure.resourceGroup says: nobody keeps it, and it may still hold rights; look at it and run: az identity delete --ids {stray}"
-            )
-        });
-        let unseen = inventory.unseen.iter().map(|reason| {
-            format!("the sweep did not see the whole fleet, so it permits nothing: {reason}")
-        });
-        let told: Vec<String> = strays.chain(unseen).collect();
-        told.iter().for_each(|line| error!("{line}"));
+        let findings = watch::findings(&inventory, now);
+        let told = fleet_status::keep(self.clients(), fleet, &inventory, findings, now).await;
         if !self.observes_all(fleet) && inventory.unseen.is_empty() {
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
@@ -165,11 +159,11 @@ impl Rounds {
         Outcome::Done(vec![text])
     }
 
-    /// What is told of every unit.
-    pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
+    /// What is told of every unit and of the fleet as a whole.
+    pub async fn told(&self) -> Result<Told, Failure> {
         match self.fleet() {
-            Ok(fleet) => statuses(self.clients(), fleet).await,
-            Err(_) => Ok(vec![]),
+            Ok(fleet) => fleet_status::told(self.clients(), fleet).await,
+            Err(_) => Ok(Told::default()),
         }
     }
 
@@ -207,11 +201,5 @@ pub(super) async fn made_runners(
 }
 
 pub(super) async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
-    let settings = fleet.settings();
-    let selector =
-        format!("{}={},{}=status", names::LABEL_FLEET, settings.name, records::LABEL_RECORD);
-    let kubernetes = clients.kubernetes();
-    let namespace = Some(settings.cluster.managers_namespace.as_str());
-    let found = kubernetes.list(Kind::ConfigMap, namespace, Some(&selector)).await?;
-    Ok(found.iter().filter_map(records::read_status).collect())
+    Ok(fleet_status::told(clients, fleet).await?.units)
 }
