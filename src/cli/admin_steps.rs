@@ -13,7 +13,6 @@ use crate::domain::{
     fleet::Fleet,
     fleet_status::{Finding, is_command},
     render::administrator::{AdministratorInput, administrator},
-    spec::Pods,
     status::{ConditionKind, Status},
 };
 use crate::reconcile::Told;
@@ -99,9 +98,7 @@ fn waiting(statuses: &[Status]) -> Vec<Waiting<'_>> {
 fn objects(fleet: &Fleet, principal: Option<Uuid>) -> Vec<Value> {
     let settings = fleet.settings();
     let user = principal.map_or_else(|| PRINCIPAL.to_owned(), |id| id.to_string());
-    let privileged = fleet.profiles().filter(|profile| profile.pods == Pods::Privileged);
-    let privileged: Vec<String> =
-        privileged.filter_map(|profile| profile.kubernetes.namespace.clone()).collect();
+    let privileged = fleet.privileged_namespaces();
     let input = AdministratorInput {
         fleet: &settings.name,
         managers_namespace: &settings.cluster.managers_namespace,

@@ -36,8 +36,26 @@ pub struct Finding {
 /// CamelCase and stable outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FindingKind {
+    /// A writing right that reaches an entry of `guardrails.never`.
+    ReachesNever,
+    /// The shipped admission policy or its binding is gone or edited.
+    AdmissionPolicy,
+    /// The managers' ClusterRole is gone, wider or narrower than the file asks.
+    ManagerRole,
+    /// Two runners of the real tree that a job cannot tell apart.
+    Overlap,
+    /// The workload-identity webhook is missing in the cluster.
+    IdentityWebhook,
+    /// A GitLab runner with our marker that belongs to somebody else.
+    LookAlike,
     /// An identity of ours that nobody keeps.
     StrayIdentity,
+    /// A role of ours that a dead principal holds.
+    OrphanedRole,
+    /// A limit of Azure's comes near.
+    LimitNear,
+    /// Something that forerunner is to watch and may not look at.
+    Unwatched,
 }
 
 /// How many findings are kept: a ConfigMap holds a megabyte, and nobody reads more.

@@ -25,3 +25,5 @@ pub mod spec;
 pub mod standing;
 pub mod status;
 pub mod step;
+pub mod version;
+pub mod watch;

@@ -1,6 +1,7 @@
 //! One round: from the first read to the last write.
 
 mod act;
+mod bulk;
 mod clients;
 mod command;
 mod conclude;

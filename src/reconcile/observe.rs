@@ -19,7 +19,7 @@ use crate::{
             domain as domain_plan, hold::HeldObserved, identity::IdentityRound,
             runner as runner_plan,
         },
-        records, render,
+        records, render, sight,
         spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
         status::Status,
     },
@@ -267,8 +267,9 @@ pub(super) async fn domain(
         let found = kubernetes.get(&name).await.map_err(Failure::from)?;
         Ok::<(ObjectName, Option<Object>), Failure>((name, found))
     }));
-    let (objects, identity, api_server) = try_join!(
+    let (objects, strangers, identity, api_server) = try_join!(
         objects,
+        strangers(clients, fleet, spec),
         identity(clients, fleet, &spec.identity),
         clients.api_server_addresses()
     )?;
@@ -278,8 +279,27 @@ pub(super) async fn domain(
         api_server,
         gitlab_ca,
         objects: objects.into_iter().collect(),
+        strangers,
         identity,
     })
+}
+
+/// What others put into a job namespace of ours. One that an administrator made is theirs to furnish.
+async fn strangers(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    spec: &RunnerSpec,
+) -> Result<Vec<Object>, Failure> {
+    if spec.kubernetes.namespace.is_some() {
+        return Ok(vec![]);
+    }
+    let namespace = names::job_namespace(&fleet.name, spec);
+    let domain = names::domain_key(&spec.key, spec.isolation);
+    let kubernetes = clients.kubernetes();
+    let list = |kind| kubernetes.list(kind, Some(&namespace), None).map_err(Failure::from);
+    let (bindings, policies) = try_join!(list(Kind::RoleBinding), list(Kind::NetworkPolicy))?;
+    let all = bindings.into_iter().chain(policies);
+    Ok(all.filter(|object| sight::is_strange(object, &fleet.name, &domain)).collect())
 }
 
 async fn identity(

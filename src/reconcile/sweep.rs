@@ -108,8 +108,8 @@ impl Rounds {
         let now = self.clock.now();
         let survey = survey::survey(fleet, &inventory, now);
         let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
+        let findings = watch::findings(self.clients(), fleet, &inventory, &survey, now).await;
         let mut wakes = survey.wakes;
-        let findings = watch::findings(&inventory, now);
         let told = fleet_status::keep(self.clients(), fleet, &inventory, findings, now).await;
         if !self.observes_all(fleet) && inventory.unseen.is_empty() {
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;

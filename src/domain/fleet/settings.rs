@@ -18,7 +18,7 @@ use crate::domain::{
 use url::Url;
 use uuid::Uuid;
 
-const RUNNER_VERSION: &str = "19.4.0";
+pub(super) const RUNNER_VERSION: &str = "19.4.0";
 
 pub(super) fn settings(
     raw: &RawFleet,
