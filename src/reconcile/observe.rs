@@ -25,6 +25,7 @@ use crate::{
     },
 };
 use futures::{TryFutureExt, future::try_join_all, try_join};
+use jiff::SignedDuration;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -143,6 +144,9 @@ pub(super) async fn status(
     Ok(found.as_ref().and_then(records::read_status))
 }
 
+/// A manager's own poll speaks for its token for so long, where nobody but us wrote the file.
+const POLLS: SignedDuration = SignedDuration::from_hours(2);
+
 struct Entities {
     entities: Vec<crate::domain::gitlab::Entity>,
     managers: BTreeMap<RunnerId, Vec<crate::domain::gitlab::Manager>>,
@@ -184,13 +188,15 @@ async fn entities(
             entities.push(entity);
         }
     }
-    let system_id = names::system_id(installation, key);
+    let (system_id, now) = (names::system_id(installation, key), clients.now());
     let polls = |id: &RunnerId| {
         managers.get(id).into_iter().flatten().any(|one: &crate::domain::gitlab::Manager| {
-            one.system_id == system_id && one.contacted_at.is_some()
+            one.system_id == system_id
+                && one.contacted_at.is_some_and(|at| now.duration_since(at) < POLLS)
         })
     };
-    let certain = entities.len() == 1
+    let certain = !live.as_ref().is_some_and(render::was_edited)
+        && entities.len() == 1
         && entries.len() == 1
         && entities[0].id == entries[0].0
         && polls(&entries[0].0);

@@ -2,6 +2,8 @@
 //! with the undamaged world.
 
 mod azure;
+mod cluster;
+mod file;
 mod gitlab;
 mod strangers;
 mod watched;

@@ -403,7 +403,14 @@ pub(crate) fn credential(
 pub fn credentials_digest(credentials: &[FederatedCredential]) -> String {
     let mut pairs: Vec<String> = credentials
         .iter()
-        .map(|one| format!("{}|{}", one.issuer, one.subject.as_deref().unwrap_or_default()))
+        .map(|one| {
+            let FederatedCredential { name, issuer, subject, audiences } = one;
+            format!(
+                "{name}|{issuer}|{}|{}",
+                subject.as_deref().unwrap_or_default(),
+                audiences.join(",")
+            )
+        })
         .collect();
     pairs.sort();
     names::hash(&pairs.join("\n"))[..16].to_owned()

@@ -247,9 +247,11 @@ fn draft_token(
     }
     let live = ours.keep.and_then(|keep| {
         let entries = observed.entries().iter();
-        entries
-            .filter(|entry| entry.check != TokenCheck::Refused)
-            .find(|entry| entry.runner == keep.id)
+        entries.into_iter().find(|entry| match entry.check {
+            TokenCheck::NotAsked => entry.runner == keep.id,
+            TokenCheck::BelongsTo(runner) => entry.runner == keep.id && runner == keep.id,
+            TokenCheck::Refused => false,
+        })
     });
     if let (Some(keep), Some(entry)) = (ours.keep, live) {
         draft.find(Finding::holds(
