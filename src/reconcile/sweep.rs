@@ -19,7 +19,6 @@ use crate::domain::{
     marker::Marker,
     message::{Message, Outgoing, Reason},
     names,
-    status::Status,
 };
 use futures::try_join;
 use jiff::Timestamp;
@@ -198,8 +197,4 @@ pub(super) async fn made_runners(
     let namespace = Some(settings.cluster.managers_namespace.as_str());
     let found = kubernetes.list(Kind::Deployment, namespace, Some(&selector)).await?;
     Ok(found.iter().filter_map(|one| one.label(names::LABEL_KEY)?.parse().ok()).collect())
-}
-
-pub(super) async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
-    Ok(fleet_status::told(clients, fleet).await?.units)
 }

@@ -12,7 +12,7 @@ pub use selector::{NotASelector, Selector};
 use super::{
     Clients, Failure,
     fleet_status::{self, Told},
-    permits, sweep,
+    observe, permits, sweep,
     target::{self, TargetRead},
     tree,
 };
@@ -74,7 +74,7 @@ impl View {
 
     /// What is told of every unit, in one list.
     pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
-        sweep::statuses(&self.clients, &self.fleet).await
+        observe::statuses(&self.clients, self.fleet.settings()).await
     }
 
     /// The removals that the brake holds, if it does.

@@ -1,8 +1,8 @@
 //! From the files' form to what they mean. Finds as many problems at once as it can.
 
 use super::{
-    Fleet, TargetEntry, TargetKind, Withdrawn, amount, changes, checks, guardrails, namespaces,
-    overlap, pattern, placeholder,
+    Fleet, TargetEntry, TargetKind, Withdrawn, changes, checks, guardrails, namespaces, overlap,
+    pattern, placeholder,
     problem::{At, Findings, Problem, Source, nearest},
     profile::{self, Profile},
     raw::{self, RawFleet, RawGuardrails, RawTarget},
@@ -339,11 +339,8 @@ fn version_floors(
 }
 
 fn check_rest(raw: &RawFleet, at: &At, findings: &mut Findings<'_>) {
-    if let Some(pause) = raw.rollout.as_ref().and_then(|rollout| rollout.pause.as_ref()) {
-        findings.accept(&at.key("rollout").key("pause"), amount::duration(pause), "");
-    }
-    if raw.rollout.as_ref().and_then(|rollout| rollout.batch) == Some(0) {
-        findings.error(&at.key("rollout").key("batch"), "is 0: nothing would ever change", "");
+    if raw.rollout.as_ref().and_then(|rollout| rollout.in_flight) == Some(0) {
+        findings.error(&at.key("rollout").key("inFlight"), "is 0: nothing would ever change", "");
     }
     if let Some(floors) = &raw.version_floors {
         // That of gitlab-runner is part of every profile.
@@ -371,7 +368,6 @@ fn not_acted_on(raw: &RawFleet) -> Vec<&'static str> {
                 .as_ref()
                 .is_some_and(|floors| floors.gitlab.is_some() || floors.kubernetes.is_some()),
         ),
-        ("rollout", raw.rollout.is_some()),
     ];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(key, _)| key).collect()
 }
