@@ -85,7 +85,7 @@ impl Error {
         let locked = || quoted_after(message, "are locked: ");
         match code.as_deref()? {
             "RequestDisallowedByPolicy" => Some(("PolicyDenied", exempt(message, path))),
-            "ScopeLocked" => Some(("ScopeLocked", unlock(locked().unwrap_or_default()))),
+            "ScopeLocked" => Some(("ScopeLocked", unlock(locked(), message))),
             "DenyAssignmentAuthorizationFailed" => Some((
                 "DenyAssignment",
                 format!(
@@ -285,7 +285,8 @@ fn exempt(message: &str, path: &str) -> String {
 }
 
 /// A lock is deleted by its own id, which Azure's refusal does not name: all locks of the scope are looked up.
-fn unlock(scope: &str) -> String {
+fn unlock(scope: Option<&str>, message: &str) -> String {
+    let Some(scope) = scope else { return format!("have the resource lock taken off: {message}") };
     format!(
         "az lock delete --ids $(az rest --method get --url \"https://management.azure.com{scope}/providers/Microsoft.Authorization/locks?api-version=2020-05-01\" --query \"value[].id\" --output tsv)"
     )
