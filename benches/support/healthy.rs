@@ -87,6 +87,7 @@ impl Case {
         ));
         let names = domain::object_names(&settings.name, &spec);
         let domain = DomainObserved {
+            strangers: vec![],
             installation: InstallationId("00000000-0000-4000-8000-0000000000aa".to_owned()),
             api_server: vec![[192, 0, 2, 1].into()],
             gitlab_ca: None,

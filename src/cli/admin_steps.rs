@@ -11,10 +11,11 @@ use super::{
 };
 use crate::domain::{
     fleet::Fleet,
+    fleet_status::{Finding, is_command},
     render::administrator::{AdministratorInput, administrator},
-    spec::Pods,
     status::{ConditionKind, Status},
 };
+use crate::reconcile::Told;
 use rights::Right;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 ///
 /// First what units wait for now, then what an installation needs once: forerunner's rights in Azure, and what is applied
 /// in the cluster.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
   forerunner admin-steps --principal 00000000-0000-4000-8000-000000000001
   forerunner admin-steps --now              only what units wait for
@@ -56,24 +57,26 @@ pub(super) struct Waiting<'a> {
 pub async fn answer(arguments: &AdminSteps, desk: &AtDesk, colour: Colour) -> Answer {
     let fleet = desk.view.fleet();
     // Before the cluster has anything, the rest is what a person is after.
-    let (statuses, talk) = match desk.view.statuses().await {
-        Ok(statuses) => (statuses, String::new()),
+    let (told, talk) = match desk.view.told().await {
+        Ok(told) => (told, String::new()),
         Err(failure) => {
-            (vec![], format!("warning: what units wait for is not shown: {}\n", failure.text))
+            let talk = format!("warning: what units wait for is not shown: {}\n", failure.text);
+            (Told::default(), talk)
         }
     };
-    let waiting = waiting(&statuses);
+    let waiting = waiting(&told.units);
+    let found = told.fleet.as_ref().map_or(&[][..], |whole| whole.findings.as_slice());
     let (rights, objects) = match arguments.now {
         true => (vec![], vec![]),
         false => (rights::of(fleet), objects(fleet, arguments.principal)),
     };
     let out = if arguments.terraform {
-        terraform::file(&rights, &waiting, &objects, arguments.principal)
+        terraform::file(&rights, &waiting, found, &objects, arguments.principal)
     } else if arguments.json {
-        pretty(&as_json(&rights, &waiting, &objects))
+        pretty(&as_json(&rights, &waiting, found, &objects))
     } else {
         let all = (!arguments.now).then_some((rights.as_slice(), objects.as_slice()));
-        text(&waiting, all, arguments.principal, Paint(colour.out))
+        text(&waiting, found, all, arguments.principal, Paint(colour.out))
     };
     // Asked for what units wait for and nothing else, not to know it is a failure.
     let code = u8::from(arguments.now && !talk.is_empty());
@@ -95,9 +98,7 @@ fn waiting(statuses: &[Status]) -> Vec<Waiting<'_>> {
 fn objects(fleet: &Fleet, principal: Option<Uuid>) -> Vec<Value> {
     let settings = fleet.settings();
     let user = principal.map_or_else(|| PRINCIPAL.to_owned(), |id| id.to_string());
-    let privileged = fleet.profiles().filter(|profile| profile.pods == Pods::Privileged);
-    let privileged: Vec<String> =
-        privileged.filter_map(|profile| profile.kubernetes.namespace.clone()).collect();
+    let privileged = fleet.privileged_namespaces();
     let input = AdministratorInput {
         fleet: &settings.name,
         managers_namespace: &settings.cluster.managers_namespace,
@@ -113,6 +114,7 @@ const PRINCIPAL: &str = "PRINCIPAL";
 
 fn text(
     waiting: &[Waiting<'_>],
+    found: &[Finding],
     all: Option<(&[Right], &[Value])>,
     principal: Option<Uuid>,
     paint: Paint,
@@ -129,10 +131,18 @@ fn text(
     for Waiting { status, reason, steps } in waiting {
         let path = status.path.as_deref().map_or(String::new(), |path| format!(" ({path})"));
         text.push_str(&format!("# {}{path}: {reason}\n", status.unit));
-        for step in steps {
-            let comment = if step.starts_with("az ") { "" } else { "# " };
-            text.push_str(&format!("{comment}{step}\n"));
-        }
+        steps.iter().for_each(|step| text.push_str(&line(step)));
+    }
+    if !found.is_empty() {
+        heading(&mut text, "What the fleet as a whole waits for");
+    }
+    for finding in found {
+        text.push_str(&format!(
+            "# {:?}: {}\n{}",
+            finding.kind,
+            finding.message,
+            line(&finding.remedy)
+        ));
     }
     let Some((rights, objects)) = all else { return text };
     text.push('\n');
@@ -148,7 +158,18 @@ fn text(
     text
 }
 
-fn as_json(rights: &[Right], waiting: &[Waiting<'_>], objects: &[Value]) -> Value {
+/// A command as it is typed; words as a comment.
+fn line(step: &str) -> String {
+    let comment = if is_command(step) { "" } else { "# " };
+    format!("{comment}{step}\n")
+}
+
+fn as_json(
+    rights: &[Right],
+    waiting: &[Waiting<'_>],
+    found: &[Finding],
+    objects: &[Value],
+) -> Value {
     let waiting: Vec<Value> = waiting
         .iter()
         .map(|one| json!({ "unit": one.status.unit, "path": one.status.path, "reason": one.reason, "steps": one.steps }))
@@ -157,5 +178,5 @@ fn as_json(rights: &[Right], waiting: &[Waiting<'_>], objects: &[Value]) -> Valu
         .iter()
         .map(|right| json!({ "role": right.role, "scope": right.scope, "condition": right.condition, "purpose": right.purpose }))
         .collect();
-    json!({ "waiting": waiting, "rights": rights, "objects": objects })
+    json!({ "waiting": waiting, "found": found, "rights": rights, "objects": objects })
 }

@@ -367,7 +367,7 @@ fn profile(profile: &Profile) -> ProfileMeaning {
         settings.push(pair("protect", "never removed without an operator's word"));
     }
     if let Some(floor) = &profile.version_floor {
-        settings.push(pair("version floor", floor));
+        settings.push(pair("version floor", floor.to_string()));
     }
     settings.push(pair("mode", mode(profile.mode)));
     if profile.key != profile.name {

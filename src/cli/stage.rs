@@ -22,6 +22,7 @@ const CLUSTER: &str = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resou
 /// A world in which this fleet's administrators have done their part.
 pub fn stage(fleet: &Fleet, seed: u64) -> Stage {
     let settings = fleet.settings().clone();
+    let privileged = fleet.privileged_namespaces();
     let specs = fleet.sample_runners();
     let cluster = match &settings.cluster.access {
         ClusterAccess::Aks(id) => id.to_string(),
@@ -43,6 +44,7 @@ pub fn stage(fleet: &Fleet, seed: u64) -> Stage {
         }),
         scopes: scopes(fleet),
         delegations: delegations.collect(),
+        watched: fleet.guardrails().never.iter().map(ToString::to_string).collect(),
         existing: existing(fleet),
         objects: Box::new(move |user| {
             let input = AdministratorInput {
@@ -50,7 +52,7 @@ pub fn stage(fleet: &Fleet, seed: u64) -> Stage {
                 managers_namespace: &settings.cluster.managers_namespace,
                 manager_cluster_role: &settings.cluster.manager_cluster_role,
                 forerunner_user: user,
-                privileged_namespaces: &[],
+                privileged_namespaces: &privileged,
             };
             administrator(&input, &specs)
         }),

@@ -7,6 +7,7 @@ use super::{
     load::AtDesk,
 };
 use crate::domain::{
+    fleet_status::FleetStatus,
     standing::{Standing, from_now, telling},
     status::Status,
 };
@@ -17,7 +18,7 @@ use std::fmt::Write;
 /// Show the fleet at a glance, what is wrong first.
 ///
 /// Reads what rounds told of each unit, in one list; asks neither GitLab nor Azure. `plan` looks at the world itself.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
   forerunner status                     the whole fleet
   forerunner status 'platform/*'        what a pattern of paths matches
@@ -41,10 +42,12 @@ pub async fn answer(arguments: &StatusOf, desk: &AtDesk, colour: Colour) -> Answ
         Ok(selectors) => selectors,
         Err(answer) => return answer,
     };
-    let mut statuses = match desk.view.statuses().await {
-        Ok(statuses) => statuses,
+    let (mut statuses, fleet_status) = match desk.view.told().await {
+        Ok(told) => (told.units, told.fleet),
         Err(failure) => return Answer::failed(1, failure.text),
     };
+    // Who asks for some units hears of these.
+    let whole = fleet_status.filter(|_| selectors.is_empty());
     if !selectors.is_empty() {
         statuses.retain(|status| selectors.iter().any(|selector| selector.takes(status)));
     }
@@ -64,14 +67,22 @@ pub async fn answer(arguments: &StatusOf, desk: &AtDesk, colour: Colour) -> Answ
     }
     let name = desk.view.fleet().settings().name.to_string();
     match arguments.json {
-        true => Answer::out(pretty(&as_json(&name, &standing, &counts))),
-        false => Answer::out(text(&name, &standing, &counts, desk.view.now(), Paint(colour.out))),
+        true => Answer::out(pretty(&as_json(&name, &standing, &counts, whole.as_ref()))),
+        false => {
+            let (now, paint) = (desk.view.now(), Paint(colour.out));
+            Answer::out(text(&name, &standing, &counts, whole.as_ref(), now, paint))
+        }
     }
 }
 
 type Counts = [(Standing, usize); 4];
 
-fn as_json(fleet: &str, standing: &[(Standing, &Status)], counts: &Counts) -> Value {
+fn as_json(
+    fleet: &str,
+    standing: &[(Standing, &Status)],
+    counts: &Counts,
+    whole: Option<&FleetStatus>,
+) -> Value {
     let units: Vec<Value> = standing
         .iter()
         .map(|(of, status)| {
@@ -84,13 +95,19 @@ fn as_json(fleet: &str, standing: &[(Standing, &Status)], counts: &Counts) -> Va
         let key = serde_json::to_value(of).unwrap_or_default();
         (key.as_str().unwrap_or_default().to_owned(), json!(count))
     });
-    json!({ "fleet": fleet, "counts": Value::Object(counted.collect()), "units": units })
+    json!({
+        "fleet": fleet,
+        "counts": Value::Object(counted.collect()),
+        "fleet_status": whole,
+        "units": units,
+    })
 }
 
 fn text(
     fleet: &str,
     standing: &[(Standing, &Status)],
     counts: &Counts,
+    whole: Option<&FleetStatus>,
     now: Timestamp,
     paint: Paint,
 ) -> String {
@@ -102,11 +119,32 @@ fn text(
         .collect();
     let heading = format!("fleet {fleet}: {total} unit(s): {}", words.join(", "));
     let mut text = format!("{}\n", paint.bold(&heading));
+    whole.into_iter().for_each(|whole| text.push_str(&fleet_as_a_whole(whole, now, paint)));
     let width = standing.iter().map(|(_, status)| status.unit.to_string().len()).max();
     let width = width.unwrap_or_default();
     for (of, status) in standing {
         // Writing to a String cannot fail.
         let _ = write!(text, "{}", unit(*of, status, width, now, paint));
+    }
+    text
+}
+
+/// What sweeps found that is no unit's, before any unit.
+fn fleet_as_a_whole(whole: &FleetStatus, now: Timestamp, paint: Paint) -> String {
+    let mut text = String::new();
+    let word = paint.red(&format!("{:<22}", "the whole fleet"));
+    for finding in &whole.findings {
+        let since = from_now(finding.since, now);
+        text.push_str(&format!("  {word}  {:?}  {since}\n", finding.kind));
+        text.push_str(&format!("    {}\n    {}\n", finding.message, finding.remedy));
+    }
+    if whole.more > 0 {
+        text.push_str(&format!("  {word}  and {} more\n", whole.more));
+    }
+    for reason in &whole.unseen {
+        let when = from_now(whole.swept_at, now);
+        text.push_str(&format!("  {word}  not seen by the sweep {when}, so it permits nothing\n"));
+        text.push_str(&format!("    {reason}\n"));
     }
     text
 }

@@ -17,7 +17,13 @@ pub enum Kind {
     ConfigMap,
     Deployment,
     Pod,
+    /// An administrator's, like the next two: only looked at.
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding,
+    MutatingWebhookConfiguration,
 }
+
+const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 
 impl Kind {
     /// `apiVersion`, `kind` and the plural of the path.
@@ -34,6 +40,15 @@ impl Kind {
             Self::ConfigMap => ("v1", "ConfigMap", "configmaps"),
             Self::Deployment => ("apps/v1", "Deployment", "deployments"),
             Self::Pod => ("v1", "Pod", "pods"),
+            Self::ValidatingAdmissionPolicy => {
+                (ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            }
+            Self::ValidatingAdmissionPolicyBinding => {
+                (ADMISSION, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+            }
+            Self::MutatingWebhookConfiguration => {
+                (ADMISSION, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            }
         }
     }
 }
@@ -88,7 +103,10 @@ impl fmt::Debug for Object {
             | Kind::NetworkPolicy
             | Kind::ConfigMap
             | Kind::Deployment
-            | Kind::Pod => write!(f, "{} {}", self.name, self.body),
+            | Kind::Pod
+            | Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::MutatingWebhookConfiguration => write!(f, "{} {}", self.name, self.body),
         }
     }
 }

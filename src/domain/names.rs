@@ -18,6 +18,9 @@ pub const FIELD_MANAGER: &str = "forerunner";
 /// The shipped ClusterRole of managers, unless `fleet.yaml` names another.
 pub const MANAGER_CLUSTER_ROLE: &str = "forerunner-manager";
 
+/// The workload-identity webhook's configuration (runner-on-kubernetes.md §10), an administrator's or AKS' own.
+pub const IDENTITY_WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
+
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "forerunner";
 pub const LABEL_FLEET: &str = "forerunner.dev/fleet";
@@ -132,11 +135,18 @@ pub fn status_map(unit: &super::ids::Unit) -> String {
 
 /// ResourceQuota, LimitRange and NetworkPolicy of a job namespace; one each a trust domain.
 pub fn job_bounds(spec: &RunnerSpec) -> String {
-    fit(&format!("jobs-{}", domain_key(&spec.key, spec.isolation)), 63)
+    job_bounds_of(&domain_key(&spec.key, spec.isolation))
+}
+
+/// The same from the domain's key.
+pub fn job_bounds_of(domain_key: &str) -> String {
+    fit(&format!("jobs-{domain_key}"), 63)
 }
 
 /// The ConfigMap with the creations and permits of the last 24 hours.
 pub const LEDGER: &str = "ledger";
+/// The ConfigMap with what sweeps found of the fleet as a whole.
+pub const FLEET_STATUS: &str = "fleet-status";
 /// The ConfigMap with the removals that the brake holds.
 pub const PARKED_PLAN: &str = "parked-plan";
 

@@ -49,6 +49,8 @@ pub struct DomainObserved {
     pub gitlab_ca: Option<String>,
     /// Each object of the domain that was looked for; `None` is a 404 by its own name.
     pub objects: BTreeMap<ObjectName, Option<Object>>,
+    /// RoleBindings and NetworkPolicies that others put into a job namespace of ours.
+    pub strangers: Vec<Object>,
     pub identity: IdentityObserved,
 }
 
@@ -119,6 +121,14 @@ impl DomainObserved {
 }
 
 impl IdentityObserved {
+    /// Who issues the tokens of the cluster's accounts, where jobs sign in.
+    pub fn issuer(&self) -> Option<&str> {
+        match self {
+            Self::NotWanted => None,
+            Self::Managed { issuer, .. } | Self::Existing { issuer, .. } => Some(issuer),
+        }
+    }
+
     /// The identity a job signs in as, once it is known which.
     pub fn managed(&self) -> Option<&Identity> {
         match self {

@@ -1,6 +1,7 @@
 //! The small ConfigMaps that forerunner keeps beside the managers: the ledger, and what is told of each unit.
 
 use super::{
+    fleet_status::FleetStatus,
     ids::Unit,
     kubernetes::{Kind, Object, ObjectName},
     ledger::{Book, Leave, Ledger},
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 /// Tells the kinds of record apart.
 pub const LABEL_RECORD: &str = "forerunner.dev/record";
 pub const RECORD_STATUS: &str = "status";
+pub const RECORD_FLEET: &str = "fleet";
 const RECORD_LEDGER: &str = "ledger";
 pub const RECORD_FOREIGN: &str = "foreign";
 const RECORD_PLAN: &str = "plan";
@@ -79,6 +81,17 @@ pub fn status(context: &Context<'_>, status: &Status) -> Object {
 
 /// Reads a status back; what cannot be read is lost history.
 pub fn read_status(object: &Object) -> Option<Status> {
+    serde_json::from_str(object.body["data"][DATA].as_str()?).ok()
+}
+
+/// What sweeps found of the fleet as a whole.
+pub fn fleet_status(context: &Context<'_>, status: &FleetStatus) -> Object {
+    let text = serde_json::to_string(status).expect("a status is plain data");
+    record(context, names::FLEET_STATUS, RECORD_FLEET, &text)
+}
+
+/// Reads it back; what cannot be read is lost history.
+pub fn read_fleet_status(object: &Object) -> Option<FleetStatus> {
     serde_json::from_str(object.body["data"][DATA].as_str()?).ok()
 }
 

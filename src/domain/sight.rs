@@ -32,6 +32,16 @@ pub struct Sight {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks(BTreeSet<u64>);
 
+/// Digest of one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u64);
+
+impl Mark {
+    pub fn of(object: &Object) -> Self {
+        Self(object_mark(object))
+    }
+}
+
 impl Marks {
     /// The whole, or nothing where there is nothing.
     pub fn digest(&self) -> Option<String> {
@@ -45,7 +55,16 @@ impl Marks {
 
     /// Takes an object in.
     pub fn object(&mut self, object: &Object) {
-        self.0.insert(object_mark(object));
+        self.mark(Mark::of(object));
+    }
+
+    pub fn mark(&mut self, Mark(mark): Mark) {
+        self.0.insert(mark);
+    }
+
+    /// The cluster's token issuer is part of how whatever trusts it looks.
+    pub fn issuer(&mut self, issuer: &str) {
+        self.0.insert(mark(&("issuer", issuer)));
     }
 
     /// Takes an entity of ours in, with every setting; who polls and what runs is none.
@@ -81,6 +100,33 @@ pub fn is_of(entity: &Entity, fleet: &FleetName, key: &RunnerKey) -> bool {
 pub fn key_of<'a>(object: &'a Object, fleet: &FleetName) -> Option<&'a str> {
     let ours = object.label(names::LABEL_FLEET) == Some(fleet.as_str());
     object.label(names::LABEL_KEY).filter(|_| ours)
+}
+
+/// Whether a RoleBinding or NetworkPolicy in a job namespace of ours, the one of `domain`, is somebody else's: it lacks the
+/// name that we would give it there, whatever its labels say.
+pub fn is_strange(object: &Object, fleet: &FleetName, domain: &str) -> bool {
+    let Some(key) = key_of(object, fleet) else { return true };
+    let name = &object.name.name;
+    let is_ours = match object.name.kind {
+        Kind::NetworkPolicy => key == domain && *name == names::job_bounds_of(domain),
+        Kind::RoleBinding => key.parse::<RunnerKey>().is_ok_and(|runner| {
+            let here = key == domain || names::shared_domain_key(&runner.profile) == domain;
+            here && *name == names::manager(&runner)
+        }),
+        Kind::Namespace
+        | Kind::ServiceAccount
+        | Kind::ClusterRole
+        | Kind::ResourceQuota
+        | Kind::LimitRange
+        | Kind::Secret
+        | Kind::ConfigMap
+        | Kind::Deployment
+        | Kind::Pod
+        | Kind::ValidatingAdmissionPolicy
+        | Kind::ValidatingAdmissionPolicyBinding
+        | Kind::MutatingWebhookConfiguration => true,
+    };
+    !is_ours
 }
 
 fn mark(value: &impl Hash) -> u64 {

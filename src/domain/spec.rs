@@ -5,6 +5,7 @@
 use super::{
     azure::ResourceId,
     ids::{FleetName, RunnerKey},
+    version::Version,
 };
 use jiff::SignedDuration;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -27,6 +28,8 @@ pub struct RunnerSpec {
     pub remove_foreign_rights: bool,
     /// A runner that a person paused is opened again, not kept so.
     pub resume_paused: bool,
+    /// The oldest gitlab-runner that may poll for it.
+    pub version_floor: Option<Version>,
 }
 
 /// Whether we may write.

@@ -94,8 +94,9 @@ impl Work for Engine {
     }
 
     async fn fleet(&self) -> Result<Told, String> {
-        let units = self.rounds.statuses().await.map_err(|failure| failure.text)?;
-        Ok(Told { fleet: self.fleet().map(|fleet| fleet.settings().name.to_string()), units })
+        let told = self.rounds.told().await.map_err(|failure| failure.text)?;
+        let name = self.fleet().map(|fleet| fleet.settings().name.to_string());
+        Ok(Told { fleet: name, units: told.units, fleet_status: told.fleet })
     }
 }
 

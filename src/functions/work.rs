@@ -1,6 +1,8 @@
 //! What the functions wake: the seam between the host's deliveries and the rounds.
 
-use crate::domain::{command::Order, ids::TargetId, message::Message, status::Status};
+use crate::domain::{
+    command::Order, fleet_status::FleetStatus, ids::TargetId, message::Message, status::Status,
+};
 use async_trait::async_trait;
 use serde::Serialize;
 use std::fmt;
@@ -41,6 +43,8 @@ pub struct Told {
     /// Missing while the fleet's file is bad.
     pub fleet: Option<String>,
     pub units: Vec<Status>,
+    /// What sweeps found of the fleet as a whole.
+    pub fleet_status: Option<FleetStatus>,
 }
 
 /// How an invocation ended, as far as the host is to know.

@@ -133,6 +133,13 @@ impl Rounds {
         let now = self.clock.now();
         let Some(failure) = Failure::worst(failures).cloned() else { return Outcome::Done(vec![]) };
         let unit = &message.unit;
+        // What else went wrong shows once that is over.
+        if failure.class == Class::Permanent
+            && failures.iter().all(|one| one.step.is_some() || one.class != Class::Permanent)
+            && let Some(report) = report
+        {
+            return self.await_administrator(fleet, message, failures, report, now).await;
+        }
         let after = match failure.class {
             Class::Retry { after } if message.attempt < ATTEMPTS_MAX => after,
             Class::Wait { after } if message.attempt < ATTEMPTS_MAX => Some(after),
@@ -161,6 +168,46 @@ impl Rounds {
             warn!("the status of `{unit}` could not be written: {}", unwritten.text);
         }
         self.send(vec![message.clone().retry(after, jitter(), now)], vec![failure.text]).await
+    }
+
+    /// Somebody's rule stands in the way, and somebody with more rights lifts it: said with the command, and looked at
+    /// again by every sweep. No failure, and never parked.
+    async fn await_administrator(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        failures: &[Failure],
+        mut report: Report,
+        now: Timestamp,
+    ) -> Outcome {
+        let steps: Vec<&(&str, String)> =
+            failures.iter().filter_map(|failure| failure.step.as_ref()).collect();
+        let findings = &mut report.prepared.plan.findings;
+        let known = findings.iter().filter(|one| one.kind == ConditionKind::NeedsAdministrator);
+        let known: Vec<Finding> = known.cloned().collect();
+        let told = steps.iter().map(|(_, step)| step.as_str());
+        let mut told: Vec<&str> =
+            told.chain(known.iter().map(|one| one.message.as_str())).collect();
+        told.dedup();
+        let text =
+            failures.iter().map(|failure| failure.text.as_str()).collect::<Vec<_>>().join("; ");
+        let reason = steps.first().map_or("NeedsAdministrator", |(reason, _)| *reason);
+        let said = [
+            Finding::fails(ConditionKind::Ready, reason, text.clone()),
+            Finding::holds(ConditionKind::NeedsAdministrator, reason, told.join("; ")),
+        ];
+        findings.retain(|one| !said.iter().any(|said| said.kind == one.kind));
+        findings.extend(said);
+        // It is no longer what it was parked for.
+        if let Some(before) = &mut report.prepared.before {
+            before.parked = None;
+        }
+        report.prepared.plan.verdict = Verdict::Settled;
+        warn!("`{}` waits for an administrator: {text}", message.unit);
+        if let Err(unwritten) = self.say(fleet, message, &report, Some(&text), now).await {
+            warn!("the status of `{}` could not be written: {}", message.unit, unwritten.text);
+        }
+        Outcome::Done(vec![format!("waits for an administrator: {text}")])
     }
 
     /// Writes down that the unit is parked, and why.

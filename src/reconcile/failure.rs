@@ -11,19 +11,21 @@ use std::{error::Error, fmt::Write};
 pub struct Failure {
     pub class: Class,
     pub text: String,
+    /// Only a person with more rights may do it: a stable reason, and a command or words.
+    pub step: Option<(&'static str, String)>,
 }
 
 impl Failure {
     pub fn permanent(text: impl Into<String>) -> Self {
-        Self { class: Class::Permanent, text: text.into() }
+        Self { class: Class::Permanent, text: text.into(), step: None }
     }
 
     pub fn conflict(text: impl Into<String>) -> Self {
-        Self { class: Class::Conflict, text: text.into() }
+        Self { class: Class::Conflict, text: text.into(), step: None }
     }
 
     pub fn retry(text: impl Into<String>) -> Self {
-        Self { class: Class::Retry { after: None }, text: text.into() }
+        Self { class: Class::Retry { after: None }, text: text.into(), step: None }
     }
 
     /// The same failure, saying what was being done.
@@ -40,7 +42,7 @@ impl Failure {
             let _ = write!(text, ": {deeper}");
             cause = deeper.source();
         }
-        Self { class, text }
+        Self { class, text, step: None }
     }
 
     /// The one that decides what becomes of the round: what a person must mend comes first, then the longest wait.
@@ -64,4 +66,16 @@ macro_rules! from_adapter {
         }
     )*};
 }
-from_adapter!(azure, gitlab, kubernetes, service_bus);
+from_adapter!(kubernetes, service_bus);
+
+macro_rules! from_adapter_with_steps {
+    ($($module:ident),*) => {$(
+        impl From<$module::Error> for Failure {
+            fn from(error: $module::Error) -> Self {
+                let step = error.administrators_step();
+                Self { step, ..Self::of(&error, error.class()) }
+            }
+        }
+    )*};
+}
+from_adapter_with_steps!(azure, gitlab);

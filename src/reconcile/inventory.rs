@@ -2,27 +2,30 @@
 //! sweep; what else fails is not judged.
 
 use super::{
-    Clients, Failure,
+    Clients, Failure, bulk, fleet_status,
     looks::{self, Looks, Seen},
     observe,
     target::{self, TargetRead},
     tree,
+    watch::{self, Watched},
 };
 use crate::{
     adapters::gitlab,
     domain::{
-        azure::{Identity, ResourceId},
+        azure::Identity,
         fleet::Fleet,
+        fleet_status::FleetStatus,
         ids::{FleetName, InstallationId, RunnerKey, TargetId, Unit},
-        kubernetes::{Kind, Object},
+        kubernetes::{Kind, Object, ObjectName},
         ledger::Ledger,
         names,
-        sight::{self, Marks},
+        sight::{self, Mark, Marks},
         status::Status,
     },
 };
 use futures::{future::try_join_all, try_join};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The whole fleet, as one sweep saw it.
@@ -30,6 +33,8 @@ pub(super) struct Inventory {
     pub(super) installation: InstallationId,
     pub(super) targets: BTreeMap<TargetId, TargetRead>,
     pub(super) statuses: BTreeMap<Unit, Status>,
+    /// What was told of the fleet as a whole.
+    pub(super) told: Option<FleetStatus>,
     /// Every unit of which anything was ever made, or told.
     pub(super) known: BTreeSet<Unit>,
     /// The runners that have a manager.
@@ -37,8 +42,8 @@ pub(super) struct Inventory {
     pub(super) ledger: Ledger,
     /// What each unit looks like in the lists, as far as this sweep looked.
     pub(super) looks: Looks,
-    /// Identities of ours that nobody keeps.
-    pub(super) strays: Vec<ResourceId>,
+    /// What belongs to no unit.
+    pub(super) watched: Watched,
     /// What could not be read, and why: then the sweep has not seen the whole fleet, and permits nothing.
     pub(super) unseen: Vec<String>,
 }
@@ -48,45 +53,59 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     let core = async {
         try_join!(
             observe::installation(clients, settings),
-            observe::statuses(clients, settings),
+            fleet_status::told(clients, fleet),
             tree::targets(clients, fleet),
             observe::ledger(clients, settings),
             objects(clients, fleet),
         )
     };
-    let (core, identities, lent, assignments) = tokio::join!(
+    let (core, identities, lent, assignments, issuer, guarded, cluster) = tokio::join!(
         core,
         identities(clients, fleet),
-        looks::lent(clients, fleet),
-        looks::assignments(clients, fleet),
+        bulk::lent(clients, fleet),
+        bulk::assignments(clients, fleet),
+        bulk::issuer(clients, fleet),
+        bulk::guarded(clients, fleet),
+        watch::cluster(clients, fleet),
     );
-    let (installation, statuses, targets, ledger, objects) = core?;
+    let (installation, told, targets, ledger, objects) = core?;
+    let statuses = told.units;
     // What Azure or one of GitLab's bulk reads does not show is not judged, and holds up nothing else.
     let mut unseen = Vec::new();
     let identities = seen_or_told(identities, &mut unseen);
     let lent = seen_or_told(lent, &mut unseen);
     let assignments = seen_or_told(assignments, &mut unseen);
+    let issuer = seen_or_told(issuer, &mut unseen).flatten();
+    let guarded = seen_or_told(guarded, &mut unseen);
+    let cluster = seen_or_told(cluster, &mut unseen);
     let made: BTreeSet<RunnerKey> =
         objects.managers.iter().filter_map(|key| key.parse().ok()).collect();
     let ours: Option<Vec<Identity>> = identities
         .map(|all| all.into_iter().filter(|one| is_ours(one, fleet, &installation)).collect());
     let tagged =
         ours.iter().flatten().filter_map(|one| one.tags.get(names::TAG_KEY).map(String::as_str));
-    let keys = objects.namespaces.iter().map(String::as_str).chain(tagged);
+    let keys = objects.namespaces.values().map(String::as_str).chain(tagged);
     let mut known: BTreeSet<Unit> = keys.filter_map(names::unit_of_key).collect();
     known.extend(made.iter().cloned().map(Unit::Runner));
     known.extend(statuses.iter().map(|status| status.unit.clone()));
     let managed = ours.as_deref().unwrap_or_default();
     let (strays, entities, credentials) = tokio::join!(
-        looks::strays(clients, fleet, &installation),
-        looks::entities(clients, fleet, &made),
-        looks::credentials(clients, managed, &statuses),
+        bulk::strays(clients, fleet, &installation),
+        looks::entities(clients, fleet, &installation, &made),
+        bulk::credentials(clients, managed, &statuses),
     );
-    let entities = seen_or_told(entities, &mut unseen).unwrap_or_default();
+    let mut entities = seen_or_told(entities, &mut unseen).unwrap_or_default();
+    let misplaced = std::mem::take(&mut entities.misplaced);
     let changed_credentials = seen_or_told(credentials, &mut unseen).unwrap_or_default();
-    let (objects, identities) = (objects.marks, ours.as_deref());
-    let seen = Seen { objects, identities, entities, changed_credentials, lent, assignments };
-    let looks = Looks::of(seen);
+    let looks = Looks::of(Seen {
+        objects: objects.marks,
+        identities: ours.as_deref(),
+        entities,
+        changed_credentials,
+        lent: lent.as_ref(),
+        assignments: assignments.as_deref(),
+        issuer: issuer.as_deref(),
+    });
     let mut targets: BTreeMap<TargetId, TargetRead> =
         targets.into_iter().map(|read| (read.facts.id, read)).collect();
     targets.extend(unlisted(clients, &known, &targets).await?);
@@ -94,11 +113,20 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         installation,
         targets,
         statuses: statuses.into_iter().map(|status| (status.unit.clone(), status)).collect(),
+        told: told.fleet,
         known,
         made,
         ledger,
         looks,
-        strays,
+        watched: Watched {
+            identities: ours,
+            lent,
+            assignments: assignments.unwrap_or_default(),
+            guarded: guarded.unwrap_or_default(),
+            cluster,
+            strays,
+            misplaced,
+        },
         unseen,
     })
 }
@@ -113,16 +141,58 @@ fn seen_or_told<T>(read: Result<T, Failure>, unseen: &mut Vec<String>) -> Option
 struct Objects {
     marks: BTreeMap<String, Marks>,
     managers: BTreeSet<String>,
-    namespaces: BTreeSet<String>,
+    /// Keys of job namespaces of our making, by the namespaces' names.
+    namespaces: BTreeMap<String, String>,
+    /// What lies in something called like a job namespace of ours, by namespace: whose it is shows once all of those are
+    /// known. Each with the domain that it would be ours in, if any.
+    furniture: Vec<Furniture>,
+}
+
+/// A RoleBinding or NetworkPolicy: enough to tell whose it is, without the object.
+struct Furniture {
+    namespace: String,
+    object: ObjectName,
+    labels: Value,
+    mark: Mark,
 }
 
 impl Objects {
+    /// RoleBindings and NetworkPolicies are listed whoever made them: what others add there counts.
+    fn furnish(&mut self, object: &Object, fleet: &FleetName) {
+        let namespace = object.name.namespace.as_deref().unwrap_or_default();
+        if !namespace.starts_with(&names::job_namespace_prefix(fleet)) {
+            return self.take(object, fleet);
+        }
+        self.furniture.push(Furniture {
+            namespace: namespace.to_owned(),
+            object: object.name.clone(),
+            labels: object.body["metadata"]["labels"].clone(),
+            mark: Mark::of(object),
+        });
+    }
+
+    /// Gives every part to the unit that has to look at it.
+    fn settle(&mut self, fleet: &FleetName) {
+        for Furniture { namespace, object, labels, mark } in std::mem::take(&mut self.furniture) {
+            let body = json!({"metadata": {"labels": labels}});
+            let object = Object { name: object, body };
+            let own = sight::key_of(&object, fleet).map(str::to_owned);
+            let domain = self.namespaces.get(&namespace);
+            let strange = domain.filter(|domain| sight::is_strange(&object, fleet, domain));
+            if let Some(key) = strange.cloned().or(own) {
+                self.marks.entry(key).or_default().mark(mark);
+            }
+        }
+    }
+
     fn take(&mut self, object: &Object, fleet: &FleetName) {
         let Some(key) = sight::key_of(object, fleet) else { return };
         self.marks.entry(key.to_owned()).or_default().object(object);
         match object.name.kind {
             Kind::Deployment => _ = self.managers.insert(key.to_owned()),
-            Kind::Namespace => _ = self.namespaces.insert(key.to_owned()),
+            Kind::Namespace => {
+                self.namespaces.insert(object.name.name.clone(), key.to_owned());
+            }
             Kind::ServiceAccount
             | Kind::RoleBinding
             | Kind::ClusterRole
@@ -131,7 +201,10 @@ impl Objects {
             | Kind::NetworkPolicy
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::Pod => {}
+            | Kind::Pod
+            | Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::MutatingWebhookConfiguration => {}
         }
     }
 
@@ -141,11 +214,12 @@ impl Objects {
         }
         self.managers.extend(other.managers);
         self.namespaces.extend(other.namespaces);
+        self.furniture.extend(other.furniture);
     }
 }
 
 /// Kinds whose objects of ours bear the fleet's label wherever they lie, and those of the managers' namespace. Of a large
-/// fleet only the digests are held, never the objects.
+/// fleet only digests are held, never the objects.
 async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Objects, Failure> {
     let settings = fleet.settings();
     let selector = format!("{}={}", names::LABEL_FLEET, settings.name);
@@ -153,18 +227,21 @@ async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Objects, Failure> {
     let lists = [
         (Kind::Namespace, None),
         (Kind::ServiceAccount, None),
-        (Kind::RoleBinding, None),
         (Kind::ResourceQuota, None),
         (Kind::LimitRange, None),
-        (Kind::NetworkPolicy, None),
         (Kind::Deployment, managers),
         (Kind::Secret, managers),
     ];
+    let kubernetes = clients.kubernetes();
     let take = |all: &mut Objects, object: Object| all.take(&object, &settings.name);
-    let lists =
-        lists.map(|(kind, within)| clients.kubernetes().fold(kind, within, Some(&selector), take));
+    let lists = lists.map(|(kind, within)| kubernetes.fold(kind, within, Some(&selector), take));
+    let furnish = |all: &mut Objects, object: Object| all.furnish(&object, &settings.name);
+    let furniture = [Kind::RoleBinding, Kind::NetworkPolicy];
+    let furniture = furniture.map(|kind| kubernetes.fold(kind, None, None, furnish));
+    let (lists, furniture) = try_join!(try_join_all(lists), try_join_all(furniture))?;
     let mut all = Objects::default();
-    try_join_all(lists).await?.into_iter().for_each(|part| all.join(part));
+    lists.into_iter().chain(furniture).for_each(|part| all.join(part));
+    all.settle(&settings.name);
     Ok(all)
 }
 

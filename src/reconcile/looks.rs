@@ -5,19 +5,20 @@ use crate::{
     adapters::gitlab,
     domain::{
         azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
+        claim,
         fleet::Fleet,
         gitlab::{Entity, EntityKind},
-        ids::{FleetName, IdentityName, InstallationId, RunnerKey, TargetId, Unit},
-        kubernetes::Object,
+        ids::{FleetName, IdentityName, InstallationId, RunnerId, RunnerKey, TargetId, Unit},
+        kubernetes::{Kind, Object},
+        marker::Marker,
         names,
         observed::{DomainObserved, Observed, SecretObserved},
         plan::{
-            domain::{credentials_digest, foreign_rights, missing_grants},
+            domain::{foreign_rights, missing_grants},
             identity::IdentityRound,
         },
         sight::{self, Marks, Sight},
         spec::{FleetSettings, Grant},
-        status::Status,
     },
 };
 use futures::future::try_join_all;
@@ -49,8 +50,18 @@ pub(super) struct Seen<'a> {
     pub(super) identities: Option<&'a [Identity]>,
     pub(super) entities: Entities,
     pub(super) changed_credentials: BTreeSet<String>,
-    pub(super) lent: Option<BTreeMap<IdentityName, Option<String>>>,
-    pub(super) assignments: Option<Vec<RoleAssignment>>,
+    pub(super) lent: Option<&'a BTreeMap<IdentityName, Lent>>,
+    pub(super) assignments: Option<&'a [RoleAssignment]>,
+    /// Without it nothing that trusts it is judged.
+    pub(super) issuer: Option<&'a str>,
+}
+
+/// An existing identity, as a sweep sees it.
+pub(super) struct Lent {
+    pub(super) id: ResourceId,
+    /// `None`: there is none, or none that we may see.
+    pub(super) principal: Option<Uuid>,
+    pub(super) credentials: Vec<FederatedCredential>,
 }
 
 /// Entities by the runners that they are of.
@@ -58,21 +69,36 @@ pub(super) struct Seen<'a> {
 pub(super) struct Entities {
     looks: BTreeMap<RunnerKey, Option<String>>,
     silent: BTreeSet<RunnerKey>,
+    /// Entities with a marker of this installation that belong to somebody else than its target.
+    pub(super) misplaced: Vec<(RunnerId, RunnerKey)>,
 }
 
 impl Looks {
     pub(super) fn of(seen: Seen<'_>) -> Self {
-        let Seen { objects, identities, entities, changed_credentials, lent, assignments } = seen;
-        let Entities { looks: gitlab, silent } = entities;
-        let lent = lent.unwrap_or_default();
+        let Seen { objects, identities, entities, changed_credentials, lent, assignments, issuer } =
+            seen;
+        let Entities { looks: gitlab, silent, .. } = entities;
+        let digest = |lent: &Lent, issuer: &str| {
+            let mut marks = Marks::default();
+            lent.credentials.iter().for_each(|one| marks.credential(one));
+            marks.issuer(issuer);
+            marks.digest()
+        };
+        let lent = lent
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, lent)| Some((name.clone(), digest(lent, issuer?))));
+        let lent = lent.collect();
         let kubernetes = objects;
         let mut looks =
             Self { gitlab, silent, lent, changed_credentials, kubernetes, ..Self::default() };
-        looks.azure = identities.map(|identities| {
+        looks.azure = identities.zip(issuer).map(|(identities, issuer)| {
             let mut azure: BTreeMap<String, Marks> = BTreeMap::new();
             for identity in identities {
                 if let Some(key) = identity.tags.get(names::TAG_KEY) {
-                    azure.entry(key.clone()).or_default().identity(identity);
+                    let marks = azure.entry(key.clone()).or_default();
+                    marks.identity(identity);
+                    marks.issuer(issuer);
                     looks.principals.insert(key.clone(), identity.principal_id);
                 }
             }
@@ -82,8 +108,8 @@ impl Looks {
             let mut by_principal: BTreeMap<Uuid, Vec<RoleAssignment>> = BTreeMap::new();
             for assignment in assignments {
                 let of = by_principal.entry(assignment.principal_id).or_default();
-                if !of.contains(&assignment) {
-                    of.push(assignment);
+                if !of.contains(assignment) {
+                    of.push(assignment.clone());
                 }
             }
             by_principal
@@ -132,13 +158,12 @@ impl Looks {
 const SILENT: SignedDuration = SignedDuration::from_hours(2);
 /// How many targets' lists a sweep reads one by one where our token may not read in bulk; the next goes on from there.
 const TARGETS_MAX: usize = 200;
-/// How many identities' credentials a sweep reads; the next goes on where this one ended.
-const CREDENTIALS_MAX: usize = 50;
 
 /// The entities of every runner that was made: in bulk where our token may, else by the lists of their targets.
 pub(super) async fn entities(
     clients: &Clients,
     fleet: &Fleet,
+    installation: &InstallationId,
     made: &BTreeSet<RunnerKey>,
 ) -> Result<Entities, Failure> {
     let (name, now) = (&fleet.settings().name, clients.now());
@@ -162,7 +187,22 @@ pub(super) async fn entities(
     for key in made {
         found.take(&all, name, key, now);
     }
+    found.misplaced = misplaced(&all, name, installation);
     Ok(found)
+}
+
+fn misplaced(
+    entities: &[Entity],
+    fleet: &FleetName,
+    installation: &InstallationId,
+) -> Vec<(RunnerId, RunnerKey)> {
+    let elsewhere = entities.iter().filter_map(|entity| {
+        let marker = Marker::find(&entity.description)?;
+        let ours = marker.fleet == *fleet && marker.installation == *installation;
+        let there = claim::belongs_to(entity, marker.key.target);
+        (ours && !there).then_some((entity.id, marker.key))
+    });
+    elsewhere.collect()
 }
 
 impl Entities {
@@ -212,9 +252,9 @@ async fn one_by_one(
             Err(gitlab::Error::NotFound { .. } | gitlab::Error::Forbidden { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
-        let ids = listed.iter().filter(|one| {
-            keys.iter().any(|key| crate::domain::claim::concerns(one, fleet, key, &[]))
-        });
+        let ids = listed
+            .iter()
+            .filter(|one| keys.iter().any(|key| claim::concerns(one, fleet, key, &[])));
         let read = try_join_all(ids.map(|one| gitlab.entity(one.id))).await?;
         let entities: Vec<Entity> = read.into_iter().flatten().collect();
         for key in keys {
@@ -222,99 +262,6 @@ async fn one_by_one(
         }
     }
     Ok(found)
-}
-
-/// A rotating slice of the managed identities: federated credentials have no list of many.
-pub(super) async fn credentials(
-    clients: &Clients,
-    identities: &[Identity],
-    statuses: &[Status],
-) -> Result<BTreeSet<String>, Failure> {
-    let mut keyed: Vec<(&String, &Identity)> =
-        identities.iter().filter_map(|one| Some((one.tags.get(names::TAG_KEY)?, one))).collect();
-    keyed.sort_by_key(|(key, _)| (*key).clone());
-    let turn = clients.turn(keyed.len().div_ceil(CREDENTIALS_MAX));
-    let slice = keyed.chunks(CREDENTIALS_MAX).nth(turn).unwrap_or_default();
-    // Only what a round has settled has a digest to be held against.
-    let settled = |key: &str| {
-        statuses.iter().any(|status| match &status.unit {
-            Unit::Runner(runner) => runner.to_string() == key && status.sight.is_some(),
-            Unit::Domain(profile) => {
-                names::shared_domain_key(profile) == key && status.sight.is_some()
-            }
-            Unit::Target(_) | Unit::Identity(_) => false,
-        })
-    };
-    let asked = slice.iter().filter(|(key, _)| settled(key)).map(|(key, identity)| async move {
-        let held = clients.arm().credentials(&identity.id).await?.unwrap_or_default();
-        let told = identity.tags.get(names::TAG_CREDENTIALS);
-        let changed = told != Some(&credentials_digest(&held));
-        Ok::<_, Failure>(changed.then(|| (*key).clone()))
-    });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
-}
-
-/// The credentials of every existing identity of the file: they have no tags of ours.
-pub(super) async fn lent(
-    clients: &Clients,
-    fleet: &Fleet,
-) -> Result<BTreeMap<IdentityName, Option<String>>, Failure> {
-    let identities: Vec<(IdentityName, ResourceId)> =
-        fleet.existing_identities().into_iter().map(|(name, (id, _))| (name, id)).collect();
-    let asked = identities.into_iter().map(|(name, id)| async move {
-        let held: Vec<FederatedCredential> =
-            clients.arm().credentials(&id).await?.unwrap_or_default();
-        let mut marks = Marks::default();
-        held.iter().for_each(|one| marks.credential(one));
-        Ok::<_, Failure>((name, marks.digest()))
-    });
-    Ok(try_join_all(asked).await?.into_iter().collect())
-}
-
-/// Identities of ours that lie elsewhere than the file says, such as after another `azure.resourceGroup`: nobody keeps them, and
-/// they may still hold rights. Resource Graph lags and shows what we may read, so they are told and never touched.
-pub(super) async fn strays(
-    clients: &Clients,
-    fleet: &Fleet,
-    installation: &InstallationId,
-) -> Vec<ResourceId> {
-    let settings = fleet.settings();
-    let Some(azure) = &settings.azure else { return vec![] };
-    let found = clients.arm().graph_identities(&[azure.subscription], &settings.name).await;
-    let found = found.unwrap_or_else(|error| {
-        info!("Resource Graph shows no identities: {}", Failure::from(error).text);
-        vec![]
-    });
-    let home =
-        format!("/subscriptions/{}/resourceGroups/{}", azure.subscription, azure.resource_group);
-    let is_stray = |one: &Identity| {
-        one.tags.get(names::TAG_INSTALLATION) == Some(&installation.0)
-            && !one.id.lower().starts_with(&format!("{}/", home.to_lowercase()))
-    };
-    found.into_iter().filter(is_stray).map(|one| one.id).collect()
-}
-
-/// Every assignment where forerunner may give roles: one list for each scope that no other one holds.
-pub(super) async fn assignments(
-    clients: &Clients,
-    fleet: &Fleet,
-) -> Result<Vec<RoleAssignment>, Failure> {
-    let scopes = &fleet.guardrails().scopes;
-    let outermost = scopes.iter().enumerate().filter(|(at, scope)| {
-        !scopes
-            .iter()
-            .enumerate()
-            .any(|(other, outer)| outer.contains(scope) && (!scope.contains(outer) || other < *at))
-    });
-    let asked = outermost.map(|(_, scope)| async move {
-        let found = clients.arm().assignments_at(scope).await?;
-        found.ok_or_else(|| {
-            Failure::permanent(format!(
-                "scope `{scope}` of guardrails.scopes does not exist, or forerunner may not read it"
-            ))
-        })
-    });
-    Ok(try_join_all(asked).await?.concat())
 }
 
 /// What a settled round saw of its runner.
@@ -336,32 +283,54 @@ pub(super) fn of_runner(observed: &Observed, fleet: &FleetSettings, key: &Runner
     let key = key.to_string();
     let domain = of_domain(&observed.domain, fleet, &key);
     let domains = observed.domain.objects.values().flatten();
-    let kubernetes = of_objects(own.chain(domains), fleet, &key);
+    let kubernetes =
+        of_objects(own.chain(domains), strangers_of(&observed.domain, fleet, &key), fleet, &key);
     Sight { gitlab: marks.digest(), azure: domain.azure, kubernetes }
 }
 
 pub(super) fn of_domain(observed: &DomainObserved, fleet: &FleetSettings, key: &str) -> Sight {
     let mut marks = Marks::default();
     let ours = |one: &&Identity| one.tags.get(names::TAG_KEY).map(String::as_str) == Some(key);
-    observed.identity.managed().filter(ours).into_iter().for_each(|one| marks.identity(one));
-    let kubernetes = of_objects(observed.objects.values().flatten(), fleet, key);
+    let identity = observed.identity.managed().filter(ours);
+    if let (Some(identity), Some(issuer)) = (identity, observed.identity.issuer()) {
+        marks.identity(identity);
+        marks.issuer(issuer);
+    }
+    let strangers = strangers_of(observed, fleet, key);
+    let kubernetes = of_objects(observed.objects.values().flatten(), strangers, fleet, key);
     Sight { gitlab: None, azure: marks.digest(), kubernetes }
+}
+
+/// What others put into the namespace, if it is this key's own.
+fn strangers_of<'a>(
+    observed: &'a DomainObserved,
+    fleet: &FleetSettings,
+    key: &str,
+) -> &'a [Object] {
+    let mut objects = observed.objects.values().flatten();
+    let is_own = objects.any(|object| {
+        object.name.kind == Kind::Namespace && sight::key_of(object, &fleet.name) == Some(key)
+    });
+    if is_own { &observed.strangers } else { &[] }
 }
 
 /// Of a shared domain's objects the runner's own look has none: they bear another key.
 fn of_objects<'a>(
     objects: impl Iterator<Item = &'a Object>,
+    strangers: &[Object],
     fleet: &FleetSettings,
     key: &str,
 ) -> Option<String> {
     let mut marks = Marks::default();
     let ours = objects.filter(|object| sight::key_of(object, &fleet.name) == Some(key));
     ours.for_each(|object| marks.object(object));
+    strangers.iter().for_each(|object| marks.object(object));
     marks.digest()
 }
 
 pub(super) fn of_identity(observed: &IdentityRound) -> Sight {
     let mut marks = Marks::default();
     observed.credentials.iter().flatten().for_each(|one| marks.credential(one));
+    marks.issuer(&observed.issuer);
     Sight { azure: marks.digest(), ..Sight::default() }
 }

@@ -2,11 +2,13 @@
 
 mod act;
 mod adopt;
+mod bulk;
 mod clients;
 mod command;
 mod conclude;
 mod desire;
 mod failure;
+mod fleet_status;
 mod foreign;
 mod inventory;
 mod keep_token;
@@ -25,10 +27,12 @@ mod sweep;
 mod target;
 mod tree;
 mod view;
+mod watch;
 
 pub use adopt::{Adoption, Orphan};
 pub use clients::{Clients, GitlabTrust};
 pub use failure::Failure;
+pub use fleet_status::Told;
 pub use foreign::Foreign;
 pub use outbox::{Here, Outbox, letter};
 pub use preview::{Action, Change, FieldChange, Preview, Said, Standing};

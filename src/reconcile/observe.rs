@@ -19,12 +19,13 @@ use crate::{
             domain as domain_plan, hold::HeldObserved, identity::IdentityRound, rollout,
             runner as runner_plan,
         },
-        records, render,
+        records, render, sight,
         spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
         status::Status,
     },
 };
 use futures::{TryFutureExt, future::try_join_all, try_join};
+use jiff::SignedDuration;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -171,6 +172,9 @@ pub(super) async fn statuses(
     Ok(found.iter().filter_map(records::read_status).collect())
 }
 
+/// A manager's own poll speaks for its token for so long, where nobody but us wrote the file.
+const POLLS: SignedDuration = SignedDuration::from_hours(2);
+
 struct Entities {
     entities: Vec<crate::domain::gitlab::Entity>,
     managers: BTreeMap<RunnerId, Vec<crate::domain::gitlab::Manager>>,
@@ -212,13 +216,15 @@ async fn entities(
             entities.push(entity);
         }
     }
-    let system_id = names::system_id(installation, key);
+    let (system_id, now) = (names::system_id(installation, key), clients.now());
     let polls = |id: &RunnerId| {
         managers.get(id).into_iter().flatten().any(|one: &crate::domain::gitlab::Manager| {
-            one.system_id == system_id && one.contacted_at.is_some()
+            one.system_id == system_id
+                && one.contacted_at.is_some_and(|at| now.duration_since(at) < POLLS)
         })
     };
-    let certain = entities.len() == 1
+    let certain = !live.as_ref().is_some_and(render::was_edited)
+        && entities.len() == 1
         && entries.len() == 1
         && entities[0].id == entries[0].0
         && polls(&entries[0].0);
@@ -295,8 +301,9 @@ pub(super) async fn domain(
         let found = kubernetes.get(&name).await.map_err(Failure::from)?;
         Ok::<(ObjectName, Option<Object>), Failure>((name, found))
     }));
-    let (objects, identity, api_server) = try_join!(
+    let (objects, strangers, identity, api_server) = try_join!(
         objects,
+        strangers(clients, fleet, spec),
         identity(clients, fleet, &spec.identity),
         clients.api_server_addresses()
     )?;
@@ -306,8 +313,27 @@ pub(super) async fn domain(
         api_server,
         gitlab_ca,
         objects: objects.into_iter().collect(),
+        strangers,
         identity,
     })
+}
+
+/// What others put into a job namespace of ours. One that an administrator made is theirs to furnish.
+async fn strangers(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    spec: &RunnerSpec,
+) -> Result<Vec<Object>, Failure> {
+    if spec.kubernetes.namespace.is_some() {
+        return Ok(vec![]);
+    }
+    let namespace = names::job_namespace(&fleet.name, spec);
+    let domain = names::domain_key(&spec.key, spec.isolation);
+    let kubernetes = clients.kubernetes();
+    let list = |kind| kubernetes.list(kind, Some(&namespace), None).map_err(Failure::from);
+    let (bindings, policies) = try_join!(list(Kind::RoleBinding), list(Kind::NetworkPolicy))?;
+    let all = bindings.into_iter().chain(policies);
+    Ok(all.filter(|object| sight::is_strange(object, &fleet.name, &domain)).collect())
 }
 
 async fn identity(

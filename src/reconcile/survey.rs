@@ -2,7 +2,7 @@
 
 use super::{desire::Desires, inventory::Inventory, prepare::leave};
 use crate::domain::{
-    fleet::{Fleet, WantedState},
+    fleet::{Fleet, Served, WantedState},
     ids::{ProfileName, RunnerKey, Unit},
     ledger::Leave,
     names,
@@ -21,6 +21,8 @@ pub(super) struct Survey {
     pub(super) wants: BTreeMap<Unit, Leave>,
     /// Runners whose target was in no list.
     pub(super) missing: BTreeSet<RunnerKey>,
+    /// What the rules give every target now.
+    pub(super) wanted: BTreeMap<RunnerKey, WantedState>,
 }
 
 pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Survey {
@@ -70,7 +72,27 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     let digest = &fleet.settings().digest;
     let due = inventory.statuses.values().filter(|status| status.is_due(digest, now));
     survey.wakes.extend(due.map(|status| status.unit.clone()));
+    survey.wanted = wanted;
     survey
+}
+
+/// The runners that the rules give, where they are.
+pub(super) fn served(
+    inventory: &Inventory,
+    wanted: &BTreeMap<RunnerKey, WantedState>,
+) -> Vec<Served> {
+    let served = wanted.iter().filter_map(|(key, state)| match state {
+        WantedState::Runner(spec) => {
+            let facts = inventory.targets.get(&key.target)?.facts.clone();
+            Some(Served { facts, spec: (**spec).clone() })
+        }
+        WantedState::NeedsValue { .. }
+        | WantedState::Withdrawn { .. }
+        | WantedState::OutsideGuardrails { .. }
+        | WantedState::ExceptionEnded { .. }
+        | WantedState::AnchorMoved { .. } => None,
+    });
+    served.collect()
 }
 
 /// What no digest shows: roles taken or added, and a manager that polls no more. What is parked comes at its own time.

@@ -2,12 +2,14 @@
 
 use super::{
     Clients, Failure,
+    fleet_status::{self, Told},
     inventory::{self, Inventory},
-    observe, permits,
+    permits,
     round::{Outcome, Rounds, wake},
     survey::{self, Survey},
     target,
     tree::descendants,
+    watch,
 };
 use crate::domain::{
     fleet::{Fleet, TargetFacts},
@@ -17,7 +19,6 @@ use crate::domain::{
     marker::Marker,
     message::{Message, Outgoing, Reason},
     names,
-    status::Status,
 };
 use futures::try_join;
 use jiff::Timestamp;
@@ -106,17 +107,9 @@ impl Rounds {
         let now = self.clock.now();
         let survey = survey::survey(fleet, &inventory, now);
         let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
+        let findings = watch::findings(self.clients(), fleet, &inventory, &survey, now).await;
         let mut wakes = survey.wakes;
-        let strays = inventory.strays.iter().map(|stray| {
-            format!(
-                "identity {stray} is ours and lies elsewhere than azure.resourceGroup says: nobody keeps it, and it may still hold rights; look at it and run: az identity delete --ids {stray}"
-            )
-        });
-        let unseen = inventory.unseen.iter().map(|reason| {
-            format!("the sweep did not see the whole fleet, so it permits nothing: {reason}")
-        });
-        let told: Vec<String> = strays.chain(unseen).collect();
-        told.iter().for_each(|line| error!("{line}"));
+        let told = fleet_status::keep(self.clients(), fleet, &inventory, findings, now).await;
         if !self.observes_all(fleet) && inventory.unseen.is_empty() {
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
@@ -165,11 +158,11 @@ impl Rounds {
         Outcome::Done(vec![text])
     }
 
-    /// What is told of every unit.
-    pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
+    /// What is told of every unit and of the fleet as a whole.
+    pub async fn told(&self) -> Result<Told, Failure> {
         match self.fleet() {
-            Ok(fleet) => observe::statuses(self.clients(), fleet.settings()).await,
-            Err(_) => Ok(vec![]),
+            Ok(fleet) => fleet_status::told(self.clients(), fleet).await,
+            Err(_) => Ok(Told::default()),
         }
     }
 

@@ -10,7 +10,9 @@ pub use job::{Candidate, Had, JobExplained};
 pub use selector::{NotASelector, Selector};
 
 use super::{
-    Clients, Failure, observe, permits, sweep,
+    Clients, Failure,
+    fleet_status::{self, Told},
+    observe, permits, sweep,
     target::{self, TargetRead},
     tree,
 };
@@ -63,6 +65,11 @@ impl View {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What is told of every unit and of the fleet as a whole, in one list.
+    pub async fn told(&self) -> Result<Told, Failure> {
+        fleet_status::told(&self.clients, &self.fleet).await
     }
 
     /// What is told of every unit, in one list.

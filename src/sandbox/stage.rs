@@ -41,6 +41,8 @@ pub struct Stage {
     /// Scopes at which forerunner may assign roles, with the condition on that right; `{principal}` in it is
     /// forerunner's own.
     pub delegations: Vec<(String, String)>,
+    /// Scopes at which forerunner may see who has rights.
+    pub watched: Vec<String>,
     /// Existing identities with what an administrator gave them: role and scope.
     pub existing: Vec<(String, Vec<(Uuid, String)>)>,
     /// What an administrator applied to the cluster, for forerunner's user.
@@ -96,6 +98,12 @@ impl Stage {
             make_scope(azure, scope);
             let condition = condition.replace("{principal}", &principal.to_string());
             azure.assign_role(scope, RBAC_ADMINISTRATOR, principal, Some(&condition));
+        }
+        for scope in &self.watched {
+            if !scope.eq_ignore_ascii_case(&self.cluster) {
+                make_scope(azure, scope);
+            }
+            azure.assign_role(scope, READER, principal, None);
         }
         for (id, roles) in &self.existing {
             make_scope(azure, id);

@@ -201,6 +201,13 @@ impl World {
         self.service_bus.accept_tokens(Arc::new(accept));
     }
 
+    /// Lets the cluster's tokens come from another issuer, which Azure and Entra learn of, as after a rebuild.
+    pub fn change_issuer(&self, issuer: &str) {
+        self.kubernetes.issue_as(issuer);
+        self.azure.trust_issuer(issuer, self.servers["kubernetes"].address);
+        self.azure.show_issuer(issuer);
+    }
+
     /// The name under which the API server knows forerunner: its identity's principal.
     pub fn forerunner_user(&self) -> &str {
         &self.user

@@ -52,32 +52,53 @@ async fn a_write_that_never_ends_is_parked_at_the_deadline_of_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_or_a_lock_parks_with_its_remedy_and_is_over_when_it_goes() {
-    let check = async |hinder: fn(&Sandbox), words: &[&str]| {
+async fn a_policy_a_lock_or_a_deny_assignment_is_an_administrators_step_and_never_parked() {
+    let check = async |hinder: fn(&Sandbox), reason: &str, words: &[&str]| {
         let sandbox = Sandbox::new(&plan_fleet()).await;
         hinder(&sandbox);
         let group = sandbox.world.gitlab.create_group(Some(42), "payments");
         sandbox.settle().await;
         let unit = format!("runner/g{group}-plan");
-        assert!(sandbox.is_parked(&unit), "{words:?}: {}", sandbox.status(&unit));
-        let parked = sandbox.status(&unit)["parked"].to_string();
+        assert!(!sandbox.is_parked(&unit), "{reason}: {}", sandbox.status(&unit));
+        assert_eq!(sandbox.ready(&unit).0, reason, "{}", sandbox.status(&unit));
+        let told = sandbox.condition(&unit, "NeedsAdministrator");
+        assert_eq!((&told["reason"], &told["status"]), (&reason.into(), &true.into()), "{told}");
         for words in words {
-            assert!(parked.contains(words), "no `{words}` in {parked}");
+            let message = told["message"].as_str().unwrap();
+            assert!(message.contains(words), "no `{words}` in {message}");
         }
         assert_eq!(tries(&sandbox, "PUT", "/userAssignedIdentities/"), 1, "asking again is idle");
         assert_eq!(sandbox.world.azure.identities(), []);
+        // Followed up by each sweep, and no more than once.
+        sandbox.sweep().await;
+        assert_eq!(tries(&sandbox, "PUT", "/userAssignedIdentities/"), 2);
+        let status = sandbox.status(&unit);
+        sandbox.sweep().await;
+        assert_eq!(sandbox.status(&unit), status, "nothing new is said");
         sandbox.world.azure.clear_obstacles();
-        sandbox.pass_minutes(45).await;
+        sandbox.pass_minutes(15).await;
         sandbox.assert_ready(&unit);
+        assert!(sandbox.condition(&unit, "NeedsAdministrator").is_null());
     };
     check(
         |sandbox| sandbox.world.azure.deny_by_policy(IDENTITIES, "require-cost-center"),
-        &["RequestDisallowedByPolicy", "require-cost-center", "az policy exemption create"],
+        "PolicyDenied",
+        &["az policy exemption create", "require-cost-center", IDENTITIES],
     )
     .await;
     check(
         |sandbox| sandbox.world.azure.lock(IDENTITIES, Lock::ReadOnly),
-        &["ScopeLocked", "resource lock", "az lock delete"],
+        "ScopeLocked",
+        &[
+            "az lock delete --ids",
+            "/resourcegroups/rg-runner-identities/providers/Microsoft.Authorization/locks",
+        ],
+    )
+    .await;
+    check(
+        |sandbox| sandbox.world.azure.deny_by_assignment(IDENTITIES, "of-the-blueprint"),
+        "DenyAssignment",
+        &["of-the-blueprint"],
     )
     .await;
 }

@@ -133,7 +133,11 @@ async fn what_is_wrong_comes_first_and_one_list_tells_all() {
         }
     }
     let all = status(&sandbox, &["platform/*"], false, false).await;
-    assert_eq!(all.out, shown.out);
+    // Who asks for some units hears of those, and not what the sweep found of the fleet.
+    let (fleet, units) = shown.out.split_at(at("  parked   "));
+    assert!(fleet.contains("the whole fleet"), "{fleet}");
+    let heading = fleet.lines().next().unwrap();
+    assert_eq!(all.out, format!("{heading}\n{units}"));
     let nobody = status(&sandbox, &["platform/nobody"], false, false).await;
     assert_eq!((nobody.code, nobody.out.as_str()), (1, ""));
 }

@@ -1,6 +1,13 @@
 //! The rows of docs/drift.md: damage a settled world, let one sweep look at it and the rounds it asks for mend it, and compare
 //! with the undamaged world.
 
+mod azure;
+mod cluster;
+mod file;
+mod gitlab;
+mod strangers;
+mod watched;
+
 use crate::{
     deeds::{APP, client, fleet, plan_profile},
     disturbed::{entries, inventory},

@@ -13,6 +13,7 @@ use forerunner::{
     domain::{
         class::Class,
         command::Order,
+        fleet_status::FleetStatus,
         ids::TargetId,
         message::{Message, Outgoing},
         status::Status,
@@ -61,6 +62,7 @@ pub(crate) struct World {
     pub(crate) sent: Mutex<Vec<(String, Outgoing)>>,
     /// What the fleet function is told.
     pub(crate) told: Mutex<Vec<Status>>,
+    pub(crate) whole: Option<FleetStatus>,
 }
 
 impl World {
@@ -114,7 +116,8 @@ impl Work for World {
             Ending::Failed => Err("no right at /subscriptions/2222 for <nobody>".to_owned()),
             Ending::Done | Ending::Panic | Ending::Never => {
                 let units = self.told.lock().unwrap().clone();
-                Ok(Told { fleet: Some("nonprod".to_owned()), units })
+                let fleet_status = self.whole.clone();
+                Ok(Told { fleet: Some("nonprod".to_owned()), units, fleet_status })
             }
         }
     }

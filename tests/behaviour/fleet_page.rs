@@ -8,6 +8,7 @@ use crate::{
 };
 use axum::{body::Body, http::Request};
 use forerunner::domain::{
+    fleet_status::{self, FindingKind, FleetStatus},
     ids::Unit,
     status::{Condition, ConditionKind, Finding, RoundRecord, Status},
 };
@@ -95,6 +96,28 @@ async fn who_asks_for_html_gets_one_page_and_everybody_else_json() {
             .starts_with("default-src 'none'")
     );
     parse(res["body"].as_str().unwrap());
+}
+
+#[tokio::test]
+async fn what_is_found_of_the_fleet_as_a_whole_is_told_without_ids() {
+    let finding = fleet_status::Finding::new(
+        FindingKind::StrayIdentity,
+        format!("identity {SCOPE}/x is <ours>"),
+        format!("az identity delete --ids {SCOPE}/x"),
+        now(),
+    );
+    let whole = FleetStatus::of(None, vec!["no list".into()], vec![finding], now());
+    let world = Arc::new(World { whole: Some(whole), ..World::default() });
+    let text = get(&world, BROWSER).await.text;
+    parse(&text);
+    for part in ["StrayIdentity", "is &lt;ours&gt;", "az identity delete --ids …", "no list"] {
+        assert!(text.contains(part), "no `{part}` in {text}");
+    }
+    assert!(!text.contains("00000000-0000-4000"), "{text}");
+    assert!(get(&world, "*/*").await.text.contains(SCOPE), "JSON has them");
+    let quiet = FleetStatus::of(None, vec![], vec![], now());
+    let world = Arc::new(World { whole: Some(quiet), ..World::default() });
+    assert!(!get(&world, BROWSER).await.text.contains("as a whole"));
 }
 
 #[tokio::test]

@@ -209,6 +209,22 @@ impl Sandbox {
         serde_json::from_str(text).unwrap()
     }
 
+    /// What sweeps wrote down of the fleet as a whole.
+    pub(crate) fn fleet_status(&self) -> Value {
+        let found = self.world.kubernetes.get("configmaps", "forerunner-nonprod", "fleet-status");
+        let text = found.and_then(|map| map["data"]["record.json"].as_str().map(str::to_owned));
+        serde_json::from_str(text.as_deref().unwrap_or("null")).unwrap()
+    }
+
+    /// Message and remedy of each finding of this kind.
+    pub(crate) fn findings(&self, kind: &str) -> Vec<(String, String)> {
+        let status = self.fleet_status();
+        let all = status["findings"].as_array().cloned().unwrap_or_default();
+        let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+        let found = all.iter().filter(|finding| finding["kind"] == kind);
+        found.map(|finding| (text(finding, "message"), text(finding, "remedy"))).collect()
+    }
+
     pub(crate) fn condition(&self, unit: &str, kind: &str) -> Value {
         let status = self.status(unit);
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
@@ -241,6 +257,8 @@ impl Sandbox {
         ];
         let objects = objects.into_iter().flat_map(|plural| {
             let found = self.world.kubernetes.list(plural, "").into_iter();
+            // What a sweep on the way could not see is history.
+            let found = found.filter(|object| object["metadata"]["name"] != "fleet-status");
             found.map(move |object| {
                 let metadata = &object["metadata"];
                 format!(

@@ -49,6 +49,12 @@ impl<'a> Owner<'a> {
     }
 }
 
+/// A group's runner that its owner made; answers its id.
+pub(crate) async fn runner_of(sandbox: &Sandbox, group: u64, description: &str) -> u64 {
+    let scope = json!({ "runner_type": "group_type", "group_id": group });
+    Owner::of_group(sandbox, group).create_runner(scope, description).await
+}
+
 fn installation(sandbox: &Sandbox) -> String {
     let namespace = sandbox.world.kubernetes.get("namespaces", "", MANAGERS).unwrap();
     namespace["metadata"]["uid"].as_str().unwrap().to_owned()

@@ -35,12 +35,12 @@ async fn maintenance_of_gitlab_costs_time_and_nothing_else() {
 
 /// What Azure answers while somebody has closed the subscription, the group or a policy on us.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_closes_azure_is_parked_at_once_with_its_remedy() {
-    for (status, code, words) in [
-        (403, "RequestDisallowedByPolicy", "an Azure Policy forbids it"),
-        (409, "ScopeLocked", "a resource lock forbids it"),
-        (409, "MissingSubscriptionRegistration", "az provider register"),
-        (409, "ReadOnlyDisabledSubscription", "its owner has to enable it again"),
+async fn what_closes_azure_is_told_at_once_with_its_remedy_and_parked_unless_it_is_a_rule() {
+    for (status, code, words, parked) in [
+        (403, "RequestDisallowedByPolicy", "an Azure Policy forbids it", false),
+        (409, "ScopeLocked", "a resource lock forbids it", false),
+        (409, "MissingSubscriptionRegistration", "az provider register", true),
+        (409, "ReadOnlyDisabledSubscription", "its owner has to enable it again", true),
     ] {
         let sandbox = Sandbox::new(&plan_fleet()).await;
         let body = json!({"error": {"code": code, "message": "the service's words"}}).to_string();
@@ -54,8 +54,8 @@ async fn what_closes_azure_is_parked_at_once_with_its_remedy() {
         let group = sandbox.world.gitlab.create_group(Some(42), "payments");
         sandbox.settle().await;
         let unit = format!("runner/g{group}-plan");
-        let reason = sandbox.status(&unit)["parked"]["reason"].clone();
-        let reason = reason.as_str().unwrap_or_default();
+        assert_eq!(sandbox.is_parked(&unit), parked, "{code}");
+        let (_, reason) = sandbox.ready(&unit);
         for part in [code, "the service's words", words] {
             assert!(reason.contains(part), "{code}: {reason}\n{}", sandbox.story());
         }

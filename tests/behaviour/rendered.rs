@@ -112,7 +112,12 @@ fn what_runners_of_a_profile_share_is_the_same_for_each() {
                 one.name.namespace.as_deref() == Some("ci-nonprod--domain-images")
             }
             Kind::RoleBinding | Kind::Secret | Kind::Deployment => false,
-            Kind::ClusterRole | Kind::ConfigMap | Kind::Pod => unreachable!("not among them"),
+            Kind::ClusterRole
+            | Kind::ConfigMap
+            | Kind::Pod
+            | Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::MutatingWebhookConfiguration => unreachable!("not among them"),
         };
         assert_eq!(one == other, shared, "{}", one.name);
     }

@@ -699,6 +699,11 @@ async fn fleet() -> Cluster {
 fn bind_policy(cluster: &Cluster) {
     cluster.admin(json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "forerunner"},
+        "spec": {"validations": [{"expression": "true"}]},
+    }));
+    cluster.admin(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "forerunner"},
         "spec": {"policyName": "forerunner", "validationActions": ["Deny"]},
     }));

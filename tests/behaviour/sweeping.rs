@@ -1,10 +1,17 @@
 //! The sweep makes the promise true that hooks make fast.
 
 use crate::{
-    deeds::{fleet, plain_fleet, plan_fleet},
+    deeds::{READER, fleet, plain_fleet, plan_fleet},
     harness::Sandbox,
 };
-use forerunner::sandbox::wire::{Fault, Service, What};
+use forerunner::{
+    cli::{
+        admin_steps::{self, AdminSteps},
+        answer::Colour,
+        status::{self, StatusOf},
+    },
+    sandbox::wire::{Fault, Service, What},
+};
 use serde_json::json;
 
 const NO: fn() -> What =
@@ -153,7 +160,10 @@ async fn identities_that_another_resource_group_left_behind_are_told_and_not_tou
     let subscription = "00000000-0000-4000-8000-00000000f00d";
     let other = sandbox.world.azure.add_resource_group(subscription, "rg-other");
     let app = sandbox.world.azure.assignments();
-    let ours = app.iter().find(|one| one.scope.ends_with("rg-runner-identities")).unwrap();
+    // What keeps identities, and not what only looks.
+    let keeps = |role: &str| !role.starts_with(&READER[..8]);
+    let mut own = app.iter().filter(|one| one.scope.ends_with("rg-runner-identities"));
+    let ours = own.find(|one| keeps(&one.role.to_string())).unwrap();
     sandbox.world.azure.assign_role(&other, ours.role, ours.principal_id, None);
     sandbox.deploy(&file.replace("rg-runner-identities", "rg-other")).await;
     sandbox.sweep().await;
@@ -161,4 +171,61 @@ async fn identities_that_another_resource_group_left_behind_are_told_and_not_tou
     let command = format!("az identity delete --ids {}", left.id).to_lowercase();
     assert!(story.to_lowercase().contains(&command), "{story}");
     assert_eq!(sandbox.world.azure.identities().len(), 2, "{story}");
+
+    // Written down once, and read wherever a person looks.
+    let [(_, remedy)] = &sandbox.findings("StrayIdentity")[..] else { panic!("{story}") };
+    let shown = status::answer(&StatusOf::default(), &sandbox.desk(), Colour::default()).await;
+    assert!(shown.out.contains("  the whole fleet         StrayIdentity"), "{}", shown.out);
+    assert!(shown.out.contains(remedy), "{}", shown.out);
+    let steps = AdminSteps { now: true, ..AdminSteps::default() };
+    let steps = admin_steps::answer(&steps, &sandbox.desk(), Colour::default()).await;
+    let heading = "# What the fleet as a whole waits for\n# StrayIdentity: ";
+    assert!(steps.out.contains(heading) && steps.out.contains(&format!("\n{remedy}\n")));
+    let json = sandbox.fetch("/api/fleet").await;
+    assert_eq!(json["fleet_status"]["findings"][0]["remedy"], json!(remedy));
+    let writes = sandbox.own_writes().len();
+    sandbox.sweep().await;
+    assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new());
+    // Still so an hour later is said once; over is said once.
+    sandbox.leap_to("2026-11-24T12:00:00Z");
+    sandbox.sweep().await;
+    let again = sandbox.fleet_status();
+    assert!(again["swept_at"].as_str().unwrap() >= "2026-11-24T12:00:00Z", "{again}");
+    assert!(again["findings"][0]["since"].as_str().unwrap() < "2026-11-24T12:00:00Z", "{again}");
+    assert!(sandbox.world.azure.remove_identity(&left.id));
+    for role in sandbox.world.azure.assignments() {
+        if role.principal_id == left.principal_id {
+            assert!(sandbox.world.azure.remove_assignment(role.name));
+        }
+    }
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings("StrayIdentity"), vec![], "{}", sandbox.fleet_status());
+    let writes = sandbox.own_writes().len();
+    sandbox.leap_to("2026-11-24T16:00:00Z");
+    sandbox.sweep().await;
+    let further = sandbox.own_writes().split_off(writes);
+    assert_eq!(further, Vec::<String>::new(), "a healthy fleet is not written down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_sweep_could_not_see_is_written_down_until_it_is_seen() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Arm,
+        method: Some("GET"),
+        path: "/userAssignedIdentities?".into(),
+        times: 1000,
+        what: NO(),
+    });
+    sandbox.sweep().await;
+    sandbox.world.wire.clear_faults();
+    let told = sandbox.fleet_status();
+    assert_eq!(told["whole"], false, "{told}");
+    assert_eq!(told["unseen"].as_array().map(Vec::len), Some(1), "{told}");
+    let shown = status::answer(&StatusOf::default(), &sandbox.desk(), Colour::default()).await;
+    assert!(shown.out.contains("so it permits nothing\n"), "{}", shown.out);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.fleet_status()["whole"], true);
 }

@@ -146,7 +146,9 @@ impl Arm {
         match classify(&call.method, &answer) {
             Verdict::Use => Ok(Some(response)),
             Verdict::Absent => Ok(None),
-            Verdict::Failed(class) => Err(Error::refused(call.what.clone(), answer, class)),
+            Verdict::Failed(class) => {
+                Err(Error::refused(call.what.clone(), call.path, answer, class))
+            }
         }
     }
 

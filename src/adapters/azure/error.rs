@@ -5,7 +5,7 @@ use crate::{
         http::{Response, TransportError, chain},
         tokens,
     },
-    domain::class::Class,
+    domain::{azure::ResourceId, class::Class},
 };
 use http::Method;
 use jiff::SignedDuration;
@@ -24,7 +24,15 @@ pub enum Error {
         code.as_deref().map(|code| format!(" {code}")).unwrap_or_default(),
         advice(code.as_deref()).map(|advice| format!(" – {advice}")).unwrap_or_default()
     )]
-    Refused { what: String, status: u16, code: Option<String>, message: String, class: Class },
+    Refused {
+        what: String,
+        /// Where it was asked, from the first slash on.
+        path: String,
+        status: u16,
+        code: Option<String>,
+        message: String,
+        class: Class,
+    },
     /// Taken and not finished: what came of it is read by the round that looks again.
     #[error("Azure is still busy with {what}")]
     StillRunning { what: String, after: SignedDuration },
@@ -70,6 +78,24 @@ impl Error {
         }
     }
 
+    /// What only a person with more rights may do, where the refusal is somebody's rule and no lack of ours: a stable
+    /// reason, and a command or words that name the rule as Azure named it.
+    pub fn administrators_step(&self) -> Option<(&'static str, String)> {
+        let Self::Refused { code, message, path, .. } = self else { return None };
+        let locked = || quoted_after(message, "are locked: ");
+        match code.as_deref()? {
+            "RequestDisallowedByPolicy" => Some(("PolicyDenied", exempt(message, path))),
+            "ScopeLocked" => Some(("ScopeLocked", unlock(locked(), message))),
+            "DenyAssignmentAuthorizationFailed" => Some((
+                "DenyAssignment",
+                format!(
+                    "whoever made the deny assignment excepts forerunner from it, or takes it off: {message}"
+                ),
+            )),
+            _ => None,
+        }
+    }
+
     /// The assignment that a `RoleAssignmentExists` names as 32 hex digits (azure.md §5.4); older answers name none.
     pub fn existing_assignment(&self) -> Option<Uuid> {
         let Self::Refused { message, code, .. } = self else { return None };
@@ -82,9 +108,10 @@ impl Error {
         Self::Unreachable { what, reason: chain(error), class: error.class() }
     }
 
-    pub(super) fn refused(what: String, answer: Answer, class: Class) -> Self {
+    pub(super) fn refused(what: String, path: &str, answer: Answer, class: Class) -> Self {
         let message = answer.message.unwrap_or_else(|| "no reason given".to_owned());
-        Self::Refused { what, status: answer.status, code: answer.code, message, class }
+        let path = path.to_owned();
+        Self::Refused { what, path, status: answer.status, code: answer.code, message, class }
     }
 }
 
@@ -233,6 +260,42 @@ fn advice(code: Option<&str>) -> Option<&'static str> {
     let told =
         known.iter().find(|(codes, _)| codes.iter().any(|one| one.eq_ignore_ascii_case(code)));
     told.map(|(_, advice)| *advice)
+}
+
+/// A policy is exempted by its assignment's id, where Azure says it; some answers have its name alone.
+fn exempt(message: &str, path: &str) -> String {
+    let scope = ResourceId::new(path).and_then(|id| id.group_scope());
+    let scope = scope.map_or_else(|| path.to_owned(), |scope| scope.to_string());
+    const SEGMENT: &str = "/providers/microsoft.authorization/policyassignments/";
+    let ids = message.split(['"', '\'']).filter(|text| text.to_ascii_lowercase().contains(SEGMENT));
+    let id = ids.into_iter().next();
+    let name = message
+        .split_once("\"policyAssignment\":{\"name\":\"")
+        .and_then(|(_, rest)| rest.split('"').next());
+    let assignment = match (id, name) {
+        (Some(id), _) => id.to_owned(),
+        (None, Some(name)) => format!(
+            "$(az policy assignment list --disable-scope-strict-match --query \"[?name=='{name}' || displayName=='{name}'].id | [0]\" --output tsv)"
+        ),
+        (None, None) => return format!("have the policy's owner exempt it: {message}"),
+    };
+    format!(
+        "az policy exemption create --name forerunner --exemption-category Waiver --policy-assignment \"{assignment}\" --scope \"{scope}\""
+    )
+}
+
+/// A lock is deleted by its own id, which Azure's refusal does not name: all locks of the scope are looked up.
+fn unlock(scope: Option<&str>, message: &str) -> String {
+    let Some(scope) = scope else { return format!("have the resource lock taken off: {message}") };
+    format!(
+        "az lock delete --ids $(az rest --method get --url \"https://management.azure.com{scope}/providers/Microsoft.Authorization/locks?api-version=2020-05-01\" --query \"value[].id\" --output tsv)"
+    )
+}
+
+/// What stands between quotes behind these words.
+fn quoted_after<'a>(message: &'a str, words: &str) -> Option<&'a str> {
+    let (_, rest) = message.split_once(words)?;
+    rest.trim_start_matches('\'').split('\'').next()
 }
 
 /// The managed-identity provider has its own sentence for it and no known code (azure.md §4.3).

@@ -87,7 +87,7 @@ impl KeyVault {
         match classify(&method, &answer) {
             Verdict::Use => Ok(Some(response)),
             Verdict::Absent => Ok(None),
-            Verdict::Failed(class) => Err(Error::refused(what.to_owned(), answer, class)),
+            Verdict::Failed(class) => Err(Error::refused(what.to_owned(), "", answer, class)),
         }
     }
 

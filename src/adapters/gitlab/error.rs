@@ -48,6 +48,9 @@ pub enum Error {
     NotFound { what: String },
     #[error("GitLab refused {what} ({status}): {reason}")]
     Refused { what: String, status: u16, reason: String },
+    /// A limit of the plan: as many runners as the group or project may have are registered.
+    #[error("GitLab has no room for {what}: {reason}")]
+    Full { what: String, reason: String },
     #[error("GitLab is busy with {what}: {reason}")]
     Conflict { what: String, reason: String },
     #[error("GitLab limits our calls, seen at {what}")]
@@ -83,8 +86,18 @@ impl Error {
             | Self::InsufficientScope { .. }
             | Self::Redirected { .. }
             | Self::Forbidden { .. }
+            | Self::Full { .. }
             | Self::Refused { .. } => Class::Permanent,
         }
+    }
+
+    /// What only a person may do, where GitLab's refusal is a limit that an administrator set: a stable reason, and words.
+    pub fn administrators_step(&self) -> Option<(&'static str, String)> {
+        let Self::Full { reason, .. } = self else { return None };
+        let step = format!(
+            "delete runners there that nobody uses, or have a GitLab administrator raise the plan limit (PUT /application/plan_limits, ci_registered_group_runners or ci_registered_project_runners): {reason}"
+        );
+        Some(("RunnerQuota", step))
     }
 
     pub(super) fn transport(what: &str, source: &TransportError) -> Self {
@@ -200,6 +213,7 @@ fn refusal(call: &Call, response: &Response) -> Error {
         StatusCode::FORBIDDEN => Error::Forbidden { what, reason },
         StatusCode::NOT_FOUND => Error::NotFound { what },
         StatusCode::BAD_REQUEST if reason.contains("Missing/invalid") => Error::NotFound { what },
+        StatusCode::BAD_REQUEST if reason.contains(FULL) => Error::Full { what, reason },
         StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Error::Conflict { what, reason },
         StatusCode::TOO_MANY_REQUESTS => Error::RateLimited {
             what,
@@ -211,6 +225,10 @@ fn refusal(call: &Call, response: &Response) -> Error {
         _ => Error::Refused { what, status, reason },
     }
 }
+
+/// How GitLab's own words of a plan limit on runners begin.
+/// Source: <https://docs.gitlab.com/administration/instance_limits/#number-of-registered-runners-for-each-scope>
+const FULL: &str = "Maximum number of ci registered";
 
 /// GitLab's own words: a text, an object of lists of texts, or what the token layer says.
 fn reason(body: &Value) -> String {

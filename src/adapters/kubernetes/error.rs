@@ -150,7 +150,10 @@ fn refusal(what: &str, kind: Kind, response: &Response) -> Error {
         | Kind::NetworkPolicy
         | Kind::ConfigMap
         | Kind::Deployment
-        | Kind::Pod => status.message.clone(),
+        | Kind::Pod
+        | Kind::ValidatingAdmissionPolicy
+        | Kind::ValidatingAdmissionPolicyBinding
+        | Kind::MutatingWebhookConfiguration => status.message.clone(),
     };
     match response.status {
         StatusCode::UNAUTHORIZED => Error::Unauthorized { what },

@@ -4,6 +4,7 @@ use super::PRINCIPAL;
 use crate::{
     cli::check::delegation_condition,
     domain::{
+        azure::ResourceId,
         fleet::{Fleet, IdentityTemplate},
         spec::{ClusterAccess, IdentitySpec},
     },
@@ -97,6 +98,21 @@ pub(super) fn of(fleet: &Fleet) -> Vec<Right> {
         .map(|grant| grant.scope.to_string())
         .collect();
     rights.extend(watched.iter().map(|scope| plain("Reader", scope, "to watch an expected right")));
+    // The identities' group and the cluster can be seen with what keeps and finds them.
+    let elsewhere = guardrails.never.iter().filter(|never| {
+        !rights.iter().any(|right| right.scope.eq_ignore_ascii_case(never.as_str()))
+            && !is_cluster(&settings.cluster.access, never)
+    });
+    let elsewhere: Vec<Right> = elsewhere
+        .map(|never| {
+            plain(
+                "Reader",
+                never.as_str(),
+                "to see that no writing right reaches what `never` names",
+            )
+        })
+        .collect();
+    rights.extend(elsewhere);
     if let ClusterAccess::Aks(cluster) = &settings.cluster.access {
         rights.extend(
             ["Azure Kubernetes Service Cluster User Role", "Reader"]
@@ -106,4 +122,11 @@ pub(super) fn of(fleet: &Fleet) -> Vec<Right> {
     let vault = &settings.gitlab.token.vault;
     rights.push(plain("Key Vault Secrets User", vault, "to read its own GitLab token"));
     rights
+}
+
+fn is_cluster(access: &ClusterAccess, scope: &ResourceId) -> bool {
+    match access {
+        ClusterAccess::Aks(cluster) => cluster == scope,
+        ClusterAccess::Kubeconfig(_) => false,
+    }
 }

@@ -1,7 +1,7 @@
 //! The same as a file for Terraform: `azurerm_role_assignment` and `kubernetes_manifest`.
 
 use super::{Waiting, rights::Right};
-use crate::domain::names;
+use crate::domain::{fleet_status::Finding, names};
 use serde_json::Value;
 use std::fmt::Write;
 use uuid::Uuid;
@@ -11,6 +11,7 @@ const PRINCIPAL: &str = "var.forerunner_principal_id";
 pub(super) fn file(
     rights: &[Right],
     waiting: &[Waiting<'_>],
+    found: &[Finding],
     objects: &[Value],
     principal: Option<Uuid>,
 ) -> String {
@@ -54,6 +55,10 @@ pub(super) fn file(
                 None => block(&mut text, &format!("# {unit}: {step}")),
             }
         }
+    }
+    for finding in found {
+        let Finding { kind, message, remedy, .. } = finding;
+        block(&mut text, &format!("# {kind:?}: {message}\n# {remedy}"));
     }
     for object in objects {
         let kind = object["kind"].as_str().unwrap_or_default();

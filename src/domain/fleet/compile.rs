@@ -15,6 +15,7 @@ use crate::domain::{
     ids::{GroupId, ProfileName},
     names,
     spec::{ClusterAccess, Isolation},
+    version::Version,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -80,7 +81,8 @@ fn build(
     }
     let settings = settings::settings(raw, digest, &root, findings);
     let anchors = anchors(raw, &root.key("anchors"), findings);
-    let profiles = profiles(raw, &root.key("profiles"), findings);
+    let mut profiles = profiles(raw, &root.key("profiles"), findings);
+    version_floors(raw, &mut profiles, &root, findings);
     let rules = rule::compile(&raw.rules, &profiles, &anchors, findings, &root.key("rules"));
     checks::check_instance(&rules, &profiles, findings);
     let mut targets = BTreeMap::new();
@@ -308,11 +310,40 @@ fn withdrawn(
     all
 }
 
+/// The fleet's floor holds for every profile; none may ask for less than the file itself would run.
+fn version_floors(
+    raw: &RawFleet,
+    profiles: &mut BTreeMap<ProfileName, Profile>,
+    root: &At,
+    findings: &mut Findings<'_>,
+) {
+    let of_fleet = raw.version_floors.as_ref().and_then(|floors| floors.runner.as_ref());
+    let of_fleet = of_fleet.and_then(|text| {
+        profile::version(text, &root.key("versionFloors").key("runner"), findings)
+    });
+    let images = raw.cluster.images.as_ref().and_then(|images| images.runner.as_deref());
+    let runs: Option<Version> = images.unwrap_or(settings::RUNNER_VERSION).parse().ok();
+    for profile in profiles.values_mut() {
+        profile.version_floor = profile.version_floor.max(of_fleet);
+        if let (Some(floor), Some(runs)) = (profile.version_floor, runs)
+            && runs < floor
+        {
+            let reason = format!(
+                "is {runs}, and profile `{}` may run on nothing older than {floor}",
+                profile.name
+            );
+            let at = root.key("cluster").key("images").key("runner");
+            findings.error(&at, reason, "raise it, or lower the version floor");
+        }
+    }
+}
+
 fn check_rest(raw: &RawFleet, at: &At, findings: &mut Findings<'_>) {
     if raw.rollout.as_ref().and_then(|rollout| rollout.in_flight) == Some(0) {
         findings.error(&at.key("rollout").key("inFlight"), "is 0: nothing would ever change", "");
     }
     if let Some(floors) = &raw.version_floors {
+        // That of gitlab-runner is part of every profile.
         for (key, text) in [("gitlab", &floors.gitlab), ("kubernetes", &floors.kubernetes)] {
             if let Some(text) = text {
                 profile::version(text, &at.key("versionFloors").key(key), findings);
@@ -331,8 +362,12 @@ fn not_acted_on(raw: &RawFleet) -> Vec<&'static str> {
                 profile.identity_rotation.as_ref().is_some_and(|text| text != "never")
             }),
         ),
-        ("runner.versionFloor", profiles().any(|profile| profile.runner.version_floor.is_some())),
-        ("versionFloors", raw.version_floors.is_some()),
+        (
+            "versionFloors",
+            raw.version_floors
+                .as_ref()
+                .is_some_and(|floors| floors.gitlab.is_some() || floors.kubernetes.is_some()),
+        ),
     ];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(key, _)| key).collect()
 }

@@ -44,7 +44,7 @@ use super::{
     azure::ResourceId,
     ids::{GroupId, IdentityName, ProfileName, ProjectId, TargetId},
     names,
-    spec::{FleetSettings, RunnerSpec},
+    spec::{FleetSettings, Pods, RunnerSpec},
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,6 +230,12 @@ impl Fleet {
             self.spec(profile, TargetId::Instance, &values.collect()).ok()
         });
         samples.collect()
+    }
+
+    /// Administrators' namespaces whose job pods are privileged: the admission policy lists them.
+    pub fn privileged_namespaces(&self) -> Vec<String> {
+        let privileged = self.profiles.values().filter(|profile| profile.pods == Pods::Privileged);
+        privileged.filter_map(|profile| profile.kubernetes.namespace.clone()).collect()
     }
 
     /// A target as the file alone knows it: its path, and the anchors above it. Its id is 0 unless it is an anchor.

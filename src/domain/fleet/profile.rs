@@ -14,6 +14,7 @@ use super::{
 use crate::domain::{
     ids::ProfileName,
     spec::{Isolation, KubernetesSettings, Mode, Pods, RunnerSettings},
+    version::Version,
 };
 use jiff::SignedDuration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,8 @@ pub struct Profile {
     pub rotation: Rotation,
     pub drift: Drift,
     pub protect: bool,
-    pub version_floor: Option<String>,
+    /// The oldest gitlab-runner: its own, or the fleet's where that is higher.
+    pub version_floor: Option<Version>,
     pub placeholders: BTreeSet<String>,
 }
 
@@ -135,11 +137,11 @@ pub(super) fn compile(
         rotation: rotation(raw.rotation.as_ref(), &at.key("rotation"), findings),
         drift: drift(raw.drift.as_ref()),
         protect: raw.protect.unwrap_or(false),
-        version_floor: raw.runner.version_floor.clone(),
+        version_floor: None,
         placeholders: BTreeSet::new(),
     };
     if let Some(floor) = &raw.runner.version_floor {
-        version(floor, &at.key("runner").key("versionFloor"), findings);
+        profile.version_floor = version(floor, &at.key("runner").key("versionFloor"), findings);
     }
     profile.runner.protected = raw.runner.protected.unwrap_or(profile.power() > Power::Reads);
     placeholders(&mut profile, at, findings);
@@ -155,12 +157,14 @@ pub(super) fn mode(raw: Option<RawMode>) -> Mode {
 }
 
 /// Checks `19.4.0`, or `17.11`.
-pub(super) fn version(text: &str, at: &At, findings: &mut Findings<'_>) {
+pub(super) fn version(text: &str, at: &At, findings: &mut Findings<'_>) -> Option<Version> {
     let parts: Vec<&str> = text.split('.').collect();
     let numbers = parts.iter().all(|part| part.parse::<u32>().is_ok());
     if !numbers || !(2..=3).contains(&parts.len()) {
         findings.error(at, format!("`{text}` is no version; write such as 19.4.0"), "");
+        return None;
     }
+    text.parse().ok()
 }
 
 fn runner(raw: &RawRunner, at: &At, findings: &mut Findings<'_>) -> RunnerSettings {

@@ -655,6 +655,9 @@ pub(super) struct RawRollout {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawVersionFloors {
+    /// The oldest gitlab-runner any profile may run on.
+    #[serde(default)]
+    pub(super) runner: Option<String>,
     #[serde(default)]
     pub(super) gitlab: Option<String>,
     #[serde(default)]

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 /// Managers that roll at once.
 const IN_FLIGHT: u32 = 5;
-const RUNNER_VERSION: &str = "19.4.0";
+pub(super) const RUNNER_VERSION: &str = "19.4.0";
 
 pub(super) fn settings(
     raw: &RawFleet,

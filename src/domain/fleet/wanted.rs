@@ -276,6 +276,7 @@ impl Fleet {
             mode: self.settings.mode.min(profile.mode),
             remove_foreign_rights: profile.drift.remove_foreign_rights,
             resume_paused: profile.drift.resume_paused,
+            version_floor: profile.version_floor,
         })
     }
 }

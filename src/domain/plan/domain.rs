@@ -134,6 +134,7 @@ pub(crate) fn draft_domain(
         return domain;
     }
     domain.usable = true;
+    draft_strangers(draft, observed);
     let account = ObjectName::new(
         Kind::ServiceAccount,
         &names::job_namespace(&context.fleet.name, spec),
@@ -175,6 +176,47 @@ pub(crate) fn draft_domain(
         }
     }
     domain
+}
+
+/// What others put into the job namespace: whoever may bind there may give a job rights or reach into it, and a policy
+/// only ever opens. Theirs all the same: told with the command that takes it away.
+fn draft_strangers(draft: &mut Draft, observed: &DomainObserved) {
+    let of = |kind: Kind| observed.strangers.iter().filter(move |one| one.name.kind == kind);
+    let commands = |kind: &str, strangers: Vec<&Object>| {
+        let commands = strangers.into_iter().map(|one| {
+            let ObjectName { namespace, name, .. } = &one.name;
+            let namespace = namespace.as_deref().unwrap_or_default();
+            format!("kubectl delete {kind} {name} --namespace {namespace}")
+        });
+        commands.collect::<Vec<_>>().join("; ")
+    };
+    let bindings: Vec<&Object> = of(Kind::RoleBinding).collect();
+    if !bindings.is_empty() {
+        draft.find(Finding::holds(
+            ConditionKind::NeedsAdministrator,
+            "ForeignBinding",
+            format!(
+                "others have rights in the job namespace that forerunner did not give, and may reach what jobs can do; {}",
+                commands("rolebinding", bindings)
+            ),
+        ));
+    }
+    let opens = |one: &&Object| {
+        ["egress", "ingress"]
+            .iter()
+            .any(|way| one.body["spec"][way].as_array().is_some_and(|rules| !rules.is_empty()))
+    };
+    let policies: Vec<&Object> = of(Kind::NetworkPolicy).filter(opens).collect();
+    if !policies.is_empty() {
+        draft.find(Finding::holds(
+            ConditionKind::NeedsAdministrator,
+            "ForeignPolicy",
+            format!(
+                "another policy opens what forerunner's keeps shut to jobs; {}",
+                commands("networkpolicy", policies)
+            ),
+        ));
+    }
 }
 
 /// A namespace that is going away is waited for; one that is not ours is never touched.
@@ -269,8 +311,32 @@ fn draft_managed(
         draft.add(Step::AssignRole { grant: (*grant).clone(), principal, description }, made);
     }
     draft_foreign(draft, spec, context, id, credentials, &foreign_rights(roles, assignments));
+    if trusted {
+        draft_surplus(draft, context, id, &key, credentials, &wanted);
+    }
     domain.seen = identity.is_some() && trusted && missing.is_empty();
     made
+}
+
+/// Credentials of ours for another issuer or subject, such as of a cluster that was rebuilt: doors for nobody, once the
+/// one of today is there.
+fn draft_surplus(
+    draft: &mut Draft,
+    context: &Context<'_>,
+    id: &ResourceId,
+    key: &str,
+    credentials: &[FederatedCredential],
+    wanted: &FederatedCredential,
+) {
+    let ours = |one: &&FederatedCredential| {
+        one.name != wanted.name && names::is_credential_of(&context.fleet.name, key, &one.name)
+    };
+    let mut last = None;
+    for surplus in credentials.iter().filter(ours) {
+        let (identity, name) = (id.clone(), surplus.name.clone());
+        // One at a time: Entra refuses concurrent writes under one identity (azure.md §4.3).
+        last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
+    }
 }
 
 /// The tags follow the credential: a digest that runs ahead would hide a missing credential from the sweep.
@@ -342,7 +408,14 @@ pub(crate) fn credential(
 pub fn credentials_digest(credentials: &[FederatedCredential]) -> String {
     let mut pairs: Vec<String> = credentials
         .iter()
-        .map(|one| format!("{}|{}", one.issuer, one.subject.as_deref().unwrap_or_default()))
+        .map(|one| {
+            let FederatedCredential { name, issuer, subject, audiences } = one;
+            format!(
+                "{name}|{issuer}|{}|{}",
+                subject.as_deref().unwrap_or_default(),
+                audiences.join(",")
+            )
+        })
         .collect();
     pairs.sort();
     names::hash(&pairs.join("\n"))[..16].to_owned()

@@ -124,8 +124,22 @@ impl Draft {
         !self.steps.is_empty()
     }
 
+    /// A unit has one condition of a kind: what an administrator is to do stands in it one after the other, under the
+    /// first reason.
+    fn gather_administrators(&mut self) {
+        let is_theirs = |finding: &Finding| finding.kind == ConditionKind::NeedsAdministrator;
+        let (theirs, rest): (Vec<Finding>, Vec<Finding>) =
+            std::mem::take(&mut self.findings).into_iter().partition(is_theirs);
+        self.findings = rest;
+        if let Some(first) = theirs.first() {
+            let messages: Vec<&str> = theirs.iter().map(|one| one.message.as_str()).collect();
+            self.findings.push(Finding { message: messages.join("; "), ..first.clone() });
+        }
+    }
+
     /// Closes the plan: `Ready` sums up the findings, blocks park, waits and steps ask for another look.
     pub(crate) fn finish(mut self, look_again: SignedDuration) -> Plan {
+        self.gather_administrators();
         if self.has_steps() {
             self.wait(look_again, "what this round did to show");
         }

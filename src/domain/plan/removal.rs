@@ -361,7 +361,12 @@ fn may_delete(what: &Departing<'_>, object: &Object) -> bool {
             | Kind::NetworkPolicy
             | Kind::Secret
             | Kind::Deployment => true,
-            Kind::ClusterRole | Kind::ConfigMap | Kind::Pod => false,
+            Kind::ClusterRole
+            | Kind::ConfigMap
+            | Kind::Pod
+            | Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::MutatingWebhookConfiguration => false,
         }
 }
 

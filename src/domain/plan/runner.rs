@@ -17,6 +17,7 @@ use crate::domain::{
     spec::{FleetSettings, Isolation, RunnerSpec},
     status::{ConditionKind, Finding},
     step::{Step, StepId},
+    version::Version,
 };
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -35,6 +36,8 @@ const NOTE: &str = "forerunner:";
 pub const NOTE_NOT_OPEN: &str = "forerunner: paused until a job can sign in";
 /// A contact this old no longer shows that a manager polls (GitLab's own *online*, gitlab.md §3.8).
 const CONTACT_COUNTS: SignedDuration = SignedDuration::from_hours(2);
+/// From then on GitLab calls a runner stale (gitlab.md §3.8).
+const STALE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long a stranger's poll is an alarm.
 const STRANGER_COUNTS: SignedDuration = SignedDuration::from_hours(24);
 /// Waiting for a ceiling costs nothing and ends by itself.
@@ -77,6 +80,7 @@ pub fn plan(
     let turn = draft_manager(&mut draft, spec, &context, observed, &domain, &kept, now);
     draft_return(&mut draft, observed);
     judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
+    draft_version(&mut draft, spec, &context, observed, &ours);
     draft.finish(SOON)
 }
 
@@ -244,9 +248,11 @@ fn draft_token(
     }
     let live = ours.keep.and_then(|keep| {
         let entries = observed.entries().iter();
-        entries
-            .filter(|entry| entry.check != TokenCheck::Refused)
-            .find(|entry| entry.runner == keep.id)
+        entries.into_iter().find(|entry| match entry.check {
+            TokenCheck::NotAsked => entry.runner == keep.id,
+            TokenCheck::BelongsTo(runner) => entry.runner == keep.id && runner == keep.id,
+            TokenCheck::Refused => false,
+        })
     });
     if let (Some(keep), Some(entry)) = (ours.keep, live) {
         draft.find(Finding::holds(
@@ -516,7 +522,10 @@ fn draft_manager(
             | Kind::LimitRange
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::Pod) => unreachable!("a manager has no {kind:?}"),
+            | Kind::Pod
+            | Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::MutatingWebhookConfiguration) => unreachable!("a manager has no {kind:?}"),
         };
         if let Some(live) = live {
             if live.label(names::LABEL_FLEET) != Some(context.fleet.name.as_str()) {
@@ -541,7 +550,10 @@ fn draft_manager(
             | Kind::NetworkPolicy
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::Pod => true,
+            | Kind::Pod
+            | Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::MutatingWebhookConfiguration => true,
         };
         if !has_all {
             continue;
@@ -574,7 +586,10 @@ fn draft_manager(
             | Kind::NetworkPolicy
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::Pod => vec![],
+            | Kind::Pod
+            | Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::MutatingWebhookConfiguration => vec![],
         };
         let kind = object.name.kind;
         let step = draft.add(Step::Apply { object, client: None }, needs);
@@ -657,11 +672,7 @@ fn judge_manager(
             if has_token {
                 draft.wait(SOON, "the manager to poll GitLab");
             }
-            Finding::fails(
-                ConditionKind::Online,
-                "NeverContacted",
-                "no poll by our manager has been seen",
-            )
+            silence(observed, ours, spec, now)
         }
     };
     draft.find(finding);
@@ -673,6 +684,27 @@ fn judge_manager(
             format!("{} runner(s) of other owners bear this runner's marker; nothing of theirs was touched", ours.look_alikes),
         ));
     }
+}
+
+/// How long our manager has not been heard of.
+fn silence(observed: &Observed, ours: &Ours<'_>, spec: &RunnerSpec, now: Timestamp) -> Finding {
+    let system_id = names::system_id(ours.installation, &spec.key);
+    let managers = ours.keep.and_then(|keep| observed.managers.get(&keep.id));
+    let own = managers.into_iter().flatten().filter(|manager| manager.system_id == system_id);
+    let (reason, message) = match own.filter_map(|manager| manager.contacted_at).max() {
+        None => ("NeverContacted", "no poll by our manager has been seen".to_owned()),
+        // No time of day: a status is not written anew for every hour.
+        Some(at) if now.duration_since(at) < CONTACT_COUNTS => {
+            ("Offline", "our manager polled, and does not run".to_owned())
+        }
+        Some(at) if now.duration_since(at) < STALE => {
+            ("Offline", format!("our manager has not polled since {at:.0}"))
+        }
+        Some(at) => {
+            ("Stale", format!("our manager has not polled since {at:.0}: GitLab calls it stale"))
+        }
+    };
+    Finding::fails(ConditionKind::Online, reason, message)
 }
 
 /// Whoever polls with our token and is not our manager holds it too.
@@ -707,6 +739,39 @@ fn draft_strangers(
                  make the token worthless now, delete the runner in GitLab, and forerunner makes it anew with another",
                 keep.id,
                 strangers.join(" and ")
+            ),
+        ));
+    }
+}
+
+/// The manager is older than the file allows although the file runs a newer one: what the image's tag names is not what it
+/// holds. While anything is under way that may still change.
+fn draft_version(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &Observed,
+    ours: &Ours<'_>,
+) {
+    let (Some(keep), Some(floor), false) = (ours.keep, spec.version_floor, draft.has_steps())
+    else {
+        return;
+    };
+    let system_id = names::system_id(ours.installation, &spec.key);
+    let mut managers = observed.managers.get(&keep.id).into_iter().flatten();
+    let manager = managers.find(|manager| manager.system_id == system_id);
+    let Some(version) = manager.and_then(|manager| manager.version.as_deref()) else { return };
+    let is_older = version.parse::<Version>().is_ok_and(|version| version < floor);
+    if is_older && observed.deployment.as_ref().is_some_and(is_available) {
+        let deployment = deployment_name(context.fleet, spec);
+        draft.find(Finding::holds(
+            ConditionKind::NeedsAdministrator,
+            "VersionFloor",
+            format!(
+                "the manager is gitlab-runner {version}, and the file allows nothing older than {floor}: correct what the tag {} names in the registry; kubectl rollout restart deployment {} --namespace {}",
+                context.fleet.cluster.images.runner,
+                deployment.name,
+                deployment.namespace.as_deref().unwrap_or_default()
             ),
         ));
     }

@@ -116,6 +116,7 @@ pub(super) fn spec(with_identity: bool) -> RunnerSpec {
         mode: Mode::Enforce,
         remove_foreign_rights: false,
         resume_paused: false,
+        version_floor: None,
     }
 }
 
@@ -240,6 +241,7 @@ impl World {
             installation: self.installation.clone(),
             api_server: vec![],
             gitlab_ca: None,
+            strangers: vec![],
             objects: wanted
                 .into_iter()
                 .map(|name| (name.clone(), self.objects.get(&name).cloned()))

@@ -65,6 +65,13 @@ pub fn read_entries(secret: &Object) -> Result<Vec<(RunnerId, SecretString)>, Re
     Ok(runners.into_iter().flatten().filter_map(entry).collect())
 }
 
+/// Whether somebody else wrote the file last, as its managed fields say: then whose token it holds is an open question.
+pub fn was_edited(secret: &Object) -> bool {
+    let managers = secret.body["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let mut writers = managers.filter(|one| !one["fieldsV1"]["f:data"]["f:config.toml"].is_null());
+    writers.any(|one| one["manager"] != names::FIELD_MANAGER)
+}
+
 /// Whether a live Secret says what we would write for the entries it holds: compares what the files mean, not how they
 /// are laid out. False for a file that cannot be read.
 pub fn expected_config_matches(spec: &RunnerSpec, ctx: &Context<'_>, secret: &Object) -> bool {

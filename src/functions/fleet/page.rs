@@ -4,6 +4,7 @@
 use super::veil::veil;
 use crate::{
     domain::{
+        fleet_status::FleetStatus,
         ids::Unit,
         standing::{Standing, from_now, telling},
         status::{Condition, RoundRecord, Status},
@@ -41,6 +42,7 @@ pub(super) fn page(told: &Told, now: Timestamp, nonce: &str) -> String {
     if told.fleet.is_none() {
         html.element("p", "The fleet's file is not valid, so nothing is known. The health function and the log say why.");
     }
+    told.fleet_status.iter().for_each(|whole| fleet_as_a_whole(&mut html, whole, now));
     filters(&mut html, &units, &profiles);
     html.raw("<main id=\"units\" tabindex=\"-1\">\n<ul class=\"units\">\n");
     for (standing, status) in &units {
@@ -108,6 +110,34 @@ fn profile(unit: &Unit) -> String {
         Unit::Domain(profile) => profile.to_string(),
         Unit::Target(_) | Unit::Identity(_) => String::new(),
     }
+}
+
+/// What sweeps found that is no unit's.
+fn fleet_as_a_whole(html: &mut Html, whole: &FleetStatus, now: Timestamp) {
+    if whole.is_quiet() {
+        return;
+    }
+    html.raw("<section id=\"whole\" aria-label=\"The fleet as a whole\">\n");
+    html.element("h2", "The fleet as a whole");
+    html.raw("<ul>\n");
+    for finding in &whole.findings {
+        html.raw("<li><strong>");
+        html.text(&format!("{:?}", finding.kind));
+        html.raw("</strong> ");
+        time(html, finding.since, &from_now(finding.since, now));
+        html.text(&format!(": {}. {}", finding.message, finding.remedy));
+        html.raw("</li>\n");
+    }
+    if whole.more > 0 {
+        html.element("li", &format!("and {} more", whole.more));
+    }
+    for reason in &whole.unseen {
+        html.raw("<li>Not seen by the sweep ");
+        time(html, whole.swept_at, &from_now(whole.swept_at, now));
+        html.text(&format!(", so it permits nothing: {reason}"));
+        html.raw("</li>\n");
+    }
+    html.raw("</ul>\n</section>\n");
 }
 
 fn filters(html: &mut Html, units: &[(Standing, &Status)], profiles: &BTreeMap<String, usize>) {

@@ -86,6 +86,14 @@ impl Azure {
         self.put_resource(&id, body);
     }
 
+    /// Every cluster shows this issuer from now on.
+    pub fn show_issuer(&self, issuer: &str) {
+        let clusters: Vec<ClusterSettings> = self.state().clusters.values().cloned().collect();
+        for cluster in clusters {
+            self.add_cluster(ClusterSettings { issuer: Some(issuer.to_owned()), ..cluster });
+        }
+    }
+
     /// A vault in the resource group with this id; answers the vault's own id.
     pub fn add_vault(&self, resource_group_id: &str, name: &str) -> String {
         let id = format!("{resource_group_id}/providers/Microsoft.KeyVault/vaults/{name}");

@@ -27,6 +27,8 @@ pub enum Lock {
 pub(super) struct Obstacles {
     /// Lower-case scope, and the policy's name.
     denials: Vec<(String, String)>,
+    /// Lower-case scope, and the deny assignment's name.
+    denied: Vec<(String, String)>,
     /// Lower-case scope.
     locks: Vec<(String, Lock)>,
     /// Writes of this resource type take that long.
@@ -50,14 +52,20 @@ impl Azure {
         self.state().obstacles.denials.push((scope::lower(scope), policy.to_owned()));
     }
 
+    /// A deny assignment with this name keeps everybody from writing at or below the scope, whatever roles they have.
+    pub fn deny_by_assignment(&self, scope: &str, name: &str) {
+        self.state().obstacles.denied.push((scope::lower(scope), name.to_owned()));
+    }
+
     /// Locks a scope and all below it.
     pub fn lock(&self, scope: &str, lock: Lock) {
         self.state().obstacles.locks.push((scope::lower(scope), lock));
     }
 
-    /// Ends every policy and every lock.
+    /// Ends every policy, every deny assignment and every lock.
     pub fn clear_obstacles(&self) {
         let mut state = self.state();
+        state.obstacles.denied.clear();
         state.obstacles.denials.clear();
         state.obstacles.locks.clear();
     }
@@ -117,6 +125,17 @@ impl Obstacles {
                 call.path
             );
             return Some(Answer::refusal(409, "ScopeLocked", message));
+        }
+        let denied = self
+            .denied
+            .iter()
+            .find(|(scope, _)| (writes || deletes) && scope::contains(scope, &path));
+        if let Some((scope, name)) = denied {
+            let message = format!(
+                "The client has permission to perform the action on scope '{}'; however, the access is denied because of the deny assignment with name '{name}' and Id '{name}' at scope '{scope}'.",
+                call.path
+            );
+            return Some(Answer::refusal(403, "DenyAssignmentAuthorizationFailed", message));
         }
         let (_, policy) =
             self.denials.iter().find(|(scope, _)| writes && scope::contains(scope, &path))?;

@@ -16,6 +16,14 @@ impl Gitlab {
     }
 }
 
+impl Gitlab {
+    /// How many runners a group may have (<https://docs.gitlab.com/administration/instance_limits/>); `None`: as many as
+    /// it likes.
+    pub fn limit_group_runners(&self, most: Option<usize>) {
+        self.lock().group_runners_max = most;
+    }
+}
+
 pub(super) async fn guard(State(gitlab): State<Gitlab>, call: Request, next: Next) -> Response {
     // Queries come by POST as well, and are reads.
     let reads = call.method().is_safe() || call.uri().path() == "/api/graphql";

@@ -29,6 +29,12 @@ pub(super) async fn create(call: Call) -> Result<Response, Refusal> {
     if !problems.is_empty() {
         return Err(Refusal::bad_request(&sentence(&problems)));
     }
+    if let (Owner::Group(_), Some(most)) = (runner.owner, state.group_runners_max)
+        && state.runners.values().filter(|one| one.owner == runner.owner).count() >= most
+    {
+        let why = format!("Maximum number of ci registered group runners ({most}) exceeded");
+        return Err(Refusal::bad_request(&why));
+    }
     let token = state.runner_token(kind);
     runner.id = state.next_id(Kind::Runner);
     runner.digest = digest(&token);

@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) settings: Settings,
     /// Whether only reads are answered.
     pub(super) maintenance: bool,
+    /// Runners that one group may have.
+    pub(super) group_runners_max: Option<usize>,
     /// The clock's time when the lock was taken.
     pub(super) now: Timestamp,
     /// The `X-Gitlab-Event-UUID` that the present call brought along.
@@ -87,6 +89,7 @@ impl State {
         let mut state = Self {
             settings,
             maintenance: false,
+            group_runners_max: None,
             now,
             cause: None,
             ids: BTreeMap::new(),

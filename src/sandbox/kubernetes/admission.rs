@@ -48,7 +48,9 @@ pub(super) fn mutate(state: &State, kind: &Kind, namespace: &str, object: &mut V
         spec["enableServiceLinks"] = json!(true);
     }
     let account = spec["serviceAccountName"].as_str().unwrap_or_default();
-    if let Some(account) = state.find("serviceaccounts", namespace, account) {
+    if let Some(account) = state.find("serviceaccounts", namespace, account)
+        && state.find("mutatingwebhookconfigurations", "", super::WEBHOOK).is_some()
+    {
         super::workload_identity::inject(state, account, object);
     }
 }

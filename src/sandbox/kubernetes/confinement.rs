@@ -1,5 +1,5 @@
 //! What the shipped ValidatingAdmissionPolicy refuses forerunner, evaluated natively instead of in CEL
-//! (runner-on-kubernetes.md §12). It holds while its binding exists.
+//! (runner-on-kubernetes.md §12). It holds while it and its binding exist.
 
 use super::{User, kinds::Kind, store::State};
 use serde_json::Value;
@@ -34,8 +34,10 @@ pub(super) struct Write<'a> {
 /// Why the write is refused, if it is.
 pub(super) fn denial(state: &State, user: &User, write: &Write<'_>) -> Option<String> {
     let rules = state.settings.confinement.as_ref()?;
+    let is_there = |plural: &str| state.find(plural, "", &rules.policy).is_some();
     if user.name != rules.user
-        || state.find("validatingadmissionpolicybindings", "", &rules.policy).is_none()
+        || !is_there("validatingadmissionpolicybindings")
+        || !is_there("validatingadmissionpolicies")
     {
         return None;
     }

@@ -52,6 +52,9 @@ use store::{Key, State, Task};
 /// More than any world of ours has to do at one instant: what needs more goes round in circles.
 const TASKS_MAX: usize = 100_000;
 
+/// The configuration of the workload-identity webhook.
+const WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
+
 /// One simulated cluster; a clone is the same cluster. It is its own [`Actor`].
 #[derive(Clone)]
 pub struct Kubernetes {
@@ -172,7 +175,7 @@ impl Kubernetes {
             kubernetes.install(json!({
                 "apiVersion": "admissionregistration.k8s.io/v1",
                 "kind": "MutatingWebhookConfiguration",
-                "metadata": {"name": "azure-wi-webhook-mutating-webhook-configuration"},
+                "metadata": {"name": WEBHOOK},
                 "webhooks": [],
             }));
         }
@@ -220,6 +223,11 @@ impl Kubernetes {
 
     pub fn issuer(&self) -> String {
         self.state().settings.issuer.clone()
+    }
+
+    /// Tokens are issued by somebody else from now on, as after a rebuild.
+    pub fn issue_as(&self, issuer: &str) {
+        self.state().settings.issuer = issuer.to_owned();
     }
 
     /// The object, if it is there; `namespace` is empty for the cluster's own.

@@ -76,6 +76,8 @@ pub struct ManagersSettings {
 struct State {
     processes: BTreeMap<Key, Process>,
     finished: Vec<JobRun>,
+    /// What every image really holds, whatever its tag says.
+    held_version: Option<String>,
 }
 
 /// Namespace, name, uid and start: a container that comes up again is another process.
@@ -94,6 +96,11 @@ impl Managers {
             .expect("a client without special options can be built");
         let acting = tokio::sync::Mutex::new(());
         Self(Arc::new(Inner { settings, client, acting, state: Mutex::default() }))
+    }
+
+    /// Lets images hold this version from the next start on, as a mirror does whose tags are wrong.
+    pub fn set_held_version(&self, version: Option<&str>) {
+        self.state().held_version = version.map(str::to_owned);
     }
 
     /// Starts a process for each new pod, ends those whose pods are gone, and tells the rest of their signals.

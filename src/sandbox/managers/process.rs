@@ -54,7 +54,11 @@ impl Process {
     pub(super) fn start(managers: &Managers, pod: ManagerPod, now: Timestamp) -> Self {
         let mut process = Self {
             system_id: String::new(),
-            version: version_of(&pod.image),
+            version: managers
+                .state()
+                .held_version
+                .clone()
+                .unwrap_or_else(|| version_of(&pod.image)),
             concurrent: 1,
             check_interval: Config::default().check_interval(),
             entries: Vec::new(),

@@ -208,6 +208,7 @@ fn plain_spec(key: &str) -> RunnerSpec {
         mode: Mode::Enforce,
         remove_foreign_rights: false,
         resume_paused: false,
+        version_floor: None,
     }
 }
 

@@ -115,7 +115,7 @@ fn the_existing_assignment_is_found_in_the_words() {
     let check = |code: &str, message: &str, expected: Option<&str>| {
         let body = json!({"error": {"code": code, "message": message}});
         let answer = Answer::of(&response(409, &body.to_string()));
-        let error = Error::refused("a role".to_owned(), answer, Class::Conflict);
+        let error = Error::refused("a role".to_owned(), "", answer, Class::Conflict);
         let expected = expected.map(|id| id.parse::<Uuid>().unwrap());
         assert_eq!(error.existing_assignment(), expected, "{message}");
     };

@@ -1,7 +1,7 @@
 //! forerunner's own rights: to keep job namespaces and their bounds, to bind one role, and managers in one namespace.
 
 use super::{AdministratorInput, body, own_metadata, own_name};
-use crate::domain::render::manager_role::rule;
+use crate::domain::{names, render::manager_role::rule};
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
@@ -51,10 +51,13 @@ pub(super) fn rights(input: &AdministratorInput<'_>) -> Vec<Value> {
 /// Cluster-wide, because job namespaces come and go; the admission policy narrows it to the fleet's. No `escalate`, no
 /// Secrets, no making of pods. `bind` lets it give the managers' role without holding it.
 fn cluster_rules(input: &AdministratorInput<'_>) -> Vec<PolicyRule> {
-    let shipped = PolicyRule {
-        resource_names: Some(vec![input.manager_cluster_role.to_owned()]),
-        ..rule("rbac.authorization.k8s.io", "clusterroles", &["bind"])
+    let named = |group, resource, name: &str, verbs: &[&str]| PolicyRule {
+        resource_names: Some(vec![name.to_owned()]),
+        ..rule(group, resource, verbs)
     };
+    let admission = "admissionregistration.k8s.io";
+    let (own, webhook) = (own_name(input), names::IDENTITY_WEBHOOK);
+    let role = input.manager_cluster_role;
     vec![
         rule("", "namespaces", &KEEP),
         rule("", "serviceaccounts", &KEEP),
@@ -64,7 +67,11 @@ fn cluster_rules(input: &AdministratorInput<'_>) -> Vec<PolicyRule> {
         rule("rbac.authorization.k8s.io", "rolebindings", &KEEP),
         // Whether a job still runs; never a look into one.
         rule("", "pods", &["list"]),
-        shipped,
+        named("rbac.authorization.k8s.io", "clusterroles", role, &["bind", "get"]),
+        // Whether these are still as an administrator applied them; each by its name alone.
+        named(admission, "validatingadmissionpolicies", &own, &["get"]),
+        named(admission, "validatingadmissionpolicybindings", &own, &["get"]),
+        named(admission, "mutatingwebhookconfigurations", webhook, &["get"]),
     ]
 }
 

@@ -63,12 +63,7 @@ impl Kubernetes {
         let nodes = server.get("/api/v1/nodes").await.map_err(refused)?;
         let mut nodes = nodes["items"].as_array().into_iter().flatten();
         let plays_node = nodes.all(|node| node["metadata"]["name"] == node::NODE);
-        let webhooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/azure-wi-webhook-mutating-webhook-configuration";
-        let plays_webhook = match server.get(webhooks).await {
-            Ok(_) => false,
-            Err(refusal) if refusal.status == 404 => true,
-            Err(refusal) => return Err(refused(refusal)),
-        };
+        let plays_webhook = plays_webhook(&server).await.map_err(refused)?;
         let real = Real { server, plays_node, plays_webhook, seen: Mutex::default() };
         if plays_node {
             node::join(&real.server, clock.now()).await.map_err(refused)?;
@@ -80,6 +75,30 @@ impl Kubernetes {
     /// What a real server refused us last: then what the sandbox shows of it may be old.
     pub fn trouble(&self) -> Option<String> {
         self.real.as_ref()?.seen().trouble.clone()
+    }
+}
+
+/// Marks the webhook configuration that stands for ours.
+const PLAYED: &str = "forerunner.dev/sandbox";
+
+/// Where nobody installed the webhook we play it, and the cluster shows one, as every cluster with workload identity does.
+async fn plays_webhook(server: &Server) -> Result<bool, Refusal> {
+    let webhooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    match server.get(&format!("{webhooks}/{}", super::WEBHOOK)).await {
+        Ok(found) => Ok(found["metadata"]["labels"][PLAYED] == "played"),
+        Err(refusal) if refusal.status == 404 => {
+            let configuration = json!({
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "MutatingWebhookConfiguration",
+                "metadata": {"name": super::WEBHOOK, "labels": {PLAYED: "played"}},
+                "webhooks": [],
+            });
+            match server.post(webhooks, &configuration).await {
+                Err(refusal) if refusal.status != 409 => Err(refusal),
+                Ok(_) | Err(_) => Ok(true),
+            }
+        }
+        Err(refusal) => Err(refusal),
     }
 }
 

@@ -1,0 +1,181 @@
+//! What the sweep found of the fleet as a whole, beside its units: history for people, never truth.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What the last sweep with something to tell wrote down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// When it swept. A sweep that finds nothing new writes nothing, so a sweep since may have found the same.
+    pub swept_at: Timestamp,
+    /// Whether it saw the whole fleet; else it gives no permits.
+    pub whole: bool,
+    /// What it could not read, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// Findings beyond those that are kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: usize,
+}
+
+/// Something that belongs to no unit, or that no round may mend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub kind: FindingKind,
+    /// For people.
+    pub message: String,
+    /// A whole command, or words where there is none.
+    pub remedy: String,
+    /// Since when sweeps have found it.
+    pub since: Timestamp,
+}
+
+/// CamelCase and stable outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FindingKind {
+    /// A writing right that reaches an entry of `guardrails.never`.
+    ReachesNever,
+    /// The shipped admission policy or its binding is gone or edited.
+    AdmissionPolicy,
+    /// The managers' ClusterRole is gone, wider or narrower than the file asks.
+    ManagerRole,
+    /// Two runners of the real tree that a job cannot tell apart.
+    Overlap,
+    /// The workload-identity webhook is missing in the cluster.
+    IdentityWebhook,
+    /// A GitLab runner with our marker that belongs to somebody else.
+    LookAlike,
+    /// An identity of ours that nobody keeps.
+    StrayIdentity,
+    /// A role of ours that a dead principal holds.
+    OrphanedRole,
+    /// A limit of Azure's comes near.
+    LimitNear,
+    /// Something that forerunner is to watch and may not look at.
+    Unwatched,
+}
+
+/// How many findings are kept: a ConfigMap holds a megabyte, and nobody reads more.
+const KEPT_MAX: usize = 200;
+/// While there is something to tell, this often is told that it is still so.
+const TOLD_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+impl Finding {
+    pub fn new(
+        kind: FindingKind,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+        since: Timestamp,
+    ) -> Self {
+        Self { kind, message: message.into(), remedy: remedy.into(), since }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.message == other.message
+    }
+}
+
+impl FleetStatus {
+    /// What a sweep at `now` saw, after what was told `before`.
+    pub fn of(
+        before: Option<&Self>,
+        unseen: Vec<String>,
+        mut findings: Vec<Finding>,
+        now: Timestamp,
+    ) -> Self {
+        let known = before.map_or(&[][..], |before| before.findings.as_slice());
+        for finding in &mut findings {
+            let same = known.iter().find(|known| known.is(finding));
+            finding.since = same.map_or(now, |known| known.since);
+        }
+        findings
+            .sort_by(|left, right| (left.kind, &left.message).cmp(&(right.kind, &right.message)));
+        findings.dedup_by(|left, right| left.is(right));
+        let more = findings.len().saturating_sub(KEPT_MAX);
+        findings.truncate(KEPT_MAX);
+        Self { swept_at: now, whole: unseen.is_empty(), unseen, findings, more }
+    }
+
+    /// Whether there is anything to tell.
+    pub fn is_quiet(&self) -> bool {
+        self.whole && self.findings.is_empty()
+    }
+
+    /// Whether this is worth a write after `before`: something changed, or there still is something to tell and that was
+    /// told an hour ago. The sweep of a healthy fleet writes nothing.
+    pub fn is_news(&self, before: Option<&Self>) -> bool {
+        let Some(before) = before else { return !self.is_quiet() };
+        let same = Self { swept_at: self.swept_at, ..before.clone() } == *self;
+        let stale = self.swept_at.duration_since(before.swept_at) >= TOLD_AGAIN;
+        !same || (stale && !self.is_quiet())
+    }
+
+    /// Findings that no sweep told before.
+    pub fn new_findings(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.since == self.swept_at)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}; {}", self.kind, self.message, self.remedy)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Whether a step for an administrator is a command, and not words.
+pub fn is_command(step: &str) -> bool {
+    ["az ", "kubectl ", "forerunner "].iter().any(|program| step.starts_with(program))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64) -> Timestamp {
+        "2026-11-24T08:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)
+    }
+
+    fn stray(name: &str) -> Finding {
+        Finding::new(FindingKind::StrayIdentity, name, "az identity delete", at(0))
+    }
+
+    #[test]
+    fn a_quiet_sweep_is_no_news_and_a_loud_one_once_an_hour() {
+        let quiet = |before: Option<&FleetStatus>, minutes| {
+            FleetStatus::of(before, vec![], vec![], at(minutes))
+        };
+        let loud = |before: Option<&FleetStatus>, minutes| {
+            FleetStatus::of(before, vec![], vec![stray("a")], at(minutes))
+        };
+        assert!(!quiet(None, 0).is_news(None));
+        let first = loud(None, 0);
+        assert!(first.is_news(None));
+        let soon = loud(Some(&first), 10);
+        assert!(!soon.is_news(Some(&first)) && soon.new_findings().count() == 0);
+        assert_eq!(soon.findings[0].since, at(0));
+        assert!(loud(Some(&first), 60).is_news(Some(&first)));
+        let over = quiet(Some(&first), 20);
+        assert!(over.is_news(Some(&first)));
+        assert!(!quiet(Some(&over), 500).is_news(Some(&over)));
+        let unseen = FleetStatus::of(Some(&over), vec!["no".into()], vec![], at(30));
+        assert!(!unseen.whole && unseen.is_news(Some(&over)));
+    }
+
+    #[test]
+    fn findings_stand_in_one_order_once_each_and_are_not_endless() {
+        let many = (0..300).map(|number| stray(&format!("{:03}", number % 250))).collect();
+        let status = FleetStatus::of(None, vec![], many, at(0));
+        assert_eq!((status.findings.len(), status.more), (KEPT_MAX, 50));
+        let messages: Vec<&str> =
+            status.findings.iter().map(|finding| finding.message.as_str()).collect();
+        assert!(messages.is_sorted());
+    }
+}

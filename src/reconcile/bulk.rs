@@ -1,0 +1,131 @@
+//! What a sweep reads of Azure, in lists and rotating slices.
+
+use super::{Clients, Failure, looks::Lent};
+use crate::domain::{
+    azure::{Identity, ResourceId, RoleAssignment},
+    class::Class,
+    fleet::{Fleet, Profile},
+    ids::{IdentityName, InstallationId, Unit},
+    names,
+    plan::domain::credentials_digest,
+    status::Status,
+    watch::azure::Guarded,
+};
+use futures::{future::try_join_all, try_join};
+use std::collections::{BTreeMap, BTreeSet};
+use tracing::info;
+
+/// How many identities' credentials a sweep reads; the next goes on where this one ended.
+const CREDENTIALS_MAX: usize = 50;
+
+/// A rotating slice of the managed identities: federated credentials have no list of many.
+pub(super) async fn credentials(
+    clients: &Clients,
+    identities: &[Identity],
+    statuses: &[Status],
+) -> Result<BTreeSet<String>, Failure> {
+    let mut keyed: Vec<(&String, &Identity)> =
+        identities.iter().filter_map(|one| Some((one.tags.get(names::TAG_KEY)?, one))).collect();
+    keyed.sort_by_key(|(key, _)| (*key).clone());
+    let turn = clients.turn(keyed.len().div_ceil(CREDENTIALS_MAX));
+    let slice = keyed.chunks(CREDENTIALS_MAX).nth(turn).unwrap_or_default();
+    // Only what a round has settled has a digest to be held against.
+    let settled = |key: &str| {
+        statuses.iter().any(|status| match &status.unit {
+            Unit::Runner(runner) => runner.to_string() == key && status.sight.is_some(),
+            Unit::Domain(profile) => {
+                names::shared_domain_key(profile) == key && status.sight.is_some()
+            }
+            Unit::Target(_) | Unit::Identity(_) => false,
+        })
+    };
+    let asked = slice.iter().filter(|(key, _)| settled(key)).map(|(key, identity)| async move {
+        let held = clients.arm().credentials(&identity.id).await?.unwrap_or_default();
+        let told = identity.tags.get(names::TAG_CREDENTIALS);
+        let changed = told != Some(&credentials_digest(&held));
+        Ok::<_, Failure>(changed.then(|| (*key).clone()))
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+}
+
+/// Every existing identity of the file with its credentials: they have no tags of ours.
+pub(super) async fn lent(
+    clients: &Clients,
+    fleet: &Fleet,
+) -> Result<BTreeMap<IdentityName, Lent>, Failure> {
+    let azure = clients.arm();
+    let asked = fleet.existing_identities().into_iter().map(|(name, (id, _))| async move {
+        let (identity, credentials) = try_join!(azure.identity(&id), azure.credentials(&id))?;
+        let principal = identity.map(|identity| identity.principal_id);
+        let credentials = credentials.unwrap_or_default();
+        Ok::<_, Failure>((name, Lent { id, principal, credentials }))
+    });
+    Ok(try_join_all(asked).await?.into_iter().collect())
+}
+
+/// Who issues the tokens of the cluster's accounts; asked where a profile has an identity.
+pub(super) async fn issuer(clients: &Clients, fleet: &Fleet) -> Result<Option<String>, Failure> {
+    match fleet.profiles().any(Profile::has_identity) {
+        true => clients.issuer().await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Who has rights where none of the fleet's identities may write.
+pub(super) async fn guarded(clients: &Clients, fleet: &Fleet) -> Result<Vec<Guarded>, Failure> {
+    let asked = fleet.guardrails().never.iter().map(|scope| async move {
+        let assignments = match clients.arm().assignments_at(scope).await {
+            Ok(found) => found,
+            Err(error) if error.class() == Class::Permanent => None,
+            Err(error) => return Err(Failure::from(error)),
+        };
+        Ok(Guarded { scope: scope.clone(), assignments })
+    });
+    try_join_all(asked).await
+}
+
+/// Identities of ours that lie elsewhere than the file says, such as after another `azure.resourceGroup`: nobody keeps them, and
+/// they may still hold rights. Resource Graph lags and shows what we may read, so they are told and never touched.
+pub(super) async fn strays(
+    clients: &Clients,
+    fleet: &Fleet,
+    installation: &InstallationId,
+) -> Vec<ResourceId> {
+    let settings = fleet.settings();
+    let Some(azure) = &settings.azure else { return vec![] };
+    let found = clients.arm().graph_identities(&[azure.subscription], &settings.name).await;
+    let found = found.unwrap_or_else(|error| {
+        info!("Resource Graph shows no identities: {}", Failure::from(error).text);
+        vec![]
+    });
+    let home =
+        format!("/subscriptions/{}/resourceGroups/{}", azure.subscription, azure.resource_group);
+    let is_stray = |one: &Identity| {
+        one.tags.get(names::TAG_INSTALLATION) == Some(&installation.0)
+            && !one.id.lower().starts_with(&format!("{}/", home.to_lowercase()))
+    };
+    found.into_iter().filter(is_stray).map(|one| one.id).collect()
+}
+
+/// Every assignment where forerunner may give roles: one list for each scope that no other one holds.
+pub(super) async fn assignments(
+    clients: &Clients,
+    fleet: &Fleet,
+) -> Result<Vec<RoleAssignment>, Failure> {
+    let scopes = &fleet.guardrails().scopes;
+    let outermost = scopes.iter().enumerate().filter(|(at, scope)| {
+        !scopes
+            .iter()
+            .enumerate()
+            .any(|(other, outer)| outer.contains(scope) && (!scope.contains(outer) || other < *at))
+    });
+    let asked = outermost.map(|(_, scope)| async move {
+        let found = clients.arm().assignments_at(scope).await?;
+        found.ok_or_else(|| {
+            Failure::permanent(format!(
+                "scope `{scope}` of guardrails.scopes does not exist, or forerunner may not read it"
+            ))
+        })
+    });
+    Ok(try_join_all(asked).await?.concat())
+}

@@ -1,0 +1,78 @@
+//! Keeps what sweeps found of the fleet as a whole, and reads it back together with the units' statuses, in one list.
+
+use super::{Clients, Failure, inventory::Inventory};
+use crate::{
+    adapters::kubernetes::{DryRun, Force},
+    domain::{
+        fleet::Fleet,
+        fleet_status::{Finding, FleetStatus},
+        kubernetes::Kind,
+        names, records,
+        render::Context,
+        status::Status,
+    },
+};
+use jiff::Timestamp;
+use tracing::{error, warn};
+
+/// What is told of every unit, and of the fleet as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    pub units: Vec<Status>,
+    pub fleet: Option<FleetStatus>,
+}
+
+/// Everything told, in one list.
+pub(super) async fn told(clients: &Clients, fleet: &Fleet) -> Result<Told, Failure> {
+    let settings = fleet.settings();
+    let selector = format!(
+        "{}={},{} in ({},{})",
+        names::LABEL_FLEET,
+        settings.name,
+        records::LABEL_RECORD,
+        records::RECORD_STATUS,
+        records::RECORD_FLEET
+    );
+    let namespace = Some(settings.cluster.managers_namespace.as_str());
+    let found = clients.kubernetes().list(Kind::ConfigMap, namespace, Some(&selector)).await?;
+    let is_fleet = |name: &str| name == names::FLEET_STATUS;
+    let (whole, units): (Vec<_>, Vec<_>) =
+        found.iter().partition(|object| is_fleet(&object.name.name));
+    Ok(Told {
+        units: units.into_iter().filter_map(records::read_status).collect(),
+        fleet: whole.into_iter().find_map(records::read_fleet_status),
+    })
+}
+
+/// Logs what is new, and writes down what changed. Answers every line that a person should know.
+pub(super) async fn keep(
+    clients: &Clients,
+    fleet: &Fleet,
+    inventory: &Inventory,
+    findings: Vec<Finding>,
+    now: Timestamp,
+) -> Vec<String> {
+    let before = inventory.told.as_ref();
+    let next = FleetStatus::of(before, inventory.unseen.clone(), findings, now);
+    let unseen = next.unseen.iter().map(|reason| {
+        format!("the sweep did not see the whole fleet, so it permits nothing: {reason}")
+    });
+    let unseen: Vec<String> = unseen.collect();
+    unseen.iter().for_each(|line| error!("{line}"));
+    next.new_findings().for_each(|finding| error!("{finding}"));
+    if next.is_news(before) {
+        let context = Context {
+            fleet: fleet.settings(),
+            installation: &inventory.installation,
+            api_server: &[],
+            gitlab_ca: None,
+        };
+        let object = records::fleet_status(&context, &next);
+        let force = (names::FIELD_MANAGER, Force::Yes, DryRun::No);
+        let written = clients.kubernetes().apply(&object, force.0, force.1, force.2).await;
+        if let Err(error) = written {
+            warn!("what the sweep found could not be written down: {}", Failure::from(error).text);
+        }
+    }
+    unseen.into_iter().chain(next.findings.iter().map(ToString::to_string)).collect()
+}

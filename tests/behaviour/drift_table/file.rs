@@ -1,0 +1,83 @@
+//! Rows of `fleet.yaml`: what changes there is drift like any other.
+
+use super::Settled;
+use crate::deeds::{APP, fleet, plan_profile};
+use serde_json::json;
+
+/// The settled world under another file.
+async fn under(settled: &Settled, rest: &str) {
+    settled.sandbox.deploy(&fleet(rest)).await;
+    settled.sandbox.sweep().await;
+}
+
+const RULE: &str = "rules:\n  - { match: { groups: 'platform/*' }, profiles: [plan] }\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_profile_makes_nothing_anew() {
+    let settled = Settled::new().await;
+    let (entity, whole) = (settled.sandbox.runner(&settled.key).id, settled.whole());
+    let renamed = plan_profile().replace("  plan: { ", "  read: { was: plan, ");
+    under(&settled, &format!("{}profiles:\n{renamed}", RULE.replace("[plan]", "[read]"))).await;
+    assert_eq!(settled.sandbox.runner(&settled.key).id, entity);
+    assert_eq!(settled.whole(), whole);
+    settled.sandbox.assert_ready(&settled.unit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_file_no_longer_gives_is_said_held_or_kept_as_each_row_says() {
+    for (row, reason, replicas) in [
+        ("rule gone", "NotWanted", 1),
+        ("withdrawn", "Withdrawn", 0),
+        ("outside", "OutsideGuardrails", 0),
+        ("exception ended", "ExceptionEnded", 0),
+    ] {
+        let settled = Settled::new().await;
+        let sandbox = &settled.sandbox;
+        let group = settled.key.trim_start_matches('g').split('-').next().unwrap().to_owned();
+        let profiles = format!("profiles:\n{}", plan_profile());
+        match row {
+            "rule gone" => {
+                under(
+                    &settled,
+                    &format!("{}{profiles}", RULE.replace("platform/*", "platform/elsewhere")),
+                )
+                .await;
+            }
+            "withdrawn" => {
+                let withdrawn = format!("withdrawn: [{{ group: {group}, reason: SEC-1182 }}]\n");
+                under(&settled, &format!("{RULE}{withdrawn}{profiles}")).await;
+            }
+            "outside" => {
+                let lower =
+                    fleet(&format!("{RULE}{profiles}")).replace("roles: [Reader, ", "roles: [");
+                sandbox.deploy(&lower).await;
+                sandbox.sweep().await;
+            }
+            _ => {
+                let writer = format!(
+                    "  plan: {{ runner: {{ tags: [azure-plan], protected: false }}, exceptions: [{{ allow: unprotectedWriter, exception: CHG1, until: 2026-11-25 }}], identity: {{ managed: {{ roles: [{{ role: Contributor, scope: {APP} }}] }} }} }}\n"
+                );
+                under(&settled, &format!("{RULE}profiles:\n{writer}")).await;
+                sandbox.assert_ready(&settled.unit);
+                sandbox.leap_to("2026-11-27T08:00:00Z");
+                sandbox.sweep().await;
+            }
+        }
+        assert_eq!(
+            sandbox.ready(&settled.unit).0,
+            reason,
+            "{row}: {}",
+            sandbox.status(&settled.unit)
+        );
+        assert_eq!(sandbox.replicas(&settled.key), json!(replicas), "{row}");
+        assert_eq!(sandbox.runner(&settled.key).paused, replicas == 0, "{row}");
+        assert_eq!(sandbox.world.azure.identities().len(), 1, "{row}: nothing is taken away yet");
+        // It is given again, and undone.
+        if row != "exception ended" {
+            under(&settled, &format!("{RULE}{profiles}")).await;
+            sandbox.pass_minutes(15).await;
+            sandbox.assert_ready(&settled.unit);
+            assert_eq!(sandbox.replicas(&settled.key), json!(1), "{row}");
+        }
+    }
+}
