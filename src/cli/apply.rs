@@ -7,18 +7,21 @@ use super::{
     plan::{self, Plan},
 };
 use crate::{
+    config,
     domain::{
         ids::Unit,
         message::{Message, Reason},
         status::ConditionKind,
     },
     reconcile::{Here, Outbox, Outcome, Rounds},
+    telemetry,
 };
 use futures::{StreamExt, stream};
 use jiff::SignedDuration;
 use std::{
     collections::BTreeSet,
     io::{IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
 };
@@ -46,6 +49,9 @@ pub struct Apply {
     /// Minutes to wait for what takes time, such as an identity that settles
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     pub timeout: i64,
+    /// Where every write is told, one JSON line each; else forerunner-audit.jsonl beside the policy file
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
     #[command(flatten)]
     pub place: Place,
 }
@@ -60,6 +66,10 @@ pub async fn run(arguments: &Apply) -> ExitCode {
     let opened = arguments.place.open().and_then(|desk| {
         let here = Arc::new(Here::default());
         let settings = arguments.place.settings()?;
+        let beside = || settings.fleet.with_file_name("forerunner-audit.jsonl");
+        let file = arguments.audit.clone().unwrap_or_else(beside);
+        let told = telemetry::start_audit(&file, settings.clock());
+        told.map_err(|error| Answer::failed(1, error))?;
         let rounds = load::rounds_here(&settings, settings.clock(), Outbox::Here(here.clone()));
         Ok((desk, here, rounds.map_err(|error| Answer::failed(1, error))?))
     });
@@ -95,7 +105,10 @@ async fn answer(arguments: &Apply, desk: &AtDesk, here: &Here, rounds: &Rounds) 
     };
     let units = desk.view.select(&selectors).await.units;
     let end = desk.view.now().saturating_add(SignedDuration::from_mins(arguments.timeout));
-    if let Err(failure) = rounds.wake(units.iter().cloned().collect(), "apply").await {
+    // As an operator's message would say it.
+    let who = config::user().map(|who| format!("apply by {who}: from a desk"));
+    let cause = who.unwrap_or_else(|| "apply".to_owned());
+    if let Err(failure) = rounds.wake(units.iter().cloned().collect(), &cause).await {
         return Answer::failed(1, failure.text);
     }
     let mut failures = Vec::new();

@@ -5,7 +5,7 @@ use super::{
     inventory::{self, Inventory},
     permits,
     round::{Outcome, Rounds},
-    survey,
+    survey, tell,
 };
 use crate::domain::{
     command::{Deed, Order},
@@ -15,6 +15,7 @@ use crate::domain::{
     message::{Intent, Message, Outgoing, Reason},
     records::ParkedPlan,
 };
+use crate::telemetry::audit;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
@@ -38,7 +39,8 @@ impl Rounds {
         if order.deed == Deed::Sweep && !order.dry_run {
             return self.sweep().await;
         }
-        match self.obey(&fleet, order).await {
+        let origin = tell::origin_of_order(&fleet, order);
+        match audit::because(origin, self.obey(&fleet, order)).await {
             Ok((messages, lines)) => {
                 for line in &lines {
                     info!("{line}");

@@ -22,6 +22,7 @@ mod status_store;
 mod survey;
 mod sweep;
 mod target;
+mod tell;
 mod tree;
 mod view;
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod audit;
 mod azure_answers;
 mod azure_obstacles;
 mod azure_refusals;
@@ -65,5 +66,8 @@ mod sign_in;
 mod stub;
 mod sweeping;
 mod telemetry;
+mod telemetry_files;
+mod telemetry_listening;
+mod telemetry_metrics;
 mod tls;
 mod two_writers;
