@@ -6,7 +6,7 @@ use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
     cli::{
         admin_steps, answer::Colour, apply, check, desk, explain, handler, load, parked, plan,
-        send, status,
+        report, send, status,
     },
     clock::Clock,
     config::Settings,
@@ -35,6 +35,7 @@ enum Command {
     Parked(parked::ParkedArguments),
     Send(send::Send),
     AdminSteps(admin_steps::AdminSteps),
+    Report(report::Report),
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Sandbox),
     /// What plays `az` in the sandbox's jobs
@@ -72,6 +73,11 @@ fn main() -> ExitCode {
         Command::AdminSteps(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             admin_steps::answer(&arguments, desk, Colour::here()).await
         })),
+        Command::Report(report::Report { about: report::About::Access(arguments) }) => {
+            at_desk(desk::run(&arguments.place, async |desk| {
+                report::answer(&arguments, desk, Colour::here()).await
+            }))
+        }
         #[cfg(feature = "sandbox")]
         Command::Sandbox(arguments) => {
             block_on(Builder::new_multi_thread(), sandbox::run(arguments))
