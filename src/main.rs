@@ -6,7 +6,7 @@ use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
     cli::{
         admin_steps, adopt, answer::Colour, apply, check, desk, explain, handler, load, parked,
-        plan, send, status,
+        plan, report, send, status,
     },
     clock::Clock,
     config::Settings,
@@ -36,6 +36,7 @@ enum Command {
     Parked(parked::ParkedArguments),
     Send(send::Send),
     AdminSteps(admin_steps::AdminSteps),
+    Report(report::Report),
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Sandbox),
     /// What plays `az` in the sandbox's jobs
@@ -58,9 +59,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
         Command::Plan(arguments) => at_desk(plan::run(&arguments)),
         Command::Apply(arguments) => at_desk(apply::run(&arguments)),
-        Command::Adopt(arguments) => at_desk(desk::run(&arguments.place(), async |desk| {
-            adopt::answer(&arguments, desk, parked::ask).await
-        })),
+        Command::Adopt(arguments) => at_desk(adopt::run(&arguments)),
         Command::Status(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             status::answer(&arguments, desk, Colour::here()).await
         })),
@@ -76,6 +75,11 @@ fn main() -> ExitCode {
         Command::AdminSteps(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             admin_steps::answer(&arguments, desk, Colour::here()).await
         })),
+        Command::Report(report::Report { about: report::About::Access(arguments) }) => {
+            at_desk(desk::run(&arguments.place, async |desk| {
+                report::answer(&arguments, desk, Colour::here()).await
+            }))
+        }
         #[cfg(feature = "sandbox")]
         Command::Sandbox(arguments) => {
             block_on(Builder::new_multi_thread(), sandbox::run(arguments))

@@ -1,13 +1,18 @@
 //! Logs, traces and metrics: JSON lines for the host, and OTLP where a collector is configured.
 
+pub mod audit;
 pub mod console;
+pub(crate) mod meters;
+pub mod metrics;
 mod otlp;
+pub(crate) mod words;
 
 use crate::{clock::Clock, config::Settings};
 use console::{Console, JsonLine};
+use meters::Meters;
 use opentelemetry::{
     Context, KeyValue,
-    metrics::{Counter, Histogram, MeterProvider},
+    metrics::MeterProvider,
     propagation::TextMapPropagator,
     trace::{TraceContextExt, TracerProvider},
 };
@@ -17,6 +22,7 @@ use opentelemetry_sdk::{
 };
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,6 +33,7 @@ use tracing::{Dispatch, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields, layer::SubscriberExt};
 use url::Url;
+use uuid::Uuid;
 
 /// How long an answer may wait for its telemetry to leave.
 pub const FLUSH_MAX: Duration = Duration::from_secs(2);
@@ -34,13 +41,16 @@ pub const FLUSH_MAX: Duration = Duration::from_secs(2);
 const FLUSH_IN_VAIN: Duration = Duration::from_millis(100);
 /// Libraries speak only when something is wrong; OpenTelemetry's own notes would feed on themselves.
 const FILTER: &str = "info,opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,\
-                      opentelemetry_http=off,hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn";
+                      opentelemetry_http=off,hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn,\
+                      azure_core=warn,azure_identity=warn,azure_messaging_servicebus=warn,kube=warn,tower=warn";
 
 /// Why telemetry could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("the OTLP exporter could not be built")]
     Exporter { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the audit cannot be written to {}; name another file with --audit", file.display())]
+    AuditFile { file: PathBuf, source: std::io::Error },
     #[error("logging was already set up in this process")]
     AlreadyStarted,
 }
@@ -52,8 +62,8 @@ pub struct Telemetry(Arc<Inner>);
 struct Inner {
     traces: SdkTracerProvider,
     metrics: SdkMeterProvider,
-    invocations: Counter<u64>,
-    duration: Histogram<f64>,
+    /// Only where anything leaves: at rest they would cost memory for nobody.
+    meters: Option<Meters>,
     /// Whether anything leaves this process.
     exports: bool,
     /// Whether the last flush failed: said once, not per invocation.
@@ -70,6 +80,20 @@ pub fn start(settings: &Settings, clock: Clock) -> Result<Telemetry, StartError>
     Ok(telemetry)
 }
 
+/// For who writes from a desk: only the audit's lines, at the end of `file`.
+///
+/// Errors: a file that cannot be written. Then nothing else may be.
+pub fn start_audit(file: &Path, clock: Clock) -> Result<(), StartError> {
+    let console = Console::appending_to(file)
+        .map_err(|source| StartError::AuditFile { file: file.to_owned(), source })?;
+    let lines =
+        tracing_subscriber::fmt::layer().event_format(JsonLine::new(clock)).with_writer(console);
+    let filter = EnvFilter::new(format!("off,{}=info", audit::TARGET));
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    let dispatch = Dispatch::new(subscriber);
+    tracing::dispatcher::set_global_default(dispatch).map_err(|_| StartError::AlreadyStarted)
+}
+
 /// The same without touching the process, so that a test can look at it. Spans always have ids, collector or not,
 /// so that messages carry a trace on.
 pub fn build(
@@ -80,6 +104,8 @@ pub fn build(
     let resource = Resource::builder()
         .with_service_name("forerunner")
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        // Processes run side by side: without it their counters would be one, and go up and down.
+        .with_attribute(KeyValue::new("service.instance.id", Uuid::new_v4().to_string()))
         .build();
     // The host's sampling flag is about its own telemetry: it is unset wherever the host exports nothing.
     let mut traces = SdkTracerProvider::builder()
@@ -91,7 +117,8 @@ pub fn build(
         traces = traces.with_batch_exporter(exporters.traces);
         metrics = metrics.with_periodic_exporter(exporters.metrics);
     }
-    let telemetry = Telemetry::new(traces.build(), metrics.build(), endpoint.is_some());
+    let exports = endpoint.is_some();
+    let telemetry = Telemetry::new(traces.build(), metrics.build(), exports, clock.clone());
     let spans = tracing_opentelemetry::layer()
         .with_tracer(telemetry.0.traces.tracer("forerunner"))
         .with_location(false)
@@ -102,22 +129,29 @@ pub fn build(
         .fmt_fields(JsonFields::new())
         .log_internal_errors(false)
         .with_writer(console);
-    let subscriber =
-        tracing_subscriber::registry().with(EnvFilter::new(FILTER)).with(spans).with(lines);
+    let subscriber = tracing_subscriber::registry()
+        .with(EnvFilter::new(FILTER))
+        .with(telemetry.0.meters.clone())
+        .with(spans)
+        .with(lines);
     Ok((telemetry, Dispatch::new(subscriber)))
 }
 
 impl Telemetry {
     /// Records nothing and sends nothing.
     pub fn off() -> Self {
-        Self::new(SdkTracerProvider::builder().build(), SdkMeterProvider::builder().build(), false)
+        let (traces, metrics) = (SdkTracerProvider::builder(), SdkMeterProvider::builder());
+        Self::new(traces.build(), metrics.build(), false, Clock::system())
     }
 
-    fn new(traces: SdkTracerProvider, metrics: SdkMeterProvider, exports: bool) -> Self {
-        let meter = metrics.meter("forerunner");
+    fn new(
+        traces: SdkTracerProvider,
+        metrics: SdkMeterProvider,
+        exports: bool,
+        clock: Clock,
+    ) -> Self {
         Self(Arc::new(Inner {
-            invocations: meter.u64_counter("forerunner.invocations").build(),
-            duration: meter.f64_histogram("forerunner.invocation.duration").with_unit("s").build(),
+            meters: exports.then(|| Meters::new(&metrics.meter("forerunner"), clock)),
             traces,
             metrics,
             exports,
@@ -129,12 +163,9 @@ impl Telemetry {
 
     /// Counts one answered invocation.
     pub(crate) fn record(&self, function: &'static str, status: u16, took: Duration) {
-        let labels = [
-            KeyValue::new("function", function),
-            KeyValue::new("http.response.status_code", i64::from(status)),
-        ];
-        self.0.invocations.add(1, &labels);
-        self.0.duration.record(took.as_secs_f64(), &labels);
+        if let Some(meters) = &self.0.meters {
+            meters.invocation(function, status, took);
+        }
     }
 
     /// Sends what ended so far, within [`FLUSH_MAX`]. The host may freeze or kill the process once it has its answer.

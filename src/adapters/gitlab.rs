@@ -18,6 +18,7 @@ pub use token::TokenSource;
 pub use tokens::OwnToken;
 
 use super::http::{Http, Repeat, Request, Response};
+use crate::telemetry::words::Called;
 use http::{HeaderName, Method, StatusCode};
 use quota::Quota;
 use secrecy::SecretString;
@@ -88,7 +89,7 @@ impl Call {
 impl Gitlab {
     /// `url` is GitLab's address; nothing is asked of GitLab or of the token's source before the first call.
     pub fn new(http: Http, url: Url, token: TokenSource) -> Self {
-        let quota = Quota::default();
+        let (http, quota) = (http.to(Called::Gitlab), Quota::default());
         Self(Arc::new(Inner { http, url, token: Token::new(token), quota }))
     }
 
@@ -117,6 +118,10 @@ impl Gitlab {
         url.set_query(Some(call.query.as_str()).filter(|query| !query.is_empty()));
         let mut request =
             Request::new(call.method.clone(), url).repeat(call.repeat).pause(self.0.quota.pause());
+        if call.path == "/api/graphql" {
+            // Ours are queries.
+            request = request.reads();
+        }
         if let Some(token) = token {
             request = request.secret_header(HeaderName::from_static("private-token"), token);
         }

@@ -6,6 +6,7 @@
 mod addresses;
 mod error;
 mod loopback;
+mod measure;
 mod message;
 mod proxy;
 mod repeat;
@@ -15,13 +16,16 @@ pub use loopback::Loopback;
 pub use message::{Repeat, Request, Response};
 pub use proxy::Proxy;
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    telemetry::{audit, words::Called},
+};
 use bytes::{Bytes, BytesMut};
 use reqwest::{Certificate, Client, ClientBuilder, Method, redirect};
 use std::{
     fmt,
     sync::{Arc, Once, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use url::Url;
 
@@ -54,7 +58,10 @@ impl Default for HttpSettings {
 
 /// The client. Cheap to clone; clones share connections.
 #[derive(Clone)]
-pub struct Http(Arc<Inner>);
+pub struct Http {
+    inner: Arc<Inner>,
+    called: Called,
+}
 
 struct Inner {
     settings: Arc<HttpSettings>,
@@ -77,13 +84,19 @@ impl Http {
     /// Trusts what the system trusts, and opens no connection.
     pub fn new(settings: HttpSettings, clock: Clock) -> Self {
         install_crypto_provider();
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             settings: Arc::new(settings),
             clock,
             trust: Trust::SystemAnd(Vec::new()),
             plain: Arc::default(),
             secure: OnceLock::new(),
-        }))
+        });
+        Self { inner, called: Called::Other }
+    }
+
+    /// The same client, saying whom its calls go to.
+    pub(crate) fn to(&self, called: Called) -> Self {
+        Self { inner: self.inner.clone(), called }
     }
 
     /// A client with the same settings that also trusts the certificates of `pem`, for a GitLab with a private authority.
@@ -102,13 +115,14 @@ impl Http {
     }
 
     fn trusting(&self, trust: Trust) -> Self {
-        Self(Arc::new(Inner {
-            settings: self.0.settings.clone(),
-            clock: self.0.clock.clone(),
+        let inner = Arc::new(Inner {
+            settings: self.inner.settings.clone(),
+            clock: self.inner.clock.clone(),
             trust,
-            plain: self.0.plain.clone(),
+            plain: self.inner.plain.clone(),
             secure: OnceLock::new(),
-        }))
+        });
+        Self { inner, called: self.called }
     }
 
     /// Sends a request and reads the whole answer, whatever its status. A redirect is an answer like any other.
@@ -143,8 +157,20 @@ impl Http {
     }
 
     async fn try_once(&self, request: &Request) -> Result<Response, TransportError> {
+        let began = Instant::now();
+        let outcome = self.exchange(request).await;
+        measure::tell(self.called, request, &outcome, began.elapsed());
+        if !request.reads {
+            let status = outcome.as_ref().ok().map(|answer| answer.status.as_u16());
+            let now = self.inner.clock.now();
+            audit::wrote(self.called, &request.method, request.url.path(), status, now);
+        }
+        outcome
+    }
+
+    async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
         let host = request.url.host_str().unwrap_or_default().to_owned();
-        let route = loopback::route(&self.0.settings.loopback, &request.url);
+        let route = loopback::route(&self.inner.settings.loopback, &request.url);
         let url = route.as_ref().unwrap_or(&request.url);
         let client = self.client(url)?;
         let mut outgoing = client
@@ -162,7 +188,7 @@ impl Http {
         let broken = |error| TransportError::from_reqwest(&host, error);
         let answer = outgoing.send().await.map_err(broken)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let retry_after = repeat::retry_after(&headers, self.0.clock.now());
+        let retry_after = repeat::retry_after(&headers, self.inner.clock.now());
         let body = self.read_body(answer, &host).await?;
         Ok(Response { status, headers, body, retry_after })
     }
@@ -172,7 +198,7 @@ impl Http {
         mut answer: reqwest::Response,
         host: &str,
     ) -> Result<Bytes, TransportError> {
-        let limit = self.0.settings.response_bytes_max;
+        let limit = self.inner.settings.response_bytes_max;
         let too_large = || TransportError::TooLarge { host: host.to_owned(), limit };
         if answer.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());
@@ -191,9 +217,9 @@ impl Http {
 
     fn client(&self, url: &Url) -> Result<&Client, TransportError> {
         let made = if url.scheme() == "https" {
-            self.0.secure.get_or_init(|| self.secure_client())
+            self.inner.secure.get_or_init(|| self.secure_client())
         } else {
-            self.0.plain.get_or_init(|| {
+            self.inner.plain.get_or_init(|| {
                 // Building the TLS side with no certificates at all is cheap, and it is never used.
                 finish(self.builder().tls_certs_only([]))
             })
@@ -202,21 +228,21 @@ impl Http {
     }
 
     fn secure_client(&self) -> Result<Client, String> {
-        let builder = match &self.0.trust {
+        let builder = match &self.inner.trust {
             Trust::SystemAnd(extra) => self.builder().tls_certs_merge(extra.iter().cloned()),
             Trust::Only(pem) => {
                 let only = Certificate::from_pem_bundle(pem).map_err(|error| chain(&error))?;
                 self.builder().tls_certs_only(only)
             }
         };
-        match &self.0.settings.proxy {
+        match &self.inner.settings.proxy {
             Some(proxy) => finish(builder.proxy(proxy.carry().map_err(|error| chain(&error))?)),
             None => finish(builder),
         }
     }
 
     fn builder(&self) -> ClientBuilder {
-        let settings = &self.0.settings;
+        let settings = &self.inner.settings;
         Client::builder()
             // Ours is in the settings: the library would read the environment by itself.
             .no_proxy()

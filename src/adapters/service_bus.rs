@@ -4,7 +4,7 @@ use super::{
     http::{Http, Repeat, Request, Response, TransportError, chain},
     tokens::{self, Tokens},
 };
-use crate::domain::class::Class;
+use crate::{domain::class::Class, telemetry::words::Called};
 use async_trait::async_trait;
 use azure_core_021::{
     self as azure_core, Body, BytesStream, HttpClient, StatusCode, headers::Headers,
@@ -48,7 +48,11 @@ const BYTES_PER_BATCH: usize = 200_000;
 impl ServiceBus {
     /// `host` is the namespace's full name, `ServiceBus__fullyQualifiedNamespace`.
     pub fn new(http: Http, tokens: Tokens, host: &str) -> Self {
-        Self { http, tokens, host: host.trim_end_matches('/').to_owned() }
+        Self {
+            http: http.to(Called::ServiceBus),
+            tokens,
+            host: host.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// Sends letters in their order, as few batches as the limits allow; `POST /{queue}/messages` → 201.

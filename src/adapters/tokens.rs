@@ -10,7 +10,7 @@ use super::{
     cloud::Cloud,
     http::{Http, Response},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, telemetry::words::Called};
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
     credentials::TokenCredential,
@@ -81,6 +81,7 @@ impl Tokens {
 
     pub fn of_cloud(http: Http, clock: Clock, credential: Credential, cloud: Cloud) -> Self {
         let (kept, claims) = (Mutex::default(), Mutex::default());
+        let http = http.to(Called::Entra);
         Self(Arc::new(Inner { http, clock, credential, cloud, kept, claims }))
     }
 

@@ -2,16 +2,20 @@
 
 use super::{
     answer::{Answer, pretty},
-    desk::Place,
+    desk::{self, Place},
     load::AtDesk,
+    parked,
 };
 use crate::{
+    config,
     domain::{ids::Unit, names},
     reconcile::{Adoption, Failure},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use std::{cell::RefCell, collections::BTreeSet, fmt::Write as _, path::PathBuf};
+use std::{
+    cell::RefCell, collections::BTreeSet, fmt::Write as _, path::PathBuf, process::ExitCode,
+};
 
 /// Take over what this fleet made in a cluster that is gone.
 ///
@@ -43,16 +47,32 @@ pub struct Adopt {
     /// The policy file, elsewhere called --fleet; else what FORERUNNER_FLEET says, or fleet.yaml
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// Where every write is told, one JSON line each; else forerunner-audit.jsonl beside the policy file
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
 }
 
 impl Adopt {
-    pub fn place(&self) -> Place {
+    fn place(&self) -> Place {
         Place { env_file: self.env_file.clone(), fleet: self.policy.clone() }
     }
 }
 
 /// A poll this young says that somebody still runs with the old tokens.
 const ALIVE: SignedDuration = SignedDuration::from_mins(70);
+
+/// Runs the subcommand on the real terminal.
+pub async fn run(arguments: &Adopt) -> ExitCode {
+    let place = arguments.place();
+    let told = match arguments.dry_run {
+        true => Ok(()),
+        false => place.audited(arguments.audit.as_deref()),
+    };
+    match told {
+        Ok(()) => desk::run(&place, async |desk| answer(arguments, desk, parked::ask).await).await,
+        Err(answer) => ExitCode::from(answer.print()),
+    }
+}
 
 /// Lists, asks, and takes over.
 pub async fn answer(
@@ -87,7 +107,7 @@ async fn work(
         }
     }
     let done = RefCell::new(Vec::new());
-    desk.view.adopt(&adoption, |line| done.borrow_mut().push(line)).await?;
+    desk.view.adopt(&adoption, config::user(), |line| done.borrow_mut().push(line)).await?;
     let done = done.into_inner();
     let woken = wake(&adoption, desk).await?;
     let out = if arguments.json {

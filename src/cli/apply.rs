@@ -7,6 +7,7 @@ use super::{
     plan::{self, Plan},
 };
 use crate::{
+    config,
     domain::{
         ids::Unit,
         message::{Message, Reason},
@@ -19,6 +20,7 @@ use jiff::SignedDuration;
 use std::{
     collections::BTreeSet,
     io::{IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
 };
@@ -46,6 +48,9 @@ pub struct Apply {
     /// Minutes to wait for what takes time, such as an identity that settles
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     pub timeout: i64,
+    /// Where every write is told, one JSON line each; else forerunner-audit.jsonl beside the policy file
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
     #[command(flatten)]
     pub place: Place,
 }
@@ -60,6 +65,7 @@ pub async fn run(arguments: &Apply) -> ExitCode {
     let opened = arguments.place.open().and_then(|desk| {
         let here = Arc::new(Here::default());
         let settings = arguments.place.settings()?;
+        arguments.place.audited(arguments.audit.as_deref())?;
         let rounds = load::rounds_here(&settings, settings.clock(), Outbox::Here(here.clone()));
         Ok((desk, here, rounds.map_err(|error| Answer::failed(1, error))?))
     });
@@ -95,7 +101,10 @@ async fn answer(arguments: &Apply, desk: &AtDesk, here: &Here, rounds: &Rounds) 
     };
     let units = desk.view.select(&selectors).await.units;
     let end = desk.view.now().saturating_add(SignedDuration::from_mins(arguments.timeout));
-    if let Err(failure) = rounds.wake(units.iter().cloned().collect(), "apply").await {
+    // As an operator's message would say it.
+    let who = config::user().map(|who| format!("apply by {who}: from a desk"));
+    let cause = who.unwrap_or_else(|| "apply".to_owned());
+    if let Err(failure) = rounds.wake(units.iter().cloned().collect(), &cause).await {
         return Answer::failed(1, failure.text);
     }
     let mut failures = Vec::new();

@@ -7,8 +7,13 @@ use super::{
 use crate::{
     config::{EnvFileError, Settings},
     reconcile::{NotASelector, Selector},
+    telemetry,
 };
-use std::{io::IsTerminal, io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Where settings and the fleet are read.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -46,6 +51,16 @@ impl Place {
     /// Errors: what to print instead.
     pub(super) fn settings(&self) -> Result<Settings, Answer> {
         self.read().map_err(|closed| Answer::failed(1, closed))
+    }
+
+    /// Tells every write from here in a file, one JSON line each.
+    ///
+    /// Errors: what to print instead; nothing is written outside that is not told.
+    pub(super) fn audited(&self, file: Option<&Path>) -> Result<(), Answer> {
+        let settings = self.settings()?;
+        let beside = || settings.fleet.with_file_name("forerunner-audit.jsonl");
+        let file = file.map_or_else(beside, Path::to_owned);
+        telemetry::start_audit(&file, settings.clock()).map_err(|error| Answer::failed(1, error))
     }
 
     fn load(&self) -> Result<AtDesk, Closed> {

@@ -17,6 +17,7 @@ pub mod manager;
 mod meaning;
 pub mod parked;
 pub mod plan;
+pub mod report;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod send;

@@ -119,6 +119,14 @@ pub struct RoleAssignment {
     pub condition: Option<String>,
 }
 
+/// A role assignment, and who made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenRole {
+    pub assignment: RoleAssignment,
+    /// The principal that made it, where Azure says.
+    pub by: Option<Uuid>,
+}
+
 /// What we need to know of an AKS cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagedCluster {

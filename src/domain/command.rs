@@ -183,6 +183,13 @@ impl Order {
     pub fn cause(&self) -> String {
         format!("{} by {}: {}", self.deed.as_str(), self.by, self.why).chars().take(256).collect()
     }
+
+    /// Who asked for it, as claimed, where a command is the cause.
+    pub fn claimed_in(cause: &str) -> Option<&str> {
+        let (deed, rest) = cause.split_once(" by ")?;
+        let (by, _why) = rest.split_once(": ")?;
+        (!deed.is_empty() && deed.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(by)
+    }
 }
 
 /// The message up to the value that it quotes.
@@ -303,6 +310,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(order.cause(), "hold by jane: SEC-1");
+        assert_eq!(Order::claimed_in(&order.cause()), Some("jane"));
+        for cause in ["sweep-1763971200", "apply", "9a1f: by jane: x", "A word by jane: x"] {
+            assert_eq!(Order::claimed_in(cause), None, "{cause}");
+        }
         let unit = |text: &str| text.parse::<Unit>().unwrap();
         let takes = |at: usize, text, path| order.of[at].takes(&unit(text), path);
         assert!(takes(0, "runner/g42-plan", None) && !takes(0, "runner/g43-plan", None));

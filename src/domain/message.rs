@@ -21,7 +21,7 @@ const OTHER_BUCKET: SignedDuration = SignedDuration::from_secs(30);
 /// Wakes a unit for one round.
 ///
 /// `{"v":1,"unit":"runner/g42-terraform","reason":"hook","event":"group_create","intent":null,"attempt":1,
-/// "cause":"…","deadline":null,"traceparent":null}`
+/// "cause":"…","deadline":null,"traceparent":null}`, and `since` where a hook began it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub unit: Unit,
@@ -37,6 +37,8 @@ pub struct Message {
     pub deadline: Option<Timestamp>,
     /// W3C trace context of whoever sent it.
     pub traceparent: Option<String>,
+    /// When the hook that began this chain came in. Only told: it decides nothing.
+    pub since: Option<Timestamp>,
 }
 
 /// Why the unit is looked at.
@@ -114,8 +116,18 @@ pub enum NotOurs {
     Key { key: &'static str, what: &'static str },
 }
 
-const KEYS: [&str; 9] =
-    ["v", "unit", "reason", "event", "intent", "attempt", "cause", "deadline", "traceparent"];
+const KEYS: [&str; 10] = [
+    "v",
+    "unit",
+    "reason",
+    "event",
+    "intent",
+    "attempt",
+    "cause",
+    "deadline",
+    "traceparent",
+    "since",
+];
 /// Longer texts are nothing that we wrote.
 const TEXT_MAX: usize = 256;
 
@@ -131,6 +143,7 @@ impl Message {
             cause,
             deadline: None,
             traceparent: None,
+            since: None,
         }
     }
 
@@ -166,12 +179,15 @@ impl Message {
                 text.parse().ok()
             })?,
             traceparent: optional(&keys, "traceparent", "a short text or null", short)?,
+            since: optional(&keys, "since", "a time in RFC 3339 or null", |text| {
+                text.parse().ok()
+            })?,
         })
     }
 
     /// The body that [`Message::decode`] reads back.
     pub fn encode(&self) -> Vec<u8> {
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "v": VERSION,
             "unit": self.unit,
             "reason": self.reason,
@@ -182,6 +198,10 @@ impl Message {
             "deadline": self.deadline,
             "traceparent": self.traceparent,
         });
+        // What no hook began reads as it always did.
+        if let Some(since) = self.since {
+            body["since"] = since.to_string().into();
+        }
         body.to_string().into_bytes()
     }
 
@@ -317,6 +337,7 @@ mod tests {
             attempt: 3,
             deadline: Some(at("2026-03-01T12:00:00Z")),
             traceparent: Some("00-1-2-01".to_owned()),
+            since: Some(at("2026-03-01T11:00:00Z")),
             ..wake(Reason::FollowUp)
         };
         for message in [wake(Reason::Hook), wake(Reason::Rotation), full] {

@@ -28,7 +28,10 @@ pub(super) async fn answer(
 
 async fn deal(app: &App, door: Door, delivery: Delivery) -> Outcome {
     match Order::decode(&delivery.body, door, app.clock.now()) {
-        Ok(order) => app.work.command(order).await,
+        Ok(order) => {
+            round::tell_age(app, door.queue(), &delivery);
+            app.work.command(order).await
+        }
         Err(refused) => {
             let function = match door {
                 Door::Commands => COMMAND,

@@ -13,6 +13,7 @@ use crate::{
         message::{Message, Outgoing},
     },
     reconcile::{self, Foreign, Rounds},
+    telemetry::meters,
 };
 use async_trait::async_trait;
 use tracing::{error, warn};
@@ -56,11 +57,13 @@ impl Work for Engine {
     }
 
     async fn dead_letter(&self, letter: DeadLetter) -> Outcome {
+        meters::dead_letter();
         let reason = letter.reason.as_deref().unwrap_or("the broker gave no reason");
         self.rounds.dead_letter(&letter.message, reason).await.into()
     }
 
     async fn park_foreign(&self, what: NotAMessage) -> Outcome {
+        meters::foreign_message(what.function);
         let foreign = Foreign {
             function: what.function,
             message_id: what.message_id.as_deref(),

@@ -3,6 +3,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -26,6 +27,8 @@ pub(super) struct Delivery {
     pub(super) session_id: Option<String>,
     pub(super) delivery_count: Option<u64>,
     pub(super) sequence_number: Option<u64>,
+    /// When it was due on its queue: sent, or scheduled for.
+    pub(super) enqueued_at: Option<Timestamp>,
     /// `ApplicationProperties`, as text; the broker writes there why it gave a message up.
     pub(super) properties: Map<String, Value>,
 }
@@ -86,6 +89,10 @@ impl Envelope {
             session_id: self.value("SessionId").and_then(text_of),
             delivery_count: self.value("DeliveryCount").and_then(|value| number_of(&value)),
             sequence_number: self.value("SequenceNumber").and_then(|value| number_of(&value)),
+            enqueued_at: self
+                .value("EnqueuedTimeUtc")
+                .or_else(|| self.value("EnqueuedTime"))
+                .and_then(|value| time_of(&value)),
             properties: properties.cloned().unwrap_or_default(),
         }])
     }
@@ -100,6 +107,7 @@ impl Envelope {
         };
         let (ids, sessions) = (all("MessageIdArray"), all("SessionIdArray"));
         let (counts, numbers) = (all("DeliveryCountArray"), all("SequenceNumberArray"));
+        let times = all("EnqueuedTimeUtcArray");
         let properties = all("ApplicationPropertiesArray");
         let delivery = |(index, text): (usize, String)| Delivery {
             body: batched(text),
@@ -107,6 +115,7 @@ impl Envelope {
             session_id: sessions.get(index).cloned().and_then(text_of),
             delivery_count: counts.get(index).and_then(number_of),
             sequence_number: numbers.get(index).and_then(number_of),
+            enqueued_at: times.get(index).and_then(time_of),
             properties: properties
                 .get(index)
                 .and_then(Value::as_object)
@@ -176,6 +185,12 @@ fn text_of(value: Value) -> Option<String> {
     text.or_else(|| (!value.is_null()).then(|| value.to_string()))
 }
 
+/// With an offset, or without one in UTC.
+fn time_of(value: &Value) -> Option<Timestamp> {
+    let text = value.as_str()?;
+    text.parse().or_else(|_| format!("{text}Z").parse()).ok()
+}
+
 fn number_of(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
@@ -211,12 +226,30 @@ mod tests {
                 ("sessionId", json!(delivery.session_id)),
                 ("deliveryCount", json!(delivery.delivery_count)),
                 ("sequenceNumber", json!(delivery.sequence_number)),
+                ("enqueuedAt", json!(delivery.enqueued_at)),
             ] {
                 if let Some(expected) = expected.get(key) {
                     assert_eq!(value, *expected, "{name}: {key}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_message_says_when_it_was_due() {
+        let due = "2026-03-01T12:00:01Z".parse().unwrap();
+        let check = |metadata: Value, expected: Option<Timestamp>| {
+            let body = json!({ "Data": { "m": STANDARD.encode("{}") }, "Metadata": metadata });
+            let deliveries = envelope(&body).unwrap().deliveries().unwrap();
+            assert_eq!(deliveries[0].enqueued_at, expected, "{metadata}");
+        };
+        check(json!({ "EnqueuedTimeUtc": "\"2026-03-01T12:00:01\"" }), Some(due));
+        check(json!({ "EnqueuedTime": "\"2026-03-01T13:00:01+01:00\"" }), Some(due));
+        check(json!({ "EnqueuedTimeUtc": "\"soon\"" }), None);
+        check(json!({}), None);
+        let batch = json!({ "Data": { "m": r#"["{}","{}"]"# },
+            "Metadata": { "EnqueuedTimeUtcArray": r#"["2026-03-01T12:00:00.25","2026-03-01T12:00:01"]"# } });
+        assert_eq!(envelope(&batch).unwrap().deliveries().unwrap()[1].enqueued_at, Some(due));
     }
 
     #[test]
@@ -252,6 +285,7 @@ mod tests {
                 session_id: Some("s-1".to_owned()),
                 delivery_count: Some(1),
                 sequence_number: Some(9_007_199_254_740_993),
+                enqueued_at: None,
                 properties: Map::new(),
             };
             assert_eq!(deliveries[0], first);

@@ -16,7 +16,7 @@ use crate::{
         ids::{TargetId, Unit},
         message::{Message, Reason},
     },
-    telemetry,
+    telemetry::{self, meters, words::HookEnd},
 };
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
@@ -31,16 +31,19 @@ pub(super) async fn reply(app: &App, call: Call<'_>) -> Reply {
         proof::verify(&app.settings.hook_secrets, headers_of_proof(call.headers), call.body, now)
     {
         warn!(hook.delivery = delivery, hook.check = ?refused, "refused a delivery that does not prove itself");
+        meters::hook(HookEnd::Refused);
         return Reply::error(StatusCode::UNAUTHORIZED, "the delivery does not prove itself");
     }
     let could_match = |target, path: &str| app.work.could_match(target, path);
     match hook::judge(bytes(call.headers, "x-gitlab-event"), call.body, could_match) {
         Verdict::Wake { target, event, full_path: _ } => wake(app, &delivery, target, event).await,
         Verdict::Ignore => {
+            meters::hook(HookEnd::Ignored);
             debug!(hook.delivery = delivery, "dropped a delivery that concerns no runner");
             Reply::ok(json!({ "queued": null }))
         }
         Verdict::Malformed => {
+            meters::hook(HookEnd::Malformed);
             warn!(hook.delivery = delivery, "refused a delivery that is no event");
             Reply::error(StatusCode::BAD_REQUEST, "the body is no event")
         }
@@ -52,11 +55,13 @@ async fn wake(app: &App, delivery: &str, target: TargetId, event: Event) -> Repl
     let message = Message {
         event: Some(event.as_str().to_owned()),
         traceparent: telemetry::traceparent(),
+        since: Some(app.clock.now()),
         ..Message::wake(unit.clone(), Reason::Hook, delivery.to_owned())
     };
     let event = event.as_str();
     let refusal = match tokio::time::timeout(app.queue_deadline, send(app, message)).await {
         Ok(Ok(())) => {
+            meters::hook(HookEnd::Woke);
             info!(hook.delivery = delivery, unit = %unit, event, "`{event}` wakes `{unit}`");
             return Reply::ok(json!({ "queued": unit }));
         }
@@ -66,6 +71,7 @@ async fn wake(app: &App, delivery: &str, target: TargetId, event: Event) -> Repl
             text: "the queue did not answer in time".to_owned(),
         },
     };
+    meters::hook(HookEnd::Unqueued);
     // Whoever loses a hook to a passing failure has the sweep; what does not pass needs a person.
     match refusal.class {
         Class::Retry { .. } | Class::Wait { .. } | Class::Conflict => {

@@ -8,7 +8,10 @@ use super::{
     invocation::settle,
     work::{NotAMessage, Outcome},
 };
-use crate::{domain::message::Message, telemetry};
+use crate::{
+    domain::message::Message,
+    telemetry::{self, meters},
+};
 use tracing::{Instrument, Span, field::Empty, info_span, warn};
 
 pub(super) const NAME: &str = "round";
@@ -25,10 +28,18 @@ async fn deal(app: &App, delivery: Delivery) -> Outcome {
     let read = Message::decode(&delivery.body).map_err(|refusal| refusal.to_string());
     match read.and_then(|message| in_its_session(message, delivery.session_id.as_deref())) {
         Ok(message) => {
+            tell_age(app, "rounds", &delivery);
             let span = span(&message, &delivery);
             app.work.round(message).instrument(span).await
         }
         Err(reason) => park(app, NAME, delivery, reason).await,
+    }
+}
+
+/// Tells how long a message was due before its work began.
+pub(super) fn tell_age(app: &App, queue: &'static str, delivery: &Delivery) {
+    if let Some(due) = delivery.enqueued_at {
+        meters::queue_age(queue, app.clock.now().duration_since(due));
     }
 }
 

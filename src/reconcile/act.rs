@@ -1,6 +1,6 @@
 //! Carries out a plan. Independent branches run at once; a step whose needs failed is left to the next round.
 
-use super::{Clients, Failure, keep_token, ledger};
+use super::{Clients, Failure, keep_token, ledger, prepare::Seen, tell};
 use crate::{
     adapters::kubernetes::{DryRun, Force, Preconditions},
     domain::{
@@ -16,6 +16,7 @@ use crate::{
         spec::{FleetSettings, RunnerSpec},
         step::{Given, Product, RolloutWord, Step, StepId},
     },
+    telemetry::audit,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -64,7 +65,7 @@ enum State {
     Failed,
 }
 
-pub(super) async fn act(clients: &Clients, plan: &Plan, scene: &Scene<'_>) -> Acted {
+pub(super) async fn act(clients: &Clients, plan: &Plan, seen: &Seen, scene: &Scene<'_>) -> Acted {
     let mut states = vec![State::Waiting; plan.steps.len()];
     let mut products: Vec<Product> = vec![Product::Nothing; plan.steps.len()];
     let mut running = FuturesUnordered::new();
@@ -80,7 +81,10 @@ pub(super) async fn act(clients: &Clients, plan: &Plan, scene: &Scene<'_>) -> Ac
                 states[at] = State::Running;
                 let given =
                     Givens(needs.iter().map(|need| (*need, products[need.0].clone())).collect());
-                running.push(async move { (at, perform(clients, scene, step, &given).await) });
+                let deed = tell::deed(step, seen, scene);
+                running.push(async move {
+                    (at, audit::doing(deed, perform(clients, scene, step, &given)).await)
+                });
             }
         }
         let Some((at, result)) = running.next().await else { return acted };

@@ -1,7 +1,7 @@
 //! Takes over what another installation of this fleet made: after its cluster was rebuilt nothing else knows whose it is.
 //! What is rewritten is exactly what was listed before, and only while it is still another installation's.
 
-use super::{Failure, View, observe, permits, sweep, tree};
+use super::{Failure, View, observe, permits, sweep, tell, tree};
 use crate::{
     adapters::gitlab,
     domain::{
@@ -13,6 +13,7 @@ use crate::{
         marker::Marker,
         names, records,
     },
+    telemetry::audit,
 };
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream, try_join};
 use jiff::Timestamp;
@@ -61,10 +62,20 @@ impl View {
     }
 
     /// Rewrites the markers, and permits what follows from a lost cluster: the tokens went with its Secrets. `done` hears
-    /// each line of what was done.
+    /// each line of what was done; `by` is whoever asks, as claimed.
     ///
     /// May end anywhere and be done again: the permits come first, and what bears our id is not listed any more.
-    pub async fn adopt(&self, adoption: &Adoption, done: impl Fn(String)) -> Result<(), Failure> {
+    pub async fn adopt(
+        &self,
+        adoption: &Adoption,
+        by: Option<String>,
+        done: impl Fn(String),
+    ) -> Result<(), Failure> {
+        let origin = tell::origin_of_adoption(&self.fleet, by, self.clock.now());
+        audit::because(origin, self.take_over(adoption, done)).await
+    }
+
+    async fn take_over(&self, adoption: &Adoption, done: impl Fn(String)) -> Result<(), Failure> {
         let (fleet, settings) = (&self.fleet, self.fleet.settings());
         let now = self.clock.now();
         let partings: BTreeSet<(Unit, RunnerId)> = adoption
@@ -113,7 +124,13 @@ impl View {
         let marker = Marker { installation: installation.clone(), ..orphan.marker.clone() };
         let change =
             EntityChange { description: Some(marker.description()), ..EntityChange::default() };
-        gitlab.update_runner(orphan.runner, &change).await?;
+        let deed = tell::remarking(
+            format!("adopt runner {}", orphan.runner),
+            "description",
+            orphan.marker.description(),
+            marker.description(),
+        );
+        audit::doing(deed, gitlab.update_runner(orphan.runner, &change)).await?;
         Ok(format!("runner {} is `{}` of this installation", orphan.runner, marker.key))
     }
 
@@ -134,7 +151,13 @@ impl View {
         };
         let mut tags = live.tags;
         tags.insert(names::TAG_INSTALLATION.to_owned(), installation.0.clone());
-        arm.patch_identity_tags(&identity.id, &tags).await?;
+        let deed = tell::remarking(
+            format!("adopt identity {}", identity.id.name()),
+            names::TAG_INSTALLATION,
+            before.cloned().unwrap_or_default(),
+            installation.0.clone(),
+        );
+        audit::doing(deed, arm.patch_identity_tags(&identity.id, &tags)).await?;
         Ok(format!("identity {} is of this installation", identity.id.name()))
     }
 

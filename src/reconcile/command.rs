@@ -6,7 +6,7 @@ use super::{
     permits,
     prepare::prepare,
     round::{Outcome, Rounds},
-    survey,
+    survey, tell,
 };
 use crate::domain::{
     command::{Deed, Order},
@@ -16,6 +16,7 @@ use crate::domain::{
     message::{Intent, Message, Outgoing, Reason},
     records::ParkedPlan,
 };
+use crate::telemetry::audit;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +41,8 @@ impl Rounds {
         if order.deed == Deed::Sweep && !order.dry_run {
             return self.sweep().await;
         }
-        match self.obey(&fleet, order).await {
+        let origin = tell::origin_of_order(&fleet, order);
+        match audit::because(origin, self.obey(&fleet, order)).await {
             Ok((messages, lines)) => {
                 for line in &lines {
                     info!("{line}");

@@ -3,15 +3,18 @@
 use super::{
     Failure, observe,
     round::{Outcome, Report, Restraint, Rounds, wake},
-    status_store,
+    status_store, tell,
 };
-use crate::domain::{
-    class::Class,
-    fleet::Fleet,
-    message::{Message, Outgoing},
-    plan::Verdict,
-    render::Context,
-    status::{ConditionKind, Finding, RoundRecord, Status},
+use crate::{
+    domain::{
+        class::Class,
+        fleet::Fleet,
+        message::{Message, Outgoing},
+        plan::Verdict,
+        render::Context,
+        status::{ConditionKind, Finding, RoundRecord, Status},
+    },
+    telemetry::words::RoundEnd,
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info, warn};
@@ -23,6 +26,23 @@ const WAIT_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// While a unit is on its way, its status is written at its first and last step, and this often between.
 const PROGRESS_WRITTEN: SignedDuration = SignedDuration::from_mins(5);
 
+/// How a round ended, for who counts, and for the host.
+pub(super) struct Ended {
+    pub(super) how: RoundEnd,
+    pub(super) outcome: Outcome,
+}
+
+impl RoundEnd {
+    /// A round whose next message nobody took ended otherwise than it meant to.
+    pub(super) fn with(self, outcome: Outcome) -> Ended {
+        let how = match outcome {
+            Outcome::Done(_) => self,
+            Outcome::Failed(_) => Self::Unqueued,
+        };
+        Ended { how, outcome }
+    }
+}
+
 impl Rounds {
     /// A target's own status says only that it is parked: this round was not, so that is over.
     pub(super) async fn conclude_target(
@@ -30,11 +50,11 @@ impl Rounds {
         fleet: &Fleet,
         message: &Message,
         wakes: Vec<Outgoing>,
-    ) -> Outcome {
+    ) -> Ended {
         if let Err(failure) = self.release(fleet, message).await {
             warn!("`{}` could not be released: {}", message.unit, failure.text);
         }
-        self.send(wakes, vec![]).await
+        RoundEnd::Woke.with(self.send(wakes, vec![]).await)
     }
 
     async fn release(&self, fleet: &Fleet, message: &Message) -> Result<(), Failure> {
@@ -55,12 +75,7 @@ impl Rounds {
     }
 
     /// Says how the unit stands, wakes whom it has news for, and schedules the next look.
-    pub(super) async fn conclude(
-        &self,
-        fleet: &Fleet,
-        message: &Message,
-        report: Report,
-    ) -> Outcome {
+    pub(super) async fn conclude(&self, fleet: &Fleet, message: &Message, report: Report) -> Ended {
         let now = self.clock.now();
         let report = waiting(report);
         let restrained = report.restraint.is_some();
@@ -78,7 +93,7 @@ impl Rounds {
             let failures = report.acted.failures.clone();
             let sent = self.outbox.send(&outgoing).await;
             if let Err(failure) = sent {
-                return Outcome::Failed(failure.text);
+                return RoundEnd::Unqueued.with(Outcome::Failed(failure.text));
             }
             return self.again_or_park(fleet, message, &failures, Some(report)).await;
         }
@@ -103,7 +118,7 @@ impl Rounds {
                 let failure = Failure::permanent(reason.clone());
                 let sent = self.outbox.send(&outgoing).await;
                 if let Err(failure) = sent {
-                    return Outcome::Failed(failure.text);
+                    return RoundEnd::Unqueued.with(Outcome::Failed(failure.text));
                 }
                 return self.again_or_park(fleet, message, &[failure], Some(report)).await;
             }
@@ -111,15 +126,22 @@ impl Rounds {
         let did = report.acted.did.clone();
         if report.prepared.plan.is_gone && !restrained {
             info!("nothing is left of `{}`", message.unit);
-            return self.send(outgoing, did).await;
+            return RoundEnd::Gone.with(self.send(outgoing, did).await);
         }
         if let Err(failure) = self.say(fleet, message, &report, None, now).await {
             warn!("the status of `{}` could not be written: {}", message.unit, failure.text);
         }
-        if report.prepared.plan.is_settled() {
+        let how = match (report.prepared.plan.is_settled(), report.restraint) {
+            (true, _) => RoundEnd::Settled,
+            (false, Some(Restraint::Observing)) => RoundEnd::Observed,
+            (false, Some(Restraint::Frozen { .. })) => RoundEnd::Frozen,
+            (false, None) => RoundEnd::Waits,
+        };
+        if how == RoundEnd::Settled {
             info!("`{}` is settled", message.unit);
+            tell::online(message, &report.prepared, now);
         }
-        self.send(outgoing, did).await
+        how.with(self.send(outgoing, did).await)
     }
 
     /// Retryable: the same again, later. Permanent, or tried too often: parked with its reason.
@@ -129,9 +151,11 @@ impl Rounds {
         message: &Message,
         failures: &[Failure],
         report: Option<Report>,
-    ) -> Outcome {
+    ) -> Ended {
         let now = self.clock.now();
-        let Some(failure) = Failure::worst(failures).cloned() else { return Outcome::Done(vec![]) };
+        let Some(failure) = Failure::worst(failures).cloned() else {
+            return RoundEnd::Settled.with(Outcome::Done(vec![]));
+        };
         let unit = &message.unit;
         // What else went wrong shows once that is over.
         if failure.class == Class::Permanent
@@ -147,7 +171,10 @@ impl Rounds {
             Class::Retry { .. } | Class::Wait { .. } | Class::Conflict | Class::Permanent => {
                 error!("`{unit}` is parked: {}", failure.text);
                 return match self.park(fleet, message, &failure.text, report, now).await {
-                    Ok(()) => Outcome::Done(vec![format!("parked: {}", failure.text)]),
+                    Ok(()) => {
+                        let told = vec![format!("parked: {}", failure.text)];
+                        RoundEnd::Parked.with(Outcome::Done(told))
+                    }
                     // Nowhere to write it down: the same again later, so that it is not forgotten.
                     Err(unwritten) => {
                         error!("`{unit}` could not be parked: {}", unwritten.text);
@@ -156,7 +183,7 @@ impl Rounds {
                             jitter(),
                             now,
                         );
-                        self.send(vec![again], vec![failure.text]).await
+                        RoundEnd::Retried.with(self.send(vec![again], vec![failure.text]).await)
                     }
                 };
             }
@@ -167,7 +194,8 @@ impl Rounds {
         {
             warn!("the status of `{unit}` could not be written: {}", unwritten.text);
         }
-        self.send(vec![message.clone().retry(after, jitter(), now)], vec![failure.text]).await
+        let again = vec![message.clone().retry(after, jitter(), now)];
+        RoundEnd::Retried.with(self.send(again, vec![failure.text]).await)
     }
 
     /// Somebody's rule stands in the way, and somebody with more rights lifts it: said with the command, and looked at
@@ -179,7 +207,7 @@ impl Rounds {
         failures: &[Failure],
         mut report: Report,
         now: Timestamp,
-    ) -> Outcome {
+    ) -> Ended {
         let steps: Vec<&(&str, String)> =
             failures.iter().filter_map(|failure| failure.step.as_ref()).collect();
         let findings = &mut report.prepared.plan.findings;
@@ -207,7 +235,8 @@ impl Rounds {
         if let Err(unwritten) = self.say(fleet, message, &report, Some(&text), now).await {
             warn!("the status of `{}` could not be written: {}", message.unit, unwritten.text);
         }
-        Outcome::Done(vec![format!("waits for an administrator: {text}")])
+        let told = vec![format!("waits for an administrator: {text}")];
+        RoundEnd::NeedsAdministrator.with(Outcome::Done(told))
     }
 
     /// Writes down that the unit is parked, and why.

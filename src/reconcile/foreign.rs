@@ -4,6 +4,7 @@ use super::{Failure, Rounds, observe};
 use crate::{
     adapters::kubernetes::{DryRun, Force},
     domain::{names, records, render::Context},
+    telemetry::audit,
 };
 
 /// A body that nobody could read. Unknown text may be a secret that somebody typed: it goes into a Secret.
@@ -32,10 +33,9 @@ impl Rounds {
             foreign.reason,
             foreign.body,
         );
-        self.clients()
-            .kubernetes()
-            .apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No)
-            .await?;
+        let kubernetes = self.clients().kubernetes();
+        let applied = kubernetes.apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No);
+        audit::recording(applied).await?;
         Ok(object.name.to_string())
     }
 }

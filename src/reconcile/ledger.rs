@@ -1,6 +1,6 @@
 //! Writes the ledger, always at the version it was read at: who comes second reads again and asks again.
 
-use super::{Clients, Failure};
+use super::{Clients, Failure, tell};
 use crate::{
     adapters::kubernetes::DryRun,
     domain::{
@@ -9,6 +9,7 @@ use crate::{
         records,
         render::Context,
     },
+    telemetry::audit,
 };
 
 /// How often another writer may get in first. Entries are short and few.
@@ -24,12 +25,13 @@ pub(super) async fn write(
     let kubernetes = clients.kubernetes();
     for _ in 0..TRIES_MAX {
         let Some(book) = change(&ledger.book)? else { return Ok(()) };
+        let changes = tell::changes_of_book(&ledger.book, &book);
         let mut object = records::ledger(context, &book);
         let written = match &ledger.resource_version {
-            None => kubernetes.create(&object, DryRun::No).await,
+            None => audit::noting(changes, kubernetes.create(&object, DryRun::No)).await,
             Some(version) => {
                 object.body["metadata"]["resourceVersion"] = version.as_str().into();
-                kubernetes.replace(&object, DryRun::No).await
+                audit::noting(changes, kubernetes.replace(&object, DryRun::No)).await
             }
         };
         match written {

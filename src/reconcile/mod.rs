@@ -25,6 +25,7 @@ mod status_store;
 mod survey;
 mod sweep;
 mod target;
+mod tell;
 mod tree;
 mod view;
 mod watch;
@@ -37,4 +38,7 @@ pub use foreign::Foreign;
 pub use outbox::{Here, Outbox, letter};
 pub use preview::{Action, Change, FieldChange, Preview, Said, Standing};
 pub use round::{Outcome, Rounds};
-pub use view::{Candidate, Explained, Had, JobExplained, NotASelector, Selected, Selector, View};
+pub use view::{
+    AccessReport, Answerable, Candidate, Explained, Giver, Had, IdentityAccess, IdentityKind,
+    JobExplained, NotASelector, Reach, Right, RightStanding, Selected, Selector, View,
+};

@@ -13,6 +13,7 @@ use crate::{
         records::{self, ParkedPlan},
         render::Context,
     },
+    telemetry::{audit, meters},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ pub(super) async fn give(
     let size = inventory.made.len();
     match gate::brake(guardrails, size, wants, book, now) {
         Brake::Free => {
+            meters::brake_holds(0);
             forget_plan(clients, fleet).await?;
             let fresh = |unit: &Unit, why: &Leave| {
                 let permit = book.permit(unit, now);
@@ -63,6 +65,7 @@ pub(super) async fn give(
             Ok(wants.keys().cloned().chain(commanded).collect())
         }
         Brake::Holds { limit } => {
+            meters::brake_holds(wants.len());
             let plan = ParkedPlan::new(wants, limit, now);
             error!(
                 "{} units want removal and the brake lets {limit} go in 24 hours: nothing is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
@@ -123,14 +126,17 @@ async fn park_plan(
         return Ok(());
     }
     let object: Object = records::plan(&context(fleet, installation), plan);
-    clients.kubernetes().apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No).await?;
+    let kubernetes = clients.kubernetes();
+    let applied = kubernetes.apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No);
+    audit::recording(applied).await?;
     Ok(())
 }
 
 async fn forget_plan(clients: &Clients, fleet: &Fleet) -> Result<(), Failure> {
     let name = plan_name(fleet);
     if clients.kubernetes().get(&name).await?.is_some() {
-        clients.kubernetes().delete(&name, &Preconditions::default()).await?;
+        let preconditions = Preconditions::default();
+        audit::recording(clients.kubernetes().delete(&name, &preconditions)).await?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::{
     desire::Desires,
     leaving, looks, observe,
     target::{self, TargetRead},
+    tell,
 };
 use crate::{
     clock::Clock,
@@ -41,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) installation: InstallationId,
     /// The target's path when read.
     pub(super) path: Option<String>,
+    /// Which rules of the file give it, for the audit.
+    pub(super) rule: Option<String>,
     pub(super) plan: Plan,
     /// What was told of the unit before.
     pub(super) before: Option<Status>,
@@ -81,6 +84,7 @@ impl Prepared {
         Self {
             installation,
             path: None,
+            rule: None,
             plan,
             before,
             desire: None,
@@ -177,6 +181,7 @@ pub(super) async fn runner(
     let state = wanted.map(|wanted| wanted.state);
     let desire = Some(Desires::of(fleet).digest(state.as_ref(), hold.as_ref()));
     let path = read.as_ref().map(|read| read.facts.path.clone()).filter(|path| !path.is_empty());
+    let rule = read.as_ref().and_then(|read| tell::rule(fleet, &read.facts, &key.profile));
     let unit = Unit::Runner(key.clone());
     let why = leave(read.is_some(), state.as_ref(), hold.as_ref());
     let protected = fleet.profile(&key.profile).is_some_and(|profile| profile.protect);
@@ -229,7 +234,7 @@ pub(super) async fn runner(
             }
         },
     };
-    Ok(Prepared { path, desire, ..prepared })
+    Ok(Prepared { path, rule, desire, ..prepared })
 }
 
 /// What brings a unit back to what it was last settled for is no change.

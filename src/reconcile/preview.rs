@@ -4,6 +4,7 @@ mod change;
 mod mask;
 mod seen;
 
+pub(in crate::reconcile) use change::of_step;
 pub use change::{Action, Change, FieldChange};
 
 use super::{

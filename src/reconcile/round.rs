@@ -3,8 +3,10 @@
 use super::{
     Clients, Failure,
     act::{self, Acted},
+    conclude::Ended,
     outbox::Outbox,
     prepare::{Prepared, prepare, prepare_word},
+    tell,
 };
 use crate::{
     clock::Clock,
@@ -15,9 +17,10 @@ use crate::{
         message::{Intent, Message, Outgoing},
         spec::Mode,
     },
+    telemetry::{audit, meters, words::RoundEnd},
 };
 use jiff::{SignedDuration, civil::Date};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tracing::{error, info, warn};
 
 /// What a function answers to its host.
@@ -79,6 +82,13 @@ impl Rounds {
 
     /// One round for the message's unit. Fails only where the queue cannot take what comes next.
     pub async fn round(&self, message: &Message) -> Outcome {
+        let began = Instant::now();
+        let Ended { how, outcome } = self.go_round(message).await;
+        meters::round(how, message.reason, &message.unit, began.elapsed());
+        outcome
+    }
+
+    async fn go_round(&self, message: &Message) -> Ended {
         let fleet = match self.fleet() {
             Ok(fleet) => fleet.clone(),
             Err(reason) => return self.wait_for_fleet(message, reason).await,
@@ -100,24 +110,25 @@ impl Rounds {
                 {
                     missing.destroyed.get_or_insert(self.clock.now());
                 }
-                let report = self.act(&fleet, &message.unit, prepared).await;
+                let report = self.act(&fleet, message, prepared).await;
                 self.conclude(&fleet, message, report).await
             }
-            Ok(None) => Outcome::Done(vec![]),
+            Ok(None) => RoundEnd::Gone.with(Outcome::Done(vec![])),
             Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
         }
     }
 
     /// A bad file never loses a hook: the unit is looked at again, and nothing is written.
-    async fn wait_for_fleet(&self, message: &Message, reason: &str) -> Outcome {
+    async fn wait_for_fleet(&self, message: &Message, reason: &str) -> Ended {
         warn!("fleet.yaml is not valid, so `{}` waits: {reason}", message.unit);
         let again = message.clone().follow_up(SignedDuration::from_mins(5), self.clock.now());
-        self.send(vec![again], vec!["fleet.yaml is not valid".to_owned()]).await
+        let sent = self.send(vec![again], vec!["fleet.yaml is not valid".to_owned()]).await;
+        RoundEnd::NoFleet.with(sent)
     }
 
     /// Does what an operator asks of a runner beyond *look at this one*. What no version of this program acts on yet is
     /// kept and shown, never dropped.
-    async fn intent_round(&self, fleet: &Fleet, message: &Message, intent: Intent) -> Outcome {
+    async fn intent_round(&self, fleet: &Fleet, message: &Message, intent: Intent) -> Ended {
         let pause = match intent {
             Intent::Pause => true,
             Intent::Resume => false,
@@ -134,7 +145,7 @@ impl Rounds {
             prepare_word(self.clients(), fleet, &self.clock, key, pause, &message.cause).await;
         match word {
             Ok(prepared) => {
-                let report = self.act(fleet, &message.unit, prepared).await;
+                let report = self.act(fleet, message, prepared).await;
                 // A try that failed asks again for the same; what follows a success is an ordinary round.
                 let intent = message.intent.filter(|_| !report.acted.failures.is_empty());
                 let message = Message { intent, ..message.clone() };
@@ -145,16 +156,19 @@ impl Rounds {
     }
 
     /// Carries the plan out, or only shows it where the mode or a freeze says so.
-    async fn act(&self, fleet: &Fleet, unit: &Unit, prepared: Prepared) -> Report {
+    async fn act(&self, fleet: &Fleet, message: &Message, prepared: Prepared) -> Report {
         let frozen = gate::frozen_until(fleet.guardrails(), prepared.deed, self.clock.now());
-        let restraint = if self.observes(fleet, unit) {
+        let restraint = if self.observes(fleet, &message.unit) {
             Some(Restraint::Observing)
         } else {
             frozen.map(|until| Restraint::Frozen { until })
         };
+        let scene = prepared.scene(fleet, self.clients());
+        tell::drift(&prepared, &scene);
         if restraint.is_none() {
-            let scene = prepared.scene(fleet, self.clients());
-            let acted = act::act(self.clients(), &prepared.plan, &scene).await;
+            let origin = tell::origin(fleet, message, prepared.rule.clone());
+            let acting = act::act(self.clients(), &prepared.plan, &prepared.seen, &scene);
+            let acted = audit::because(origin, acting).await;
             return Report { prepared, acted, restraint };
         }
         let steps = prepared.plan.steps.iter();
@@ -196,6 +210,7 @@ impl Rounds {
 pub(super) fn wake(message: &Message, unit: Unit) -> Message {
     Message {
         traceparent: message.traceparent.clone(),
+        since: message.since,
         ..Message::wake(unit, message.reason, message.cause.clone())
     }
 }

@@ -4,6 +4,7 @@ use super::{Clients, Failure};
 use crate::{
     adapters::kubernetes::{DryRun, Force},
     domain::{names, records, render::Context, status::Status},
+    telemetry::audit,
 };
 
 /// Writes `next` unless it says what `before` said.
@@ -17,6 +18,8 @@ pub(super) async fn save(
         return Ok(false);
     }
     let object = records::status(context, next);
-    clients.kubernetes().apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No).await?;
+    let kubernetes = clients.kubernetes();
+    let applied = kubernetes.apply(&object, names::FIELD_MANAGER, Force::Yes, DryRun::No);
+    audit::recording(applied).await?;
     Ok(true)
 }

@@ -7,7 +7,7 @@ use super::{
     permits,
     round::{Outcome, Rounds, wake},
     survey::{self, Survey},
-    target,
+    target, tell,
     tree::descendants,
     watch,
 };
@@ -20,9 +20,13 @@ use crate::domain::{
     message::{Message, Outgoing, Reason},
     names,
 };
+use crate::telemetry::{audit, meters, words::SweepEnd};
 use futures::try_join;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 use tracing::{error, info, warn};
 
 /// Hook events after which the paths of everything below have changed without a word.
@@ -77,12 +81,22 @@ impl Rounds {
         let fleet = match self.fleet() {
             Ok(fleet) => fleet.clone(),
             Err(reason) => {
+                meters::sweep(SweepEnd::Failed, 0, Duration::ZERO);
                 error!("nothing was swept, because fleet.yaml is not valid: {reason}");
                 return Outcome::Done(vec!["fleet.yaml is not valid".to_owned()]);
             }
         };
-        match self.look_over(&fleet).await {
-            Ok((units, told)) => {
+        let began = Instant::now();
+        let origin = tell::origin_of_sweep(&fleet, self.clock.now());
+        let looked = audit::because(origin, self.look_over(&fleet)).await;
+        let (how, woken) = match &looked {
+            Ok((units, _, true)) => (SweepEnd::Whole, units.len()),
+            Ok((units, _, false)) => (SweepEnd::Partial, units.len()),
+            Err(_) => (SweepEnd::Failed, 0),
+        };
+        meters::sweep(how, woken, began.elapsed());
+        match looked {
+            Ok((units, told, _)) => {
                 let now = self.clock.now();
                 let cause = format!("sweep-{}", now.as_second());
                 info!(units = units.len(), "the sweep wakes {} unit(s)", units.len());
@@ -101,10 +115,14 @@ impl Rounds {
         }
     }
 
-    /// The units to wake, and what a person should know.
-    async fn look_over(&self, fleet: &Fleet) -> Result<(BTreeSet<Unit>, Vec<String>), Failure> {
+    /// The units to wake, what a person should know, and whether the whole fleet was seen.
+    async fn look_over(
+        &self,
+        fleet: &Fleet,
+    ) -> Result<(BTreeSet<Unit>, Vec<String>, bool), Failure> {
         let inventory = inventory::take(self.clients(), fleet).await?;
         let now = self.clock.now();
+        tell::swept(self.clients(), &inventory, now).await;
         let survey = survey::survey(fleet, &inventory, now);
         let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
         let findings = watch::findings(self.clients(), fleet, &inventory, &survey, now).await;
@@ -114,7 +132,7 @@ impl Rounds {
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
         }
-        Ok((wakes, told))
+        Ok((wakes, told, inventory.unseen.is_empty()))
     }
 
     /// Every unit that wants removal now, and why.

@@ -1,10 +1,14 @@
 //! The fleet as a person at a desk looks at it: reads, and changes nothing. Needs no queue.
 
+mod access;
 mod explain;
 mod job;
 mod parked;
 mod selector;
 
+pub use access::{
+    AccessReport, Answerable, Giver, IdentityAccess, IdentityKind, Reach, Right, RightStanding,
+};
 pub use explain::Explained;
 pub use job::{Candidate, Had, JobExplained};
 pub use selector::{NotASelector, Selector};

@@ -3,11 +3,14 @@
 //! `debug` go to stdout, `warn` carries its own level's name, and in an `error` line the word is written with an escape
 //! that JSON readers undo (`w\u0061rn`).
 
+use super::audit;
 use crate::clock::Clock;
 use serde_json::{Map, Value};
 use std::{
     fmt,
+    fs::{File, OpenOptions},
     io::{self, Write},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 use tracing::{Event, Level, Metadata, Subscriber, field::Visit};
@@ -22,6 +25,7 @@ pub struct Console(Arc<Streams>);
 
 enum Streams {
     Process,
+    File(Mutex<File>),
     Memory { stdout: Mutex<Vec<u8>>, stderr: Mutex<Vec<u8>> },
 }
 
@@ -29,6 +33,12 @@ impl Console {
     /// This process's stdout and stderr.
     pub fn process() -> Self {
         Self(Arc::new(Streams::Process))
+    }
+
+    /// Adds all lines to the end of a file, which is made if it is not there.
+    pub(super) fn appending_to(file: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(file)?;
+        Ok(Self(Arc::new(Streams::File(Mutex::new(file)))))
     }
 
     /// Keeps the lines for [`Console::stdout`] and [`Console::stderr`].
@@ -46,7 +56,7 @@ impl Console {
 
     fn kept(&self, error: bool) -> String {
         match &*self.0 {
-            Streams::Process => String::new(),
+            Streams::Process | Streams::File(_) => String::new(),
             Streams::Memory { stdout, stderr } => {
                 let stream = if error { stderr } else { stdout };
                 let bytes = stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,6 +69,9 @@ impl Console {
         match (&*self.0, error) {
             (Streams::Process, false) => io::stdout().lock().write_all(line),
             (Streams::Process, true) => io::stderr().lock().write_all(line),
+            (Streams::File(file), _) => {
+                file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line)
+            }
             (Streams::Memory { stdout: stream, .. }, false)
             | (Streams::Memory { stderr: stream, .. }, true) => {
                 stream.lock().unwrap_or_else(PoisonError::into_inner).write_all(line)
@@ -135,6 +148,14 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = Map::new();
+        if event.metadata().target() == audit::TARGET {
+            // Whole as it is: its shape is promised.
+            event.record(&mut Fields(&mut line));
+            return match line.get("record").and_then(Value::as_str) {
+                Some(record) => writeln!(writer, "{record}"),
+                None => Ok(()),
+            };
+        }
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
             let extensions = span.extensions();
             let fields = extensions.get::<FormattedFields<N>>();

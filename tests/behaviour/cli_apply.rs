@@ -15,6 +15,7 @@ async fn apply(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>, String, S
     let mut command = Command::new(env!("CARGO_BIN_EXE_forerunner"));
     command.arg("apply").args(arguments).arg("--env-file").arg(&settings);
     command.env_remove("ServiceBus__fullyQualifiedNamespace").stdin(Stdio::null());
+    command.env("USER", "jane");
     let mut running = std::pin::pin!(command.kill_on_drop(true).output());
     let turned = async {
         loop {
@@ -49,10 +50,23 @@ async fn a_plan_is_applied_from_a_desk_and_once_more_changes_nothing() {
     assert!(out.contains("1 unit(s) as fleet.yaml says, 0 not yet"), "{out}");
     assert!(!out.contains("glrt-") && !err.contains("glrt-"), "{out}{err}");
     sandbox.assert_ready(&unit);
+    let audit = std::fs::read_to_string(sandbox.folder.join("forerunner-audit.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> =
+        audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let by_jane = |event: &serde_json::Value| {
+        event["cause"] == "apply by jane: from a desk" && event["actor"] == "jane"
+    };
+    assert!(events.iter().all(|event| by_jane(event) && event["unit"] == *unit), "{audit}");
+    let made = events.iter().filter(|event| event["action"] == "create").count();
+    assert!(made > 10 && !audit.contains("glrt-"), "{audit}");
     let writes = sandbox.own_writes().len();
     let (code, out, _) = apply(&sandbox, &["--local", "--yes", "platform/payments"]).await;
     assert_eq!(code, Some(0), "{out}");
     assert_eq!(sandbox.own_writes().len(), writes);
     let (code, _, err) = apply(&sandbox, &["platform/payments"]).await;
     assert!(code == Some(2) && err.contains("--local"), "{err}");
+    // What cannot be told is not done.
+    let unwritable = ["--local", "--yes", "--audit", "/no/such/folder/audit.jsonl"];
+    let (code, _, err) = apply(&sandbox, &unwritable).await;
+    assert!(code == Some(1) && err.contains("name another file with --audit"), "{err}");
 }

@@ -160,7 +160,7 @@ fn units(sandbox: &Sandbox) -> Vec<String> {
 }
 
 fn arguments(yes: bool, dry_run: bool) -> Adopt {
-    Adopt { fleet: true, dry_run, yes, json: false, env_file: None, policy: None }
+    Adopt { fleet: true, dry_run, yes, json: false, env_file: None, policy: None, audit: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,6 +27,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use tracing::Dispatch;
 
 /// Where every test begins in time. A Tuesday.
 pub(crate) const START: &str = "2026-11-24T08:00:00Z";
@@ -47,6 +48,14 @@ pub(crate) struct Sandbox {
 struct Parts {
     azure: azure::Settings,
     gitlab: gitlab::Settings,
+    heard: Option<Heard>,
+}
+
+/// Where the handler's lines, spans and metrics go.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    pub(crate) telemetry: Telemetry,
+    pub(crate) dispatch: Dispatch,
 }
 
 impl Sandbox {
@@ -57,6 +66,12 @@ impl Sandbox {
 
     pub(crate) async fn with(fleet: &str, azure: azure::Settings) -> Self {
         Self::with_settings(fleet, azure, &[]).await
+    }
+
+    /// The same under a clock that the test has too, and heard by it where it listens.
+    pub(crate) async fn at(fleet: &str, clock: Clock, heard: Option<Heard>) -> Self {
+        let parts = Parts { heard, ..Parts::default() };
+        Self::start_with(fleet, parts, clock, None, false, &[]).await
     }
 
     /// The same with further app settings.
@@ -86,6 +101,15 @@ impl Sandbox {
         Self::start(fleet, azure::Settings::default(), clock, None, true, &[]).await
     }
 
+    /// The same with further app settings.
+    pub(crate) async fn with_child_and(
+        fleet: &str,
+        clock: Clock,
+        further: &[(&str, &str)],
+    ) -> Self {
+        Self::start(fleet, azure::Settings::default(), clock, None, true, further).await
+    }
+
     /// The same on a real API server, known by an administrator's kubeconfig; the handler is in this process.
     pub(crate) async fn on_cluster(fleet: &str, kubeconfig: &Path) -> Self {
         let clock = Clock::running();
@@ -108,7 +132,7 @@ impl Sandbox {
 
     async fn start_with(
         fleet: &str,
-        Parts { azure, gitlab }: Parts,
+        Parts { azure, gitlab, heard }: Parts,
         clock: Clock,
         cluster: Option<Kubernetes>,
         child: bool,
@@ -146,7 +170,14 @@ impl Sandbox {
             app_settings.remove("FORERUNNER_CLOCK");
         }
         app_settings.extend(further.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let build = move |given: BTreeMap<String, String>| handler(given, clock.clone());
+        let build = move |given: BTreeMap<String, String>| {
+            let Some(Heard { telemetry, dispatch }) = heard.clone() else {
+                return handler(given, clock.clone());
+            };
+            // The handler's thread is its own, and so it listens until it ends.
+            std::mem::forget(tracing::dispatcher::set_default(&dispatch));
+            handler_with(given, clock.clone(), telemetry)
+        };
         let in_process =
             Worker::InProcess(Arc::new(move |given| Box::pin(std::future::ready(build(given)))));
         let with_key = |mut host: HostSettings| {
@@ -299,11 +330,19 @@ fn sorted(lines: impl Iterator<Item = String>) -> Vec<String> {
 
 /// The handler's router, from app settings as the host gives them.
 pub(crate) fn handler(given: BTreeMap<String, String>, clock: Clock) -> axum::Router {
+    handler_with(given, clock, Telemetry::off())
+}
+
+fn handler_with(
+    given: BTreeMap<String, String>,
+    clock: Clock,
+    telemetry: Telemetry,
+) -> axum::Router {
     let settings = Settings::read(|name| given.get(name).cloned()).unwrap();
     let loaded = load::load(&settings, clock.clone()).unwrap_or_else(|error| panic!("{error}"));
     let queue = Arc::new(loaded.service_bus);
     let work = Arc::new(Engine::new(loaded.rounds));
-    router(Arc::new(App::new(settings, clock, queue, work, Telemetry::off())))
+    router(Arc::new(App::new(settings, clock, queue, work, telemetry)))
 }
 
 /// Lays out an app root as the real host wants it. Where nothing is run, any file will do as executable.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod audit;
 mod azure_answers;
 mod azure_obstacles;
 mod azure_refusals;
@@ -14,6 +15,7 @@ mod cli_apply;
 mod cli_desk;
 mod cli_explain;
 mod cli_plan;
+mod cli_report;
 mod cli_status;
 mod cluster_doors;
 mod commands;
@@ -66,5 +68,8 @@ mod sign_in;
 mod stub;
 mod sweeping;
 mod telemetry;
+mod telemetry_files;
+mod telemetry_listening;
+mod telemetry_metrics;
 mod tls;
 mod two_writers;

@@ -4,10 +4,11 @@ use crate::{
     crashes::crashes,
     deeds::{APP, PLAIN, fleet, plain_fleet_for, plan_profile},
     disturbed::{check_all, run, same},
-    harness::{START, Sandbox},
+    harness::{Heard, START, Sandbox},
     two_writers::process,
 };
 use forerunner::{
+    clock::Clock,
     domain::message::{Message, Reason},
     reconcile::Outcome,
     sandbox::{
@@ -44,7 +45,10 @@ async fn untouched() -> Value {
 
 /// A group with a settled runner, two days old.
 async fn settled(file: &str) -> (Sandbox, u64) {
-    let sandbox = Sandbox::new(file).await;
+    settled_in(Sandbox::new(file).await).await
+}
+
+async fn settled_in(sandbox: Sandbox) -> (Sandbox, u64) {
     let group = sandbox.world.gitlab.create_group(Some(42), "payments");
     sandbox.settle().await;
     sandbox.leap_to(&days(2));
@@ -71,14 +75,20 @@ async fn assert_untouched(sandbox: &Sandbox) {
 
 /// One way out: a settled runner whose rule is taken away, with a grace of minutes.
 async fn leaving() -> Sandbox {
+    leaving_at(Clock::frozen(START.parse().unwrap()), None).await
+}
+
+/// The same under a clock that the test has too, and heard by it where it listens.
+pub(crate) async fn leaving_at(clock: Clock, heard: Option<Heard>) -> Sandbox {
     let short = |file: String| file.replace("guardrails:\n", "guardrails:\n  grace: 2m\n");
-    let (sandbox, _) = settled(&short(only("payments"))).await;
+    let sandbox = Sandbox::at(&short(only("payments")), clock, heard).await;
+    let (sandbox, _) = settled_in(sandbox).await;
     sandbox.deploy(&short(only("nobody"))).await;
     sandbox
 }
 
 /// Sweeps until nothing is left to take away; what is parked is due again within that time.
-async fn go(sandbox: &Sandbox) {
+pub(crate) async fn go(sandbox: &Sandbox) {
     for _ in 0..4 {
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;

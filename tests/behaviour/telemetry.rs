@@ -28,11 +28,11 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 const CREATE: &str = r#"{"event_name":"group_create","group_id":42}"#;
 
-type Received = Arc<Mutex<Vec<(String, Bytes)>>>;
+pub(crate) type Received = Arc<Mutex<Vec<(String, Bytes)>>>;
 
 /// An OTLP collector that keeps what it gets. Tests with one have a second thread: what is left when a test ends is
 /// sent from a thread that waits for it.
-async fn collector() -> (Url, Received) {
+pub(crate) async fn collector() -> (Url, Received) {
     let received = Received::default();
     let keep = async |State(received): State<Received>, uri: Uri, body: Bytes| {
         received.lock().unwrap().push((uri.path().to_owned(), body));

@@ -4,10 +4,13 @@ use super::{
     error::{Answer, Error, Verdict, classify},
     pace::Pace,
 };
-use crate::adapters::{
-    cloud::Cloud,
-    http::{Http, Repeat, Request, Response},
-    tokens::Tokens,
+use crate::{
+    adapters::{
+        cloud::Cloud,
+        http::{Http, Repeat, Request, Response},
+        tokens::Tokens,
+    },
+    telemetry::words::Called,
 };
 use http::{HeaderName, Method, StatusCode};
 use jiff::SignedDuration;
@@ -78,7 +81,7 @@ struct Page<T> {
 
 impl Arm {
     pub fn new(http: Http, tokens: Tokens) -> Self {
-        let pace = Pace::new(tokens.clock().clone());
+        let (http, pace) = (http.to(Called::Arm), Pace::new(tokens.clock().clone()));
         Self { http, tokens, pace }
     }
 
@@ -162,6 +165,10 @@ impl Arm {
             .pause(pause)
             .header(HeaderName::from_static("x-ms-client-request-id"), &Uuid::new_v4().to_string())
             .repeat(Repeat::Safe);
+        if call.method == Method::POST {
+            // Ours ask: where a cluster is, and Resource Graph.
+            request = request.reads();
+        }
         if let Some(body) = &call.body {
             request = request.json(body);
         }

@@ -4,9 +4,12 @@ use super::{
     arm::read,
     error::{Answer, Error, Verdict, classify},
 };
-use crate::adapters::{
-    http::{Http, Repeat, Request, Response},
-    tokens::Tokens,
+use crate::{
+    adapters::{
+        http::{Http, Repeat, Request, Response},
+        tokens::Tokens,
+    },
+    telemetry::words::Called,
 };
 use http::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -27,7 +30,7 @@ pub struct KeyVault {
 
 impl KeyVault {
     pub fn new(http: Http, tokens: Tokens, name: &str) -> Self {
-        Self { http, tokens, name: name.to_owned() }
+        Self { http: http.to(Called::KeyVault), tokens, name: name.to_owned() }
     }
 
     /// The newest value of a secret; `None` when there is no such secret (404 `SecretNotFound`).

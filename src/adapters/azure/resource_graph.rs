@@ -7,7 +7,7 @@ use super::{
     identities, role_assignments,
 };
 use crate::domain::{
-    azure::{Identity, RoleAssignment},
+    azure::{GivenRole, Identity, RoleAssignment},
     ids::FleetName,
     names::TAG_FLEET,
 };
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 const PATH: &str = "/providers/Microsoft.ResourceGraph/resources";
+const ASSIGNMENTS: &str = "authorizationresources | where type =~ 'microsoft.authorization/roleassignments' | project id, name, properties | order by id asc";
 const ROWS_PER_PAGE: usize = 1000;
 const PAGES_MAX: usize = 100;
 
@@ -41,10 +42,18 @@ impl Arm {
         &self,
         subscriptions: &[Uuid],
     ) -> Result<Vec<RoleAssignment>, Error> {
-        let query = "authorizationresources | where type =~ 'microsoft.authorization/roleassignments' | project id, name, properties | order by id asc";
         let what = "the role assignments in Resource Graph";
-        let rows: Vec<role_assignments::Wire> = self.graph(what, subscriptions, query).await?;
+        let rows: Vec<role_assignments::Wire> =
+            self.graph(what, subscriptions, ASSIGNMENTS).await?;
         rows.into_iter().map(|row| row.read(what)).collect()
+    }
+
+    /// The same, with who made each.
+    pub async fn graph_given(&self, subscriptions: &[Uuid]) -> Result<Vec<GivenRole>, Error> {
+        let what = "the role assignments in Resource Graph";
+        let rows: Vec<role_assignments::Wire> =
+            self.graph(what, subscriptions, ASSIGNMENTS).await?;
+        rows.into_iter().map(|row| row.read_given(what)).collect()
     }
 
     async fn graph<T: DeserializeOwned>(

@@ -4,7 +4,7 @@ use super::{
     arm::{Arm, Call, api_version},
     error::Error,
 };
-use crate::domain::azure::{ResourceId, RoleAssignment};
+use crate::domain::azure::{GivenRole, ResourceId, RoleAssignment};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,6 +36,15 @@ impl Arm {
         let what = format!("the role assignments at `{scope}`");
         let call = Call::new(Method::GET, &path, api_version::AUTHORIZATION, what);
         self.list_assignments(&call).await
+    }
+
+    /// The same, with who made each.
+    pub async fn given_at(&self, scope: &ResourceId) -> Result<Option<Vec<GivenRole>>, Error> {
+        let path = format!("{scope}/{COLLECTION}");
+        let what = format!("the role assignments at `{scope}`");
+        let call = Call::new(Method::GET, &path, api_version::AUTHORIZATION, what);
+        let Some(rows) = self.list::<Wire>(&call).await? else { return Ok(None) };
+        rows.into_iter().map(|wire| wire.read_given(&call.what)).collect::<Result<_, _>>().map(Some)
     }
 
     /// Gives a role; `PUT {scope}/…/{name}` → 201 or 200, safe to repeat. The principal is said to be a service
@@ -104,9 +113,17 @@ struct Properties {
     principal_id: Uuid,
     description: Option<String>,
     condition: Option<String>,
+    /// An object id; empty where nobody is known.
+    created_by: Option<String>,
 }
 
 impl Wire {
+    pub(super) fn read_given(self, what: &str) -> Result<GivenRole, Error> {
+        let by = self.properties.created_by.as_deref().and_then(|by| by.parse().ok());
+        let by = by.filter(|by: &Uuid| !by.is_nil());
+        Ok(GivenRole { assignment: self.read(what)?, by })
+    }
+
     pub(super) fn read(self, what: &str) -> Result<RoleAssignment, Error> {
         let properties = self.properties;
         let unreadable = |text: &str| Error::Unreadable {

@@ -7,7 +7,7 @@ use url::Url;
 impl Http {
     /// The addresses that the URL's host resolves to now; none for a host that a sandbox on this machine plays.
     pub async fn addresses(&self, url: &Url) -> io::Result<Vec<IpAddr>> {
-        if loopback::route(&self.0.settings.loopback, url).is_some() {
+        if loopback::route(&self.inner.settings.loopback, url).is_some() {
             return Ok(vec![]);
         }
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);

@@ -25,13 +25,17 @@ pub struct Request {
     pub(super) body: Bytes,
     pub(super) repeat: Repeat,
     pub(super) pause: Duration,
+    /// Whether it changes nothing, whatever its method.
+    pub(super) reads: bool,
 }
 
 impl Request {
     /// A request that is safe to repeat if `method` is one that only reads.
     pub fn new(method: Method, url: Url) -> Self {
-        let repeat = if method.is_safe() { Repeat::Safe } else { Repeat::Never };
+        let reads = method.is_safe();
+        let repeat = if reads { Repeat::Safe } else { Repeat::Never };
         Self {
+            reads,
             method,
             url,
             headers: HeaderMap::new(),
@@ -47,6 +51,12 @@ impl Request {
 
     pub fn repeat(mut self, repeat: Repeat) -> Self {
         self.repeat = repeat;
+        self
+    }
+
+    /// Says that it only asks, such as a query by POST: it is no write that an audit has to know.
+    pub fn reads(mut self) -> Self {
+        self.reads = true;
         self
     }
 

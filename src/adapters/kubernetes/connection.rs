@@ -4,7 +4,10 @@ use super::{
     Access, Error,
     cluster::{Cluster, Identity},
 };
-use crate::adapters::http::{Http, Repeat, Request, Response, TransportError};
+use crate::{
+    adapters::http::{Http, Repeat, Request, Response, TransportError},
+    telemetry::words::Called,
+};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, StatusCode, header};
@@ -50,6 +53,7 @@ struct RetryAfter(Option<SignedDuration>);
 impl Connection {
     pub(super) async fn open(http: &Http, access: &Access) -> Result<Self, Error> {
         let Cluster { server, authority, identity } = access.find().await?;
+        let http = http.to(Called::Kubernetes);
         let http = authority.map_or_else(|| http.clone(), |pem| http.trusting_only(pem));
         let wire = Wire(Arc::new(Inner { http, server, identity: RwLock::new(identity) }));
         Ok(Self { client: kube::Client::new(wire.clone(), "default"), wire })
@@ -135,6 +139,9 @@ impl Wire {
             .repeat(repeat(&parts.method))
             .body(body.clone())
             .bearer(&token);
+        if parts.uri.query().is_some_and(|query| query.contains("dryRun=All")) {
+            request = request.reads();
+        }
         for name in [header::ACCEPT, header::CONTENT_TYPE] {
             if let Some(value) = parts.headers.get(&name).and_then(|value| value.to_str().ok()) {
                 request = request.header(name, value);
