@@ -31,7 +31,7 @@ use super::{
 };
 use crate::clock::Clock;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use job::Job;
 use process::Process;
 use std::{
@@ -76,6 +76,8 @@ pub struct ManagersSettings {
 struct State {
     processes: BTreeMap<Key, Process>,
     finished: Vec<JobRun>,
+    /// See [`Managers::rest_between`].
+    rest: SignedDuration,
 }
 
 /// Namespace, name, uid and start: a container that comes up again is another process.
@@ -146,6 +148,15 @@ impl Managers {
     /// Remembers a job that is over.
     fn file(&self, manager: &ManagerPod, job: &Job, now: Timestamp) {
         self.state().finished.push(views::run(manager, job, Some(now)));
+    }
+
+    /// Managers ask and look this seldom at most, whatever their file says: for tests in which much time passes.
+    pub fn rest_between(&self, rest: SignedDuration) {
+        self.state().rest = rest;
+    }
+
+    fn rest(&self) -> SignedDuration {
+        self.state().rest
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
