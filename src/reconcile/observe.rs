@@ -7,7 +7,7 @@ use crate::{
         azure::{FederatedCredential, ResourceId, RoleAssignment},
         claim,
         gitlab::Listed,
-        ids::{InstallationId, RunnerId, RunnerKey, Unit},
+        ids::{IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object, ObjectName},
         ledger::Ledger,
         names,
@@ -16,7 +16,9 @@ use crate::{
             TokenCheck,
         },
         plan::{
-            domain as domain_plan, hold::HeldObserved, identity::IdentityRound,
+            domain as domain_plan,
+            hold::HeldObserved,
+            identity::{self as identity_plan, IdentityRound},
             runner as runner_plan,
         },
         records, render,
@@ -380,10 +382,26 @@ pub(super) async fn existing_identity(
         Some(_) => azure.credentials(&id).await?,
         None => None,
     };
-    let asks = |account: &Object| {
-        let asked = account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new);
-        asked.as_ref() == Some(&id) && entitled(account)
-    };
-    let accounts = accounts.into_iter().filter(|account| asks(account)).collect();
-    Ok(IdentityRound { id, issuer, credentials, accounts })
+    let named = |account: &Object| asked_identity(account).as_ref() == Some(&id);
+    let (returning, accounts): (Vec<Object>, Vec<Object>) =
+        accounts.into_iter().filter(named).partition(identity_plan::gives_back);
+    let accounts = accounts.into_iter().filter(entitled).collect();
+    Ok(IdentityRound { id, issuer, credentials, accounts, returning })
+}
+
+fn asked_identity(account: &Object) -> Option<ResourceId> {
+    account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new)
+}
+
+/// An existing identity that the file lists no longer, known by an account that still gives it back.
+pub(super) async fn returned_identity(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    name: &IdentityName,
+) -> Result<Option<ResourceId>, Failure> {
+    let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
+    let accounts = clients.kubernetes().list(Kind::ServiceAccount, None, Some(&selector)).await?;
+    let returning = accounts.iter().filter(|account| identity_plan::gives_back(account));
+    let mut named = returning.filter_map(asked_identity);
+    Ok(named.find(|id| names::identity_unit(id) == *name))
 }

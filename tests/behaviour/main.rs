@@ -38,6 +38,7 @@ mod hooks_end_to_end;
 mod hostile_network;
 mod http_client;
 mod identities;
+mod invariants;
 mod kubernetes_answers;
 mod look_alikes;
 mod names;

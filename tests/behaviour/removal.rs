@@ -5,6 +5,7 @@ use crate::{
     deeds::{APP, PLAIN, fleet, plain_fleet_for, plan_profile},
     disturbed::{check_all, run, same},
     harness::{START, Sandbox},
+    invariants::record::{Recorder, Truth},
     two_writers::process,
 };
 use forerunner::{
@@ -390,6 +391,8 @@ async fn an_existing_identity_loses_our_credential_and_nothing_else() {
         ))
     };
     let (sandbox, group) = settled(&file("payments")).await;
+    let truth = Truth { sessions_are_sure: true, deletions: (10, 20), ..Truth::default() };
+    let recorder = Recorder::watch(&sandbox, truth);
     let unit = format!("runner/g{group}-tf");
     assert_eq!(sandbox.world.azure.credentials(id).len(), 1, "{}", sandbox.story());
     sandbox.deploy(&file("nobody")).await;
@@ -398,6 +401,9 @@ async fn an_existing_identity_loses_our_credential_and_nothing_else() {
     sandbox.sweep().await;
     assert!(sandbox.world.azure.credentials(id).is_empty(), "{}", sandbox.story());
     assert_eq!(sandbox.world.azure.identities().len(), 1, "the identity is an administrator's");
+    let writers = recorder.broken(&sandbox).into_iter();
+    let others: Vec<_> = writers.filter(|line| line.starts_with("a unit has one writer")).collect();
+    assert_eq!(others, [""; 0], "its own round alone writes its credentials");
     assert!(sandbox.status(&unit).is_null() && sandbox.world.gitlab.runners().is_empty());
 }
 

@@ -4,13 +4,13 @@
 //! Every stage is read off the world, so any round can die anywhere: since when it leaves stands in the entity's
 //! note and on the Deployment (either is enough), and the entity goes last, so that a dead round is found again.
 
-use super::{Draft, Plan, Verdict, domain::SOON};
+use super::{Draft, Plan, Verdict, domain::SOON, identity};
 use crate::domain::{
     azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
     claim::{self, Claim},
     gate::Pass,
     gitlab::{Entity, EntityKind},
-    ids::{InstallationId, RunnerId, RunnerKey},
+    ids::{InstallationId, RunnerId, RunnerKey, Unit},
     kubernetes::{Kind, Object, ObjectName},
     ledger::Leave,
     names,
@@ -234,11 +234,11 @@ fn draft_end(
     remains: &Remains,
     ours: &[&Entity],
 ) -> Option<String> {
-    let mut doors = Vec::new();
-    for (identity, credential) in &remains.lent {
-        let (identity, name) = (identity.clone(), credential.name.clone());
-        doors.push(draft.add(Step::RemoveCredential { identity, name }, []));
+    if !remains.lent.is_empty() {
+        give_back(draft, remains);
+        return None;
     }
+    let mut doors = Vec::new();
     let mut kept = None;
     if let Some(owned) = &remains.identity {
         let id = &owned.identity.id;
@@ -267,12 +267,28 @@ fn draft_end(
         .collect();
     let objects_left = draft_objects(draft, what, remains, &doors, &orphans);
     let identity_left = remains.identity.is_some() && kept.is_none();
-    if !objects_left && !identity_left && remains.lent.is_empty() {
+    if !objects_left && !identity_left {
         for entity in ours.iter().filter(|entity| !is_orphan(remains, entity)) {
             draft.add(Step::RemoveRunner { runner: entity.id }, []);
         }
     }
     kept
+}
+
+/// An existing identity's round alone writes its credentials: the accounts say that they need theirs no longer, and wait.
+fn give_back(draft: &mut Draft, remains: &Remains) {
+    for account in remains.objects.iter().filter(|one| one.name.kind == Kind::ServiceAccount) {
+        let named = account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new);
+        let Some(id) = named.filter(|id| remains.lent.iter().any(|(of, _)| of == id)) else {
+            continue;
+        };
+        if !identity::gives_back(account) {
+            let answer = identity::given_back(&id);
+            draft.add(Step::AnswerAccount { account: account.name.clone(), answer }, []);
+        }
+        draft.wake(Unit::Identity(names::identity_unit(&id)));
+        draft.wait_patiently(SOON, format!("identity `{}` to take its credential back", id.name()));
+    }
 }
 
 /// What we did not give, and who would lose it: such an identity is a person's to delete.
