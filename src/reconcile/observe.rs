@@ -27,6 +27,7 @@ use crate::{
     },
 };
 use futures::{TryFutureExt, future::try_join_all, try_join};
+use jiff::Timestamp;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -187,9 +188,11 @@ async fn entities(
         }
     }
     let system_id = names::system_id(installation, key);
+    // An old poll says nothing of a token that somebody has reset since.
+    let fresh = |at: Timestamp| clients.now().duration_since(at) < runner_plan::CONTACT_COUNTS;
     let polls = |id: &RunnerId| {
         managers.get(id).into_iter().flatten().any(|one: &crate::domain::gitlab::Manager| {
-            one.system_id == system_id && one.contacted_at.is_some()
+            one.system_id == system_id && one.contacted_at.is_some_and(fresh)
         })
     };
     let certain = entities.len() == 1

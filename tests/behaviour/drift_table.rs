@@ -403,6 +403,18 @@ async fn a_lost_token_that_somebody_polled_with_waits_for_a_persons_word() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_somebody_reset_is_found_though_our_manager_has_polled_before() {
+    let settled = Settled::new().await;
+    let id = settled.sandbox.runner(&settled.key).id;
+    settled.sandbox.world.gitlab.reset_runner_token(id);
+    settled.sandbox.leap_to("2026-11-24T11:00:00Z");
+    settled.sandbox.sweep().await;
+    let (reason, message) = settled.sandbox.ready(&settled.unit);
+    assert_eq!(reason, "Parked", "{message}");
+    assert!(message.contains("somebody has polled with it"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_a_manager_from_running_is_told_apart() {
     for (reason, words) in [
         ("ImagePullBackOff", "cannot be pulled"),

@@ -28,7 +28,7 @@ use std::{
 };
 
 /// How many `cargo test` runs: some twenty seconds of two cores.
-const FEW: u64 = 24;
+const FEW: u64 = 16;
 /// Histories run at once; each has a runtime of its own.
 const AT_ONCE: usize = 2;
 /// The last seeds that `cargo test` runs are the same each day; the nightly form draws its own.
@@ -102,7 +102,7 @@ impl History {
             rest::undisturbed(&facts, &fresh).await
         };
         let calm = calm.await?;
-        let rested = rest::come_to_rest(&facts, &sandbox, &calm).await;
+        let rested = rest::come_to_rest(&mut facts, &sandbox, &calm, &recorder).await;
         let broken = recorder.broken(&sandbox);
         if !broken.is_empty() {
             return Err(format!("invariants broken:\n  {}", broken.join("\n  ")));

@@ -87,7 +87,7 @@ fn the_brake_holds(evidence: &Evidence) -> Vec<String> {
     let going: Vec<(&Deed, String)> =
         evidence.deeds.iter().filter_map(|deed| Some((deed, deed.destroys()?))).collect();
     let mut broken = Vec::new();
-    for (last, _) in &going {
+    for (last, _) in going.iter().filter(|(deed, _)| !deed.before.truth.confirmed) {
         let within = |deed: &Deed, time: SignedDuration| {
             deed.at <= last.at && last.at.duration_since(deed.at) < time
         };

@@ -12,7 +12,7 @@ use forerunner::{
     domain::message::{Message, Reason},
     reconcile::Outcome,
     sandbox::{
-        gitlab::{JobStatus, NewJob},
+        gitlab::{JobStatus, NewJob, RunnerEdit},
         wire::{Call, Fault, Service, What},
     },
 };
@@ -330,6 +330,23 @@ async fn a_destroyed_group_takes_its_runner_along_after_the_grace() {
     assert!(!after.to_string().contains(&format!("g{group}-plan")), "{after:#}");
     assert!(before["identities"].as_array().unwrap().len() == 2);
     assert_eq!(after["identities"].as_array().unwrap().len(), 1, "the other stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entity_whose_marker_was_edited_away_goes_with_its_unit_as_our_token_is_its() {
+    let (sandbox, group) = settled(&only("*")).await;
+    let other = sandbox.world.gitlab.create_group(Some(42), "other");
+    sandbox.settle().await;
+    let runner = sandbox.runner(&format!("g{group}-plan")).id;
+    let edit = RunnerEdit { description: Some("mine".into()), ..RunnerEdit::default() };
+    sandbox.deploy(&only("other")).await;
+    sandbox.world.gitlab.edit_runner(runner, edit);
+    for day in [3, 4, 14, 15] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
+    assert_eq!(sandbox.keys().into_iter().collect::<Vec<_>>(), [format!("g{other}-plan")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,8 @@ pub struct Remains {
     pub entities: Vec<Entity>,
     /// Ids of the entries in our Secret: how an entity is known that lost its owner with the target.
     pub entries: BTreeSet<RunnerId>,
+    /// Entities without a marker that our Secret's token verified to: somebody edited it away.
+    pub proven: BTreeSet<RunnerId>,
     /// Entities with a job that runs or is being cancelled.
     pub busy: BTreeSet<RunnerId>,
     /// Runners that still live in a shared domain.
@@ -147,6 +149,11 @@ fn entities<'a>(what: &Departing<'_>, remains: &'a Remains) -> Option<Vec<&'a En
             Some(Claim::Ours { .. }) => ours.push(entity),
             Some(Claim::OtherInstallation) => return None,
             Some(Claim::LookAlike) if is_orphan(remains, entity) => ours.push(entity),
+            None if remains.proven.contains(&entity.id)
+                && (claim::belongs_to(entity, key.target) || is_orphan(remains, entity)) =>
+            {
+                ours.push(entity);
+            }
             Some(Claim::LookAlike) | None => {}
         }
     }
@@ -158,6 +165,11 @@ fn is_orphan(remains: &Remains, entity: &Entity) -> bool {
     entity.kind != EntityKind::Instance
         && entity.owners.is_empty()
         && remains.entries.contains(&entity.id)
+}
+
+/// No list shows an orphan, and no marker an entity whose marker was edited away.
+fn only_secret_knows(remains: &Remains, entity: &Entity) -> bool {
+    is_orphan(remains, entity) || remains.proven.contains(&entity.id)
 }
 
 fn deployment(remains: &Remains) -> Option<&Object> {
@@ -260,15 +272,15 @@ fn draft_end(
             draft.add(Step::RemoveIdentity { id: id.clone() }, needs);
         }
     }
-    // No list shows an orphan: the Secret that names it stays until it is gone.
-    let orphans = ours.iter().filter(|entity| is_orphan(remains, entity));
+    // Only the Secret names these: it stays until they are gone.
+    let orphans = ours.iter().filter(|entity| only_secret_knows(remains, entity));
     let orphans: Vec<StepId> = orphans
         .map(|entity| draft.add(Step::RemoveRunner { runner: entity.id }, doors.iter().copied()))
         .collect();
     let objects_left = draft_objects(draft, what, remains, &doors, &orphans);
     let identity_left = remains.identity.is_some() && kept.is_none();
     if !objects_left && !identity_left {
-        for entity in ours.iter().filter(|entity| !is_orphan(remains, entity)) {
+        for entity in ours.iter().filter(|entity| !only_secret_knows(remains, entity)) {
             draft.add(Step::RemoveRunner { runner: entity.id }, []);
         }
     }

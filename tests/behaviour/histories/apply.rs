@@ -37,12 +37,14 @@ pub(super) struct Facts {
     rights: Vec<Assignment>,
     /// Neither a lost lock nor a death so far.
     sessions_are_sure: bool,
+    /// A person let the brake's plan go ahead.
+    pub(super) confirmed: bool,
 }
 
 impl Facts {
     pub(super) fn new(fleet: Fleet, outside: u64) -> Self {
         let (groups, projects, rights) = (vec![], vec![], vec![]);
-        Self { fleet, groups, projects, outside, rights, sessions_are_sure: true }
+        Self { fleet, groups, projects, outside, rights, sessions_are_sure: true, confirmed: false }
     }
 
     /// Units that are wanted: the file gives them, and their target is there.
@@ -74,6 +76,7 @@ impl Facts {
             issuer: sandbox.world.kubernetes.issuer(),
             deletions: self.fleet.deletions,
             removes_foreign_rights: self.fleet.removes_foreign_rights,
+            confirmed: self.confirmed,
             sessions_are_sure: self.sessions_are_sure,
         }
     }

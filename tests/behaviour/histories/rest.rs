@@ -9,7 +9,10 @@ use super::{
 use crate::{
     disturbed::inventory,
     harness::Sandbox,
-    invariants::snapshot::{MANAGERS, key_of},
+    invariants::{
+        record::Recorder,
+        snapshot::{MANAGERS, key_of},
+    },
 };
 use forerunner::sandbox::gitlab::{Mischief, RunnerEdit};
 use jiff::SignedDuration;
@@ -51,7 +54,8 @@ pub(super) async fn calm_down(facts: &mut Facts, sandbox: &Sandbox) {
 
 /// What people do who read what they are told: they take back what they added, open what they paused, and make way
 /// where a token is lost that somebody has polled with.
-fn answer_alarms(facts: &Facts, sandbox: &Sandbox) {
+fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
+    confirm_plan(facts, sandbox, recorder);
     let (azure, gitlab) = (&sandbox.world.azure, &sandbox.world.gitlab);
     for identity in azure.identities() {
         azure.remove_credential(&identity.id, THEIRS);
@@ -80,11 +84,25 @@ fn answer_alarms(facts: &Facts, sandbox: &Sandbox) {
     }
 }
 
+/// In a fleet of two, what leaves is soon more than the brake lets go, and a person says yes to it.
+fn confirm_plan(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
+    let plan = sandbox.world.kubernetes.get("configmaps", MANAGERS, "parked-plan");
+    let Some(plan) = plan.filter(|_| facts.fleet.deletions.1 == 100) else { return };
+    let record: Value =
+        serde_json::from_str(plan["data"]["record.json"].as_str().unwrap()).unwrap();
+    facts.confirmed = true;
+    recorder.tell(facts.truth(sandbox));
+    let id = &record["id"];
+    let order = json!({ "command": "confirm", "plan": id, "by": "jane", "why": "looked at" });
+    sandbox.order("approvals", &order);
+}
+
 /// Sweeps until the world is as it should be; says what is not after the last.
 pub(super) async fn come_to_rest(
-    facts: &Facts,
+    facts: &mut Facts,
     sandbox: &Sandbox,
     calm: &Value,
+    recorder: &Recorder,
 ) -> Result<usize, String> {
     let mut differs = String::new();
     for sweep in 1..=SWEEPS_MAX {
@@ -95,7 +113,7 @@ pub(super) async fn come_to_rest(
             None => return Ok(sweep),
             Some(what) => differs = what,
         }
-        answer_alarms(facts, sandbox);
+        answer_alarms(facts, sandbox, recorder);
         let apart = if sweep <= CLOSE { AT_ITS_PACE } else { A_DAY };
         sandbox.leap_to(&(sandbox.world.clock.now() + apart).to_string());
     }

@@ -26,6 +26,8 @@ pub(crate) struct Truth {
     /// `guardrails.deletions`: max and percent.
     pub(crate) deletions: (usize, usize),
     pub(crate) removes_foreign_rights: bool,
+    /// A person said yes to more than the brake lets go.
+    pub(crate) confirmed: bool,
     /// No lock is lost and no process dies: then sessions tell who writes.
     pub(crate) sessions_are_sure: bool,
 }
