@@ -112,6 +112,7 @@ impl Case {
             ledger: Ledger::default(),
             runners: std::collections::BTreeSet::new(),
             status: None,
+            waiting: vec![],
         };
         Self { facts, spec, observed }
     }
@@ -159,6 +160,7 @@ impl Case {
                     condition: None,
                 }),
                 Step::BookCreation { .. }
+                | Step::NoteRollout { .. }
                 | Step::RehearseSecret { .. }
                 | Step::CreateRunner { .. }
                 | Step::ReplaceToken { .. }
@@ -218,7 +220,7 @@ impl Case {
         render::annotate(&mut deployment, names::ANNOTATION_SETTLING_SINCE, &since.to_string());
         deployment.body["metadata"]["generation"] = json!(1);
         deployment.body["status"] = json!({
-            "observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 1,
+            "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1,
             "conditions": [{ "type": "Available", "status": "True" }],
         });
         observed.manager_account = Some(stamped(render::manager_account(spec, &context)));

@@ -4,11 +4,11 @@
 //! give is [`brake`]'s to say.
 
 use super::{
-    fleet::Guardrails,
+    fleet::{Freeze, Guardrails},
     ids::Unit,
     ledger::{Book, Leave},
 };
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Proof that a permit was looked at; a plan that deletes takes one.
@@ -63,8 +63,33 @@ pub fn open(
 
 /// Whether removals rest today, by the days of UTC.
 pub fn is_frozen(guardrails: &Guardrails, now: Timestamp) -> bool {
+    freezes(guardrails, now).next().is_some()
+}
+
+/// What a round is about to do, as far as a freeze can allow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Puts back what was there before.
+    Restore,
+    /// Takes something away for the time being: pauses, scales to zero.
+    Revoke,
+    /// Makes or changes what was asked anew.
+    Change,
+}
+
+/// The last day on which a freeze forbids the deed, by the days of UTC.
+pub fn frozen_until(guardrails: &Guardrails, deed: Deed, now: Timestamp) -> Option<Date> {
+    let forbids = |freeze: &&Freeze| match deed {
+        Deed::Restore => !freeze.restore,
+        Deed::Revoke => !freeze.revoke,
+        Deed::Change => true,
+    };
+    freezes(guardrails, now).filter(forbids).map(|freeze| freeze.to).max()
+}
+
+fn freezes(guardrails: &Guardrails, now: Timestamp) -> impl Iterator<Item = &Freeze> {
     let today = now.to_zoned(TimeZone::UTC).date();
-    guardrails.freeze.iter().any(|freeze| freeze.from <= today && today <= freeze.to)
+    guardrails.freeze.iter().filter(move |freeze| freeze.from <= today && today <= freeze.to)
 }
 
 /// What the brake says of a sweep's wish.
@@ -104,7 +129,7 @@ pub fn brake(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fleet::{Deletions, Freeze};
+    use crate::domain::fleet::Deletions;
     use jiff::SignedDuration;
 
     fn now() -> Timestamp {
@@ -191,5 +216,30 @@ mod tests {
         let leaving = Leaving { unit: &unit, why: unmatched, protected: false };
         let found = open(&give(Leave::Unmatched, 1), &guardrails, leaving, now());
         assert_eq!(found, Err(Closed::Frozen));
+    }
+
+    #[test]
+    fn a_freeze_lets_happen_what_it_allows_and_nothing_else() {
+        let date = |text: &str| text.parse::<Date>().unwrap();
+        let freeze = |to: &str, restore, revoke| Freeze {
+            from: date("2026-11-24"),
+            to: date(to),
+            restore,
+            revoke,
+        };
+        let check = |freeze: Vec<Freeze>, expected: [Option<&str>; 3]| {
+            let guardrails = Guardrails { freeze, ..Guardrails::default() };
+            let found = [Deed::Restore, Deed::Revoke, Deed::Change]
+                .map(|deed| frozen_until(&guardrails, deed, now()));
+            assert_eq!(found, expected.map(|day| day.map(date)));
+        };
+        check(vec![], [None, None, None]);
+        let (day, week) = ("2026-11-24", "2026-11-30");
+        check(vec![freeze(day, false, false)], [Some(day), Some(day), Some(day)]);
+        check(vec![freeze(day, true, false)], [None, Some(day), Some(day)]);
+        let both = vec![freeze(day, true, false), freeze(week, false, true)];
+        check(both, [Some(week), Some(day), Some(week)]);
+        let over = Freeze { from: date("2026-11-20"), ..freeze("2026-11-23", false, false) };
+        check(vec![over], [None, None, None]);
     }
 }

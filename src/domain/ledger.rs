@@ -29,6 +29,31 @@ pub struct Book {
     /// Units that an operator wants left alone, at most one entry a unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<Held>,
+    /// Managers that a change is rolling, at most one entry a unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<Rollout>,
+}
+
+/// A manager that a change rolls, until it polls again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    pub unit: Unit,
+    pub since: Timestamp,
+    /// Why it does not come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// Whether a unit's manager may roll now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It has a place already.
+    Has,
+    Free,
+    /// As many roll as may.
+    Full,
+    /// One that rolled did not come back.
+    Stopped(Rollout),
 }
 
 /// A unit to which nothing is written until then, because an operator said so.
@@ -165,6 +190,48 @@ impl Book {
         self.holds.iter().find(|held| held.unit == *unit && now < held.until)
     }
 
+    /// Whether a unit's manager may roll, where `in_flight` may at once. Who holds a unit back gives its place away.
+    pub fn turn(&self, unit: &Unit, in_flight: u32, now: Timestamp) -> Turn {
+        if self.rollout(unit).is_some() {
+            return Turn::Has;
+        }
+        let counts = |one: &&Rollout| self.held(&one.unit, now).is_none();
+        let others: Vec<&Rollout> = self.rollouts.iter().filter(counts).collect();
+        match others.iter().find(|one| one.failed.is_some()) {
+            Some(failed) => Turn::Stopped((*failed).clone()),
+            None if others.len() >= in_flight as usize => Turn::Full,
+            None => Turn::Free,
+        }
+    }
+
+    pub fn rollout(&self, unit: &Unit) -> Option<&Rollout> {
+        self.rollouts.iter().find(|one| one.unit == *unit)
+    }
+
+    /// The book with this unit's manager under way.
+    pub fn rolling(&self, unit: &Unit, now: Timestamp) -> Self {
+        let mut next = self.rolled(unit);
+        next.since = next.since.or(Some(now));
+        next.rollouts.push(Rollout { unit: unit.clone(), since: now, failed: None });
+        next
+    }
+
+    /// The book with the word that this unit's manager does not come back.
+    pub fn rollout_failed(&self, unit: &Unit, reason: &str) -> Self {
+        let mut next = self.clone();
+        for one in next.rollouts.iter_mut().filter(|one| one.unit == *unit) {
+            one.failed = Some(reason.to_owned());
+        }
+        next
+    }
+
+    /// The book without this unit's rollout.
+    pub fn rolled(&self, unit: &Unit) -> Self {
+        let mut next = self.clone();
+        next.rollouts.retain(|one| one.unit != *unit);
+        next
+    }
+
     /// Whether it has been kept for a day: one made anew may have lost the permits that the brake counts.
     pub fn is_seasoned(&self, now: Timestamp) -> bool {
         self.since.is_some_and(|since| now.duration_since(since) >= KEPT)
@@ -211,5 +278,25 @@ mod tests {
         assert!(book.has_place(&other, 1, &BTreeSet::new(), later(60)));
         let other: Unit = "runner/g43-tf".parse().unwrap();
         assert_eq!(book.with(&other, 1, later(60 * 24)).creations.len(), 1);
+    }
+
+    #[test]
+    fn managers_roll_a_few_at_a_time_and_one_that_fails_stops_the_rest() {
+        let now: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let unit = |at: usize| format!("runner/g{at}-tf").parse::<Unit>().unwrap();
+        let book = Book::default().rolling(&unit(1), now);
+        assert_eq!(book.turn(&unit(1), 1, now), Turn::Has);
+        assert_eq!(book.turn(&unit(2), 1, now), Turn::Full);
+        assert_eq!(book.turn(&unit(2), 2, now), Turn::Free);
+        let failed = book.rollout_failed(&unit(1), "no image");
+        let Turn::Stopped(by) = failed.turn(&unit(2), 9, now) else { panic!("goes on") };
+        assert_eq!((by.unit, by.failed.as_deref()), (unit(1), Some("no image")));
+        assert_eq!(failed.turn(&unit(1), 9, now), Turn::Has, "it may be mended");
+        assert_eq!(failed.rolled(&unit(1)).turn(&unit(2), 1, now), Turn::Free);
+        let hour = now + HOUR;
+        let held = Held { unit: unit(1), until: hour, by: "ann".into(), reason: "broken".into() };
+        let held = failed.holding(held, now);
+        assert_eq!(held.turn(&unit(2), 1, now), Turn::Free, "a person has it in hand");
+        assert!(matches!(held.turn(&unit(2), 1, hour), Turn::Stopped(_)));
     }
 }

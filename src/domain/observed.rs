@@ -33,6 +33,8 @@ pub struct Observed {
     /// The runners of the fleet that have a manager; only asked for where this one has no Secret.
     pub runners: BTreeSet<Unit>,
     pub status: Option<Status>,
+    /// Units whose managers wait to be rolled; only asked for where this one's was rolled and runs.
+    pub waiting: Vec<Unit>,
 }
 
 /// What a trust domain's round looks at; a runner that has one of its own looks at it too.

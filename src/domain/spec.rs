@@ -168,6 +168,8 @@ pub struct FleetSettings {
     pub gitlab: GitlabSettings,
     pub azure: Option<AzureSettings>,
     pub cluster: ClusterSettings,
+    /// How many managers a change may roll at once.
+    pub rollout_in_flight: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

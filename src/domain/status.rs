@@ -27,6 +27,9 @@ pub struct Status {
     /// What it looked like from outside when a round last found nothing left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sight: Option<Sight>,
+    /// Digest of what was asked when it last settled, kept while it is not: what brings it back to that is no change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_settled_for: Option<String>,
     /// It leaves for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -135,6 +138,7 @@ impl Status {
             parked: None,
             waiting_since: None,
             settled_for: None,
+            last_settled_for: None,
             sight: None,
             leaving: None,
             missing: None,

@@ -5,7 +5,7 @@ use super::{
     gitlab::{EntityChange, EntitySettings},
     ids::{RunnerId, TargetId, Unit},
     kubernetes::{Object, ObjectName},
-    ledger::Book,
+    ledger::Ledger,
     spec::Grant,
 };
 use jiff::Timestamp;
@@ -39,8 +39,13 @@ pub enum Step {
         runners_max: u32,
         /// The runners that had a manager when the round looked.
         made: BTreeSet<Unit>,
-        book: Book,
-        version: Option<String>,
+        ledger: Ledger,
+    },
+    /// Write down how far the change that rolls a unit's manager is.
+    NoteRollout {
+        unit: Unit,
+        word: RolloutWord,
+        ledger: Ledger,
     },
     /// Try the Secret's write without doing it: a token must not be made that nobody can keep.
     RehearseSecret {
@@ -162,6 +167,17 @@ pub enum Step {
     },
 }
 
+/// What becomes of a change that rolls a manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolloutWord {
+    /// It takes one of `in_flight` places.
+    Begins { at: Timestamp, in_flight: u32 },
+    /// The manager does not come back: nobody else begins.
+    Failed { reason: String },
+    /// The manager polls again, or is to poll no more.
+    Ends,
+}
+
 /// What a step leaves for those that need it.
 #[derive(Clone, Debug)]
 pub enum Product {
@@ -195,6 +211,7 @@ impl Step {
             | Self::RemoveCredential { .. }
             | Self::RemoveIdentity { .. } => Service::Azure,
             Self::BookCreation { .. }
+            | Self::NoteRollout { .. }
             | Self::RehearseSecret { .. }
             | Self::KeepToken { .. }
             | Self::RewriteSecret { .. }
@@ -216,6 +233,11 @@ impl fmt::Display for Step {
             Self::BookCreation { unit, .. } => {
                 write!(f, "book the creation of {unit} in the ledger")
             }
+            Self::NoteRollout { unit, word, .. } => match word {
+                RolloutWord::Begins { .. } => write!(f, "begin to roll the manager of {unit}"),
+                RolloutWord::Failed { .. } => write!(f, "note that {unit} stops the rollout"),
+                RolloutWord::Ends => write!(f, "note that the manager of {unit} has rolled"),
+            },
             Self::RehearseSecret { object } => write!(f, "rehearse writing {}", object.name),
             Self::CreateRunner { target, settings } => {
                 write!(f, "create runner `{}` for {target}", settings.description)

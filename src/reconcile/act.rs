@@ -1,6 +1,6 @@
 //! Carries out a plan. Independent branches run at once; a step whose needs failed is left to the next round.
 
-use super::{Clients, Failure, keep_token};
+use super::{Clients, Failure, keep_token, ledger};
 use crate::{
     adapters::kubernetes::{DryRun, Force, Preconditions},
     domain::{
@@ -8,14 +8,13 @@ use crate::{
         class::Class,
         gitlab::EntityChange,
         ids::{InstallationId, Unit},
-        kubernetes::{Kind, Object, ObjectName},
-        ledger::Book,
+        kubernetes::Object,
+        ledger::{Ledger, Turn},
         names,
         plan::{Node, Plan},
-        records,
         render::{self, Context},
         spec::{FleetSettings, RunnerSpec},
-        step::{Given, Product, Step, StepId},
+        step::{Given, Product, RolloutWord, Step, StepId},
     },
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -117,7 +116,7 @@ async fn perform(
     given: &Givens,
 ) -> Result<Product, Failure> {
     match step {
-        Step::BookCreation { unit, generation, at, per_hour, runners_max, made, book, version } => {
+        Step::BookCreation { unit, generation, at, per_hour, runners_max, made, ledger } => {
             let booking = Booking {
                 unit,
                 generation: *generation,
@@ -126,7 +125,10 @@ async fn perform(
                 runners_max: *runners_max,
                 made,
             };
-            book_creation(clients, scene, &booking, book.clone(), version.clone()).await?;
+            book_creation(clients, scene, &booking, ledger.clone()).await?;
+        }
+        Step::NoteRollout { unit, word, ledger } => {
+            note_rollout(clients, scene, unit, word, ledger.clone()).await?;
         }
         Step::RehearseSecret { object } => rehearse(clients, object).await?,
         Step::CreateRunner { target, settings } => {
@@ -286,6 +288,7 @@ async fn rehearse(clients: &Clients, object: &Object) -> Result<(), Failure> {
     Ok(())
 }
 
+#[derive(Clone, Copy)]
 struct Booking<'a> {
     unit: &'a Unit,
     generation: u32,
@@ -295,48 +298,49 @@ struct Booking<'a> {
     made: &'a BTreeSet<Unit>,
 }
 
-/// How often another round may get its booking in before ours. Bookings are short and few.
-const BOOKINGS_MAX: usize = 8;
-
-/// Writes the booking at the version the ledger was read at; who comes second reads again and asks again.
+/// Books a creation, unless a dead round did: a ceiling counts what is booked, so two rounds never share the last place.
 async fn book_creation(
     clients: &Clients,
     scene: &Scene<'_>,
     booking: &Booking<'_>,
-    mut book: Book,
-    mut version: Option<String>,
+    read: Ledger,
 ) -> Result<(), Failure> {
-    let name =
-        ObjectName::new(Kind::ConfigMap, &scene.fleet.cluster.managers_namespace, names::LEDGER);
-    let kubernetes = clients.kubernetes();
-    for _ in 0..BOOKINGS_MAX {
-        if book.has(booking.unit, booking.generation, booking.at) {
-            return Ok(());
+    let Booking { unit, generation, at, per_hour, runners_max, made } = *booking;
+    ledger::write(clients, &scene.context(), read, |book| {
+        if book.has(unit, generation, at) {
+            return Ok(None);
         }
-        if !book.has_room(booking.per_hour, booking.at) {
+        if !book.has_room(per_hour, at) {
             return Err(Failure::conflict(
                 "other rounds took the last of guardrails.creations.perHour",
             ));
         }
-        if !book.has_place(booking.unit, booking.runners_max, booking.made, booking.at) {
+        if !book.has_place(unit, runners_max, made, at) {
             return Err(Failure::conflict("other rounds took the last of guardrails.runners"));
         }
-        let object = records::ledger(
-            &scene.context(),
-            &book.with(booking.unit, booking.generation, booking.at),
-        );
-        let written = match &version {
-            None => kubernetes.create(&object, DryRun::No).await,
-            Some(version) => kubernetes.replace(&at_version(object, version), DryRun::No).await,
-        };
-        match written {
-            Ok(_) => return Ok(()),
-            Err(error) if error.class() == Class::Conflict => {
-                let ledger = clients.ledger(&name).await?;
-                (book, version) = (ledger.book, ledger.resource_version);
+        Ok(Some(book.with(unit, generation, at)))
+    })
+    .await
+}
+
+/// Writes down how far the change that rolls a manager is.
+async fn note_rollout(
+    clients: &Clients,
+    scene: &Scene<'_>,
+    unit: &Unit,
+    word: &RolloutWord,
+    read: Ledger,
+) -> Result<(), Failure> {
+    ledger::write(clients, &scene.context(), read, |book| match word {
+        RolloutWord::Begins { at, in_flight } => match book.turn(unit, *in_flight, *at) {
+            Turn::Has => Ok(None),
+            Turn::Free => Ok(Some(book.rolling(unit, *at))),
+            Turn::Full | Turn::Stopped(_) => {
+                Err(Failure::conflict("other rounds took the last of rollout.inFlight"))
             }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Failure::conflict("the ledger changed under every try"))
+        },
+        RolloutWord::Failed { reason } => Ok(Some(book.rollout_failed(unit, reason))),
+        RolloutWord::Ends => Ok(Some(book.rolled(unit))),
+    })
+    .await
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Failure, observe,
-    round::{Outcome, Report, Rounds, wake},
+    round::{Outcome, Report, Restraint, Rounds, wake},
     status_store,
 };
 use crate::domain::{
@@ -63,7 +63,7 @@ impl Rounds {
     ) -> Outcome {
         let now = self.clock.now();
         let report = waiting(report);
-        let observing = report.observing;
+        let restrained = report.restraint.is_some();
         let mut outgoing: Vec<Outgoing> = report
             .prepared
             .plan
@@ -71,7 +71,7 @@ impl Rounds {
             .iter()
             .map(|unit| wake(message, unit.clone()).send(now))
             .collect();
-        if observing {
+        if restrained {
             outgoing.clear();
         }
         if !report.acted.failures.is_empty() {
@@ -84,7 +84,7 @@ impl Rounds {
         }
         match &report.prepared.plan.verdict {
             Verdict::Settled => {}
-            Verdict::FollowUp { .. } if observing => {}
+            Verdict::FollowUp { .. } if restrained => {}
             Verdict::FollowUp { after, waits, patient } => {
                 let since = report.prepared.before.as_ref().and_then(|status| status.waiting_since);
                 let deadline =
@@ -109,7 +109,7 @@ impl Rounds {
             }
         }
         let did = report.acted.did.clone();
-        if report.prepared.plan.is_gone && !observing {
+        if report.prepared.plan.is_gone && !restrained {
             info!("nothing is left of `{}`", message.unit);
             return self.send(outgoing, did).await;
         }
@@ -229,6 +229,7 @@ impl Rounds {
         let mut next = old.clone().released().with(&findings(report), now);
         let settled = report.prepared.plan.is_settled() && failure.is_none();
         next.settled_for = report.prepared.desire.clone().filter(|_| settled);
+        next.last_settled_for = next.settled_for.clone().or(old.last_settled_for.clone());
         next.sight = report.prepared.sight.clone().filter(|_| settled);
         next.leaving = report.prepared.plan.leaving.clone();
         next.missing = report.prepared.missing.clone();
@@ -282,10 +283,18 @@ fn waiting(mut report: Report) -> Report {
 fn findings(report: &Report) -> Vec<Finding> {
     let mut findings = report.prepared.plan.findings.clone();
     let steps = report.prepared.plan.steps.len();
-    if report.observing && steps > 0 {
+    if let (Some(restraint), 1..) = (report.restraint, steps) {
         findings.retain(|finding| finding.kind != ConditionKind::Ready);
-        let message = format!("mode: observe; {steps} step(s) would be taken");
-        findings.push(Finding::fails(ConditionKind::Ready, "Observing", message));
+        let (reason, message) = match restraint {
+            Restraint::Observing => {
+                ("Observing", format!("mode: observe; {steps} step(s) would be taken"))
+            }
+            Restraint::Frozen { until } => (
+                "Frozen",
+                format!("guardrails.freeze lasts until {until}; {steps} step(s) wait for its end"),
+            ),
+        };
+        findings.push(Finding::fails(ConditionKind::Ready, reason, message));
     }
     findings
 }

@@ -4,6 +4,7 @@ use crate::domain::{
     fleet::{Fleet, WantedState},
     names,
     plan::hold::Hold,
+    spec::RunnerSpec,
 };
 
 /// What every runner of a fleet is asked beside its own specification; made once for many runners.
@@ -17,8 +18,14 @@ impl Desires {
         let mut settings = fleet.settings().clone();
         // The digest of the whole file changes with every comment in it.
         settings.digest.clear();
+        settings.rollout_in_flight = 0;
         let shared = format!("{}|{settings:?}", env!("CARGO_PKG_VERSION"));
         Self { shared: names::hash(&shared) }
+    }
+
+    /// Digest of what is asked of a shared domain.
+    pub(super) fn of_domain(&self, spec: &RunnerSpec) -> String {
+        names::hash(&format!("{}|{spec:?}", self.shared))[..16].to_owned()
     }
 
     /// Digest of what is asked of one runner. `None`: nothing asks for it.

@@ -4,7 +4,7 @@
 use super::{
     Clients, Failure,
     looks::{self, Looks, Seen},
-    observe, sweep,
+    observe,
     target::{self, TargetRead},
     tree,
 };
@@ -48,7 +48,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     let core = async {
         try_join!(
             observe::installation(clients, settings),
-            sweep::statuses(clients, fleet),
+            observe::statuses(clients, settings),
             tree::targets(clients, fleet),
             observe::ledger(clients, settings),
             objects(clients, fleet),

@@ -10,6 +10,7 @@ mod foreign;
 mod inventory;
 mod keep_token;
 mod leaving;
+mod ledger;
 mod looks;
 mod observe;
 mod outbox;

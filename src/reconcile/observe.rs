@@ -19,7 +19,7 @@ use crate::{
             domain as domain_plan,
             hold::HeldObserved,
             identity::{self as identity_plan, IdentityRound},
-            runner as runner_plan,
+            rollout, runner as runner_plan,
         },
         records, render,
         spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
@@ -92,9 +92,19 @@ pub(super) async fn runner(
         }
         Some(_) | None => vec![],
     };
+    // Whose place in a rollout is about to be free is the only one to ask who waits for it.
+    let has_rolled = ledger.book.rollout(&unit).is_some()
+        && deployment.as_ref().is_some_and(runner_plan::is_available);
+    let waiting = if has_rolled {
+        let statuses = statuses(clients, fleet).await?;
+        rollout::waiting(statuses, fleet.rollout_in_flight)
+    } else {
+        vec![]
+    };
     Ok(Observed {
         domain,
         pods,
+        waiting,
         entities: entities.entities,
         managers: entities.managers,
         secret: entities.secret,
@@ -144,6 +154,18 @@ pub(super) async fn status(
     let found = clients.kubernetes().get(&name).await?;
     // History that cannot be read is lost history, not a failure.
     Ok(found.as_ref().and_then(records::read_status))
+}
+
+/// What is told of every unit, in one list.
+pub(super) async fn statuses(
+    clients: &Clients,
+    fleet: &FleetSettings,
+) -> Result<Vec<Status>, Failure> {
+    let selector =
+        format!("{}={},{}=status", names::LABEL_FLEET, fleet.name, records::LABEL_RECORD);
+    let namespace = Some(fleet.cluster.managers_namespace.as_str());
+    let found = clients.kubernetes().list(Kind::ConfigMap, namespace, Some(&selector)).await?;
+    Ok(found.iter().filter_map(records::read_status).collect())
 }
 
 struct Entities {

@@ -1,10 +1,9 @@
 //! Gives what leaves its permits, or parks the plan where the brake holds.
 
-use super::{Clients, Failure, inventory::Inventory, survey};
+use super::{Clients, Failure, inventory::Inventory, ledger, survey};
 use crate::{
     adapters::kubernetes::{DryRun, Force, Preconditions},
     domain::{
-        class::Class,
         fleet::Fleet,
         gate::{self, Brake},
         ids::{InstallationId, Unit},
@@ -21,8 +20,6 @@ use tracing::{error, info};
 
 /// A permit is renewed at half its life, so that a round never finds it just ended.
 const RENEWED: SignedDuration = SignedDuration::from_hours(12);
-/// How often another writer may get in first.
-const TRIES_MAX: usize = 8;
 
 /// Writes the permits that the brake allows, and answers which units may go now.
 pub(super) async fn give(
@@ -97,35 +94,16 @@ fn context<'a>(fleet: &'a Fleet, installation: &'a InstallationId) -> Context<'a
     Context { fleet: fleet.settings(), installation, api_server: &[], gitlab_ca: None }
 }
 
-/// Writes the ledger at the version it was read at; who comes second reads again.
+/// Writes what `change` makes of the book.
 pub(super) async fn write(
     clients: &Clients,
     fleet: &Fleet,
     installation: &InstallationId,
-    mut ledger: Ledger,
+    read: Ledger,
     change: impl Fn(&Book) -> Book,
 ) -> Result<(), Failure> {
     let context = context(fleet, installation);
-    let name = records::ledger_name(fleet.settings());
-    let kubernetes = clients.kubernetes();
-    for _ in 0..TRIES_MAX {
-        let mut object = records::ledger(&context, &change(&ledger.book));
-        let written = match &ledger.resource_version {
-            None => kubernetes.create(&object, DryRun::No).await,
-            Some(version) => {
-                object.body["metadata"]["resourceVersion"] = version.as_str().into();
-                kubernetes.replace(&object, DryRun::No).await
-            }
-        };
-        match written {
-            Ok(_) => return Ok(()),
-            Err(error) if error.class() == Class::Conflict => {
-                ledger = clients.ledger(&name).await?
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Failure::conflict("the ledger changed under every try"))
+    ledger::write(clients, &context, read, |book| Ok(Some(change(book)))).await
 }
 
 pub(super) fn plan_name(fleet: &Fleet) -> ObjectName {

@@ -12,14 +12,14 @@ use crate::{
     domain::{
         azure::ResourceId,
         fleet::{Fleet, WantedState},
-        gate::{self, Closed, Leaving, Pass},
+        gate::{self, Closed, Deed, Leaving, Pass},
         ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
         kubernetes::Object,
         ledger::Leave,
         names,
         observed::{DomainObserved, Observed},
         plan::{
-            self, Plan,
+            self, Node, Plan,
             hold::{HeldObserved, Hold},
             identity::IdentityRound,
             removal::Departing,
@@ -28,6 +28,7 @@ use crate::{
         sight::Sight,
         spec::{FleetSettings, RunnerSpec},
         status::{ConditionKind, Finding, Missing, Status},
+        step::Step,
     },
 };
 use futures::try_join;
@@ -43,8 +44,10 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     /// What was told of the unit before.
     pub(super) before: Option<Status>,
-    /// Digest of what was asked, where the unit is one that the sweep compares.
+    /// Digest of what was asked of a runner or a shared domain.
     pub(super) desire: Option<String>,
+    /// What a freeze may allow of it.
+    pub(super) deed: Deed,
     /// What the unit looks like from outside.
     pub(super) sight: Option<Sight>,
     /// The target was not to be found.
@@ -81,12 +84,19 @@ impl Prepared {
             plan,
             before,
             desire: None,
+            deed: Deed::Restore,
             sight: None,
             missing: None,
             seen: Seen::Nothing,
             api_server: vec![],
             spec: None,
         }
+    }
+
+    /// With a step that needs no other one.
+    fn also(mut self, step: Option<Step>) -> Self {
+        self.plan.steps.extend(step.map(|step| Node { step, needs: vec![] }));
+        self
     }
 
     pub(super) fn scene<'a>(&'a self, fleet: &'a Fleet, clients: &'a Clients) -> Scene<'a> {
@@ -136,7 +146,8 @@ pub(super) async fn prepare_word(
     }
     let observed = observe::held(clients, settings, key, installation.clone()).await?;
     let plan = plan::hold::by_command(key, settings, &observed, pause, cause);
-    Ok(Prepared::new(installation, observed.status, plan))
+    let deed = if pause { Deed::Revoke } else { Deed::Restore };
+    Ok(Prepared { deed, ..Prepared::new(installation, observed.status, plan) })
 }
 
 /// `known` spares reading the target and all above it, for who reads many.
@@ -179,10 +190,11 @@ pub(super) async fn runner(
         // Without a digest of what is asked the sweep looks again, and finds the end of the hold.
         return Ok(Prepared { path, missing, ..prepared });
     }
+    let place = plan::rollout::give_away(&unit, &ledger);
     let prepared = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
-        Ok(pass) => {
-            leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now).await?
-        }
+        Ok(pass) => leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now)
+            .await?
+            .also(place),
         Err(closed) if read.is_none() => {
             missing(clients, settings, &unit, installation, closed, now).await?
         }
@@ -193,6 +205,7 @@ pub(super) async fn runner(
                 let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
                 let before = observed.status.clone();
                 Prepared {
+                    deed: deed(before.as_ref(), desire.as_ref()),
                     sight: Some(looks::of_runner(&observed, settings, key)),
                     api_server: observed.domain.api_server.clone(),
                     spec: Some(*spec),
@@ -205,7 +218,8 @@ pub(super) async fn runner(
                 let plan = plan::hold::plan(key, settings, &observed, &hold);
                 let before = observed.status.clone();
                 let seen = Seen::Held(Box::new(observed));
-                Prepared { seen, ..Prepared::new(installation, before, plan) }
+                let deed = Deed::Revoke;
+                Prepared { deed, seen, ..Prepared::new(installation, before, plan) }.also(place)
             }
             Stance::Say(reason, message) => {
                 let before = observe::status(clients, settings, &unit).await?;
@@ -216,6 +230,12 @@ pub(super) async fn runner(
         },
     };
     Ok(Prepared { path, desire, ..prepared })
+}
+
+/// What brings a unit back to what it was last settled for is no change.
+fn deed(before: Option<&Status>, desire: Option<&String>) -> Deed {
+    let known = before.and_then(|before| before.last_settled_for.as_ref());
+    if desire.is_some() && known == desire { Deed::Restore } else { Deed::Change }
 }
 
 /// Why a runner is to leave, by what the file and the target say now.
@@ -383,7 +403,10 @@ async fn domain(
     )?;
     let plan = plan::domain::plan(&spec, settings, &observed);
     let key = names::shared_domain_key(profile);
+    let desire = Some(Desires::of(fleet).of_domain(&spec));
     Ok(Prepared {
+        deed: deed(before.as_ref(), desire.as_ref()),
+        desire,
         sight: Some(looks::of_domain(&observed, settings, &key)),
         api_server: observed.api_server.clone(),
         spec: Some(spec),

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::domain::{
     class::Class,
+    gate,
     ids::Unit,
     plan::{Plan, Verdict},
     status::{ConditionKind, Parked},
 };
 use futures::{StreamExt, stream};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, civil::Date};
 use serde::Serialize;
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
@@ -38,6 +39,8 @@ pub struct Preview {
     pub path: Option<String>,
     /// Its mode lets nothing be carried out.
     pub observing: bool,
+    /// The last day of a freeze that keeps these changes from being carried out.
+    pub frozen_until: Option<Date>,
     pub changes: Vec<Change>,
     /// What would be told of the unit.
     pub conditions: Vec<Said>,
@@ -90,6 +93,7 @@ impl Preview {
             unit,
             path: None,
             observing: false,
+            frozen_until: None,
             changes: vec![],
             conditions: vec![],
             standing: Standing::Unread { reason },
@@ -211,6 +215,11 @@ impl View {
         });
         Preview {
             observing: self.observes(&unit),
+            frozen_until: gate::frozen_until(
+                self.fleet.guardrails(),
+                prepared.deed,
+                self.clients.now(),
+            ),
             unit,
             path: prepared.path.clone(),
             changes,

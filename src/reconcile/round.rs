@@ -10,12 +10,13 @@ use crate::{
     clock::Clock,
     domain::{
         fleet::Fleet,
+        gate,
         ids::Unit,
         message::{Intent, Message, Outgoing},
         spec::Mode,
     },
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, civil::Date};
 use std::sync::Arc;
 use tracing::{error, info, warn};
 
@@ -42,8 +43,17 @@ pub struct Rounds {
 pub(super) struct Report {
     pub(super) prepared: Prepared,
     pub(super) acted: Acted,
-    /// Nothing was carried out, only shown.
-    pub(super) observing: bool,
+    /// Why nothing was carried out, only shown.
+    pub(super) restraint: Option<Restraint>,
+}
+
+/// What keeps a round from carrying its plan out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Restraint {
+    /// `mode: observe`.
+    Observing,
+    /// `guardrails.freeze`, until the end of that day.
+    Frozen { until: Date },
 }
 
 impl Rounds {
@@ -90,9 +100,8 @@ impl Rounds {
                 {
                     missing.destroyed.get_or_insert(self.clock.now());
                 }
-                let observing = self.observes(&fleet, &message.unit);
-                let acted = self.act(&fleet, observing, &prepared).await;
-                self.conclude(&fleet, message, Report { prepared, acted, observing }).await
+                let report = self.act(&fleet, &message.unit, prepared).await;
+                self.conclude(&fleet, message, report).await
             }
             Ok(None) => Outcome::Done(vec![]),
             Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
@@ -125,29 +134,35 @@ impl Rounds {
             prepare_word(self.clients(), fleet, &self.clock, key, pause, &message.cause).await;
         match word {
             Ok(prepared) => {
-                let observing = self.observes(fleet, &message.unit);
-                let acted = self.act(fleet, observing, &prepared).await;
+                let report = self.act(fleet, &message.unit, prepared).await;
                 // A try that failed asks again for the same; what follows a success is an ordinary round.
-                let intent = message.intent.filter(|_| !acted.failures.is_empty());
+                let intent = message.intent.filter(|_| !report.acted.failures.is_empty());
                 let message = Message { intent, ..message.clone() };
-                self.conclude(fleet, &message, Report { prepared, acted, observing }).await
+                self.conclude(fleet, &message, report).await
             }
             Err(failure) => self.again_or_park(fleet, message, &[failure], None).await,
         }
     }
 
-    /// Carries the plan out, or only shows it where the mode says so.
-    async fn act(&self, fleet: &Fleet, observing: bool, prepared: &Prepared) -> Acted {
-        if !observing {
+    /// Carries the plan out, or only shows it where the mode or a freeze says so.
+    async fn act(&self, fleet: &Fleet, unit: &Unit, prepared: Prepared) -> Report {
+        let frozen = gate::frozen_until(fleet.guardrails(), prepared.deed, self.clock.now());
+        let restraint = if self.observes(fleet, unit) {
+            Some(Restraint::Observing)
+        } else {
+            frozen.map(|until| Restraint::Frozen { until })
+        };
+        if restraint.is_none() {
             let scene = prepared.scene(fleet, self.clients());
-            return act::act(self.clients(), &prepared.plan, &scene).await;
+            let acted = act::act(self.clients(), &prepared.plan, &scene).await;
+            return Report { prepared, acted, restraint };
         }
         let steps = prepared.plan.steps.iter();
         let would: Vec<String> = steps.map(|node| format!("would {}", node.step)).collect();
         for line in &would {
             info!("{line}");
         }
-        Acted { did: would, failures: vec![] }
+        Report { prepared, acted: Acted { did: would, failures: vec![] }, restraint }
     }
 
     /// The lowest of the modes that the setting, the file and the unit's profile name.

@@ -3,7 +3,7 @@
 use super::{
     Clients, Failure,
     inventory::{self, Inventory},
-    permits,
+    observe, permits,
     round::{Outcome, Rounds, wake},
     survey::{self, Survey},
     target,
@@ -16,7 +16,7 @@ use crate::domain::{
     ledger::Leave,
     marker::Marker,
     message::{Message, Outgoing, Reason},
-    names, records,
+    names,
     status::Status,
 };
 use futures::try_join;
@@ -168,7 +168,7 @@ impl Rounds {
     /// What is told of every unit.
     pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
         match self.fleet() {
-            Ok(fleet) => statuses(self.clients(), fleet).await,
+            Ok(fleet) => observe::statuses(self.clients(), fleet.settings()).await,
             Err(_) => Ok(vec![]),
         }
     }
@@ -204,14 +204,4 @@ pub(super) async fn made_runners(
     let namespace = Some(settings.cluster.managers_namespace.as_str());
     let found = kubernetes.list(Kind::Deployment, namespace, Some(&selector)).await?;
     Ok(found.iter().filter_map(|one| one.label(names::LABEL_KEY)?.parse().ok()).collect())
-}
-
-pub(super) async fn statuses(clients: &Clients, fleet: &Fleet) -> Result<Vec<Status>, Failure> {
-    let settings = fleet.settings();
-    let selector =
-        format!("{}={},{}=status", names::LABEL_FLEET, settings.name, records::LABEL_RECORD);
-    let kubernetes = clients.kubernetes();
-    let namespace = Some(settings.cluster.managers_namespace.as_str());
-    let found = kubernetes.list(Kind::ConfigMap, namespace, Some(&selector)).await?;
-    Ok(found.iter().filter_map(records::read_status).collect())
 }

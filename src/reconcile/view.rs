@@ -10,7 +10,7 @@ pub use job::{Candidate, Had, JobExplained};
 pub use selector::{NotASelector, Selector};
 
 use super::{
-    Clients, Failure, permits, sweep,
+    Clients, Failure, observe, permits, sweep,
     target::{self, TargetRead},
     tree,
 };
@@ -67,7 +67,7 @@ impl View {
 
     /// What is told of every unit, in one list.
     pub async fn statuses(&self) -> Result<Vec<Status>, Failure> {
-        sweep::statuses(&self.clients, &self.fleet).await
+        observe::statuses(&self.clients, self.fleet.settings()).await
     }
 
     /// The removals that the brake holds, if it does.

@@ -12,7 +12,7 @@ pub(crate) struct Crash {
     pub(crate) call: usize,
     pub(crate) moment: Moment,
     /// What the undisturbed run called at about that time: parallel calls come in any order.
-    about: String,
+    pub(crate) about: String,
     writes: bool,
 }
 

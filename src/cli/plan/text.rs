@@ -50,7 +50,11 @@ fn is_quiet(preview: &Preview) -> bool {
 
 fn unit(text: &mut String, preview: &Preview, paint: Paint) {
     let path = preview.path.as_deref().map_or(String::new(), |path| format!("  {path}"));
-    let mode = if preview.observing { "  (observe: nothing is carried out)" } else { "" };
+    let mode = match (preview.observing, preview.frozen_until) {
+        (true, _) => "  (observe: nothing is carried out)".to_owned(),
+        (false, Some(day)) => format!("  (frozen until {day}: nothing is carried out)"),
+        (false, None) => String::new(),
+    };
     line(text, &format!("{}{path}{mode}", paint.bold(&preview.unit.to_string())));
     for change in &preview.changes {
         one_change(text, change, paint);

@@ -1,8 +1,8 @@
 //! From the files' form to what they mean. Finds as many problems at once as it can.
 
 use super::{
-    Fleet, TargetEntry, TargetKind, Withdrawn, amount, changes, checks, guardrails, namespaces,
-    overlap, pattern, placeholder,
+    Fleet, TargetEntry, TargetKind, Withdrawn, changes, checks, guardrails, namespaces, overlap,
+    pattern, placeholder,
     problem::{At, Findings, Problem, Source, nearest},
     profile::{self, Profile},
     raw::{self, RawFleet, RawGuardrails, RawTarget},
@@ -309,11 +309,8 @@ fn withdrawn(
 }
 
 fn check_rest(raw: &RawFleet, at: &At, findings: &mut Findings<'_>) {
-    if let Some(pause) = raw.rollout.as_ref().and_then(|rollout| rollout.pause.as_ref()) {
-        findings.accept(&at.key("rollout").key("pause"), amount::duration(pause), "");
-    }
-    if raw.rollout.as_ref().and_then(|rollout| rollout.batch) == Some(0) {
-        findings.error(&at.key("rollout").key("batch"), "is 0: nothing would ever change", "");
+    if raw.rollout.as_ref().and_then(|rollout| rollout.in_flight) == Some(0) {
+        findings.error(&at.key("rollout").key("inFlight"), "is 0: nothing would ever change", "");
     }
     if let Some(floors) = &raw.version_floors {
         for (key, text) in [("gitlab", &floors.gitlab), ("kubernetes", &floors.kubernetes)] {
@@ -336,7 +333,6 @@ fn not_acted_on(raw: &RawFleet) -> Vec<&'static str> {
         ),
         ("runner.versionFloor", profiles().any(|profile| profile.runner.version_floor.is_some())),
         ("versionFloors", raw.version_floors.is_some()),
-        ("rollout", raw.rollout.is_some()),
     ];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(key, _)| key).collect()
 }

@@ -646,12 +646,9 @@ pub(super) enum RawFreezeAllow {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawRollout {
-    /// Runners at once. Default: all.
+    /// Managers that may restart at once; the next when the last polls again. Default: 5.
     #[serde(default)]
-    pub(super) batch: Option<u32>,
-    /// Between two batches. Default: none.
-    #[serde(default)]
-    pub(super) pause: Option<String>,
+    pub(super) in_flight: Option<u32>,
 }
 
 /// Older versions than these are reported.

@@ -18,6 +18,8 @@ use crate::domain::{
 use url::Url;
 use uuid::Uuid;
 
+/// Managers that roll at once.
+const IN_FLIGHT: u32 = 5;
 const RUNNER_VERSION: &str = "19.4.0";
 
 pub(super) fn settings(
@@ -63,6 +65,7 @@ pub(super) fn settings(
         gitlab: gitlab?,
         azure: azure?,
         cluster: cluster?,
+        rollout_in_flight: raw.rollout.as_ref().and_then(|one| one.in_flight).unwrap_or(IN_FLIGHT),
     })
 }
 

@@ -9,6 +9,7 @@ pub mod identity;
 #[cfg(test)]
 mod properties;
 pub mod removal;
+pub mod rollout;
 pub mod runner;
 mod trouble;
 #[cfg(test)]

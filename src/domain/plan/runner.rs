@@ -3,14 +3,13 @@
 use super::{
     Draft, Plan,
     domain::{DomainDraft, SOON, draft_domain, identity_finding},
-    trouble,
+    rollout, trouble,
 };
 use crate::domain::{
     claim::{self, Claim},
     gitlab::{Entity, EntityChange, EntitySettings},
     ids::{FleetName, InstallationId, RunnerId, RunnerKey, Unit},
     kubernetes::{Kind, Object, ObjectName},
-    ledger::Ledger,
     marker::Marker,
     names,
     observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
@@ -74,9 +73,9 @@ pub fn plan(
     }
     let kept = draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
     draft_entity(&mut draft, spec, fleet, &ours, settled && kept.holds);
-    draft_manager(&mut draft, spec, &context, observed, &domain, &kept);
+    let turn = draft_manager(&mut draft, spec, &context, observed, &domain, &kept, now);
     draft_return(&mut draft, observed);
-    judge_manager(&mut draft, spec, observed, &ours, &kept, now);
+    judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
     draft.finish(SOON)
 }
 
@@ -307,7 +306,7 @@ fn draft_booking(
     ceilings: Ceilings,
     now: Timestamp,
 ) -> Option<Option<StepId>> {
-    let Ledger { resource_version, book } = &observed.ledger;
+    let book = &observed.ledger.book;
     if book.has(unit, 1, now) {
         return Some(None);
     }
@@ -323,7 +322,6 @@ fn draft_booking(
         draft.wait_patiently(AT_CEILING, waits);
         return None;
     }
-    let (book, version) = (book.clone(), resource_version.clone());
     let step = Step::BookCreation {
         unit: unit.clone(),
         generation: 1,
@@ -331,8 +329,7 @@ fn draft_booking(
         per_hour,
         runners_max: ceilings.runners,
         made: observed.runners.clone(),
-        book,
-        version,
+        ledger: observed.ledger.clone(),
     };
     Some(Some(draft.add(step, [])))
 }
@@ -449,6 +446,16 @@ fn manager_objects(spec: &RunnerSpec, context: &Context<'_>) -> Vec<Object> {
     objects
 }
 
+/// What a round does with the Deployment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rolling {
+    Stands,
+    /// It is made or changed.
+    Now,
+    /// It is to change, and is not yet its turn.
+    Waits,
+}
+
 fn draft_manager(
     draft: &mut Draft,
     spec: &RunnerSpec,
@@ -456,7 +463,10 @@ fn draft_manager(
     observed: &Observed,
     domain: &DomainDraft,
     kept: &Kept,
-) {
+    now: Timestamp,
+) -> Rolling {
+    let unit = Unit::Runner(spec.key.clone());
+    let mut rolling = Rolling::Stands;
     let mut applied = Vec::new();
     let mut account_is_ours = true;
     for object in manager_objects(spec, context) {
@@ -501,10 +511,26 @@ fn draft_manager(
         if !has_all {
             continue;
         }
+        let rolls = object.name.kind == Kind::Deployment
+            && live.as_ref().is_some_and(|live| render::rolls(&object, live));
+        let turn = if rolls {
+            let in_flight = context.fleet.rollout_in_flight;
+            match rollout::ask(draft, &unit, &observed.ledger, in_flight, now) {
+                rollout::May::Roll(turn) => turn,
+                rollout::May::Wait => {
+                    rolling = Rolling::Waits;
+                    continue;
+                }
+            }
+        } else {
+            None
+        };
         let needs: Vec<StepId> = match object.name.kind {
             Kind::RoleBinding => domain.namespace.into_iter().collect(),
             // The pod mounts the Secret and runs as the account: both first.
-            Kind::Deployment => kept.step.into_iter().chain(applied.iter().copied()).collect(),
+            Kind::Deployment => {
+                kept.step.into_iter().chain(turn).chain(applied.iter().copied()).collect()
+            }
             Kind::Namespace
             | Kind::ServiceAccount
             | Kind::ClusterRole
@@ -515,12 +541,16 @@ fn draft_manager(
             | Kind::ConfigMap
             | Kind::Pod => vec![],
         };
-        let is_account = object.name.kind == Kind::ServiceAccount;
+        let kind = object.name.kind;
         let step = draft.add(Step::Apply { object, client: None }, needs);
-        if is_account {
+        if kind == Kind::ServiceAccount {
             applied.push(step);
         }
+        if kind == Kind::Deployment {
+            rolling = Rolling::Now;
+        }
     }
+    rolling
 }
 
 /// It was leaving and is wanted again: what went meanwhile settles anew.
@@ -538,18 +568,25 @@ fn judge_manager(
     observed: &Observed,
     ours: &Ours<'_>,
     kept: &Kept,
+    rolling: Rolling,
     now: Timestamp,
 ) {
     let running = observed.deployment.as_ref().is_some_and(is_available);
-    draft.find(match (running, trouble::of(&observed.pods)) {
-        (true, _) => Finding::holds(ConditionKind::Deployed, "Available", "the manager runs"),
-        (false, Some(trouble)) => {
-            Finding::fails(ConditionKind::Deployed, trouble.reason, trouble.message)
-        }
-        (false, None) => {
-            Finding::fails(ConditionKind::Deployed, "Progressing", "the manager does not run yet")
-        }
-    });
+    let trouble = trouble::of(&observed.pods);
+    // What waits for its turn has said so.
+    if rolling != Rolling::Waits {
+        draft.find(match (running, &trouble) {
+            (true, _) => Finding::holds(ConditionKind::Deployed, "Available", "the manager runs"),
+            (false, Some(trouble)) => {
+                Finding::fails(ConditionKind::Deployed, trouble.reason, trouble.message.clone())
+            }
+            (false, None) => Finding::fails(
+                ConditionKind::Deployed,
+                "Progressing",
+                "the manager does not run yet",
+            ),
+        });
+    }
     // Without a token there is no manager to wait for, but something else.
     let has_token = kept.holds || kept.step.is_some();
     if !running && has_token {
@@ -559,6 +596,14 @@ fn judge_manager(
         .keep
         .filter(|_| running)
         .map(|keep| contact(observed, keep, ours.installation, spec, now));
+    let manager = match online {
+        Some(true) => rollout::Manager::Polls,
+        Some(false) | None => rollout::Manager::IsAway(trouble.map(|trouble| trouble.message)),
+    };
+    let unit = Unit::Runner(spec.key.clone());
+    if rolling == Rolling::Stands {
+        rollout::judge(draft, &unit, &observed.ledger, manager, &observed.waiting, now);
+    }
     let finding = match (ours.keep, online) {
         (Some(keep), Some(true)) if keep.paused && !is_pause_ours(keep) => Finding::fails(
             ConditionKind::Online,
@@ -650,7 +695,8 @@ fn contact(
         .any(|at| now.duration_since(at) < CONTACT_COUNTS)
 }
 
-/// Whether the one pod of the present template is ready (runner-on-kubernetes.md §7.1).
+/// Whether the one pod of the present template is ready, and no other one is left (runner-on-kubernetes.md §7.1): while
+/// managers roll, the pod that is ready may be the old one.
 pub(crate) fn is_available(deployment: &Object) -> bool {
     let (status, wanted) = (&deployment.body["status"], &deployment.body["metadata"]["generation"]);
     let condition = |kind: &str| {
@@ -659,6 +705,7 @@ pub(crate) fn is_available(deployment: &Object) -> bool {
             .any(|condition| condition["status"] == "True")
     };
     status["observedGeneration"] == *wanted
+        && status["replicas"] == 1
         && status["updatedReplicas"] == 1
         && status["readyReplicas"] == 1
         && condition("Available")

@@ -18,7 +18,7 @@ use crate::domain::{
         Grant, IdentitySpec, Images, Isolation, KubernetesSettings, Mode, Network, Pods,
         RunnerSettings, RunnerSpec, VaultSecret,
     },
-    step::{Given, Product, Step},
+    step::{Given, Product, RolloutWord, Step},
 };
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
@@ -51,6 +51,7 @@ pub(super) fn fleet() -> FleetSettings {
             managers_namespace: "forerunner-nonprod".into(),
             manager_cluster_role: "forerunner-manager".into(),
         },
+        rollout_in_flight: 5,
     }
 }
 
@@ -271,6 +272,7 @@ impl World {
             ledger,
             runners: BTreeSet::new(),
             status: None,
+            waiting: vec![],
         }
     }
 
@@ -304,8 +306,15 @@ impl World {
         given: &dyn Fn(crate::domain::step::StepId) -> Product,
     ) -> Product {
         match step {
-            Step::BookCreation { unit, generation, at, book, .. } => {
-                self.book = Some(book.with(unit, *generation, *at))
+            Step::BookCreation { unit, generation, at, ledger, .. } => {
+                self.book = Some(ledger.book.with(unit, *generation, *at))
+            }
+            Step::NoteRollout { unit, word, ledger } => {
+                self.book = Some(match word {
+                    RolloutWord::Begins { at, .. } => ledger.book.rolling(unit, *at),
+                    RolloutWord::Failed { reason } => ledger.book.rollout_failed(unit, reason),
+                    RolloutWord::Ends => ledger.book.rolled(unit),
+                })
             }
             Step::RehearseSecret { .. } => {}
             Step::CreateRunner { target, settings } => {
@@ -443,7 +452,7 @@ impl World {
         if let Some(deployment) = self.objects.get_mut(&name) {
             deployment.body["metadata"]["generation"] = json!(1);
             deployment.body["status"] = json!({
-                "observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 1,
+                "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1,
                 "conditions": [{ "type": "Available", "status": "True" }],
             });
             for (_, token) in self.secret.iter().flatten() {

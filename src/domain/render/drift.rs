@@ -30,6 +30,15 @@ pub fn differs(desired: &Object, live: &Object) -> Option<String> {
     edited.or_else(stale)
 }
 
+/// Whether applying a Deployment makes pods anew that run now: another template, or something that the digest alone
+/// shows, such as a field that is no longer sent.
+pub fn rolls(desired: &Object, live: &Object) -> bool {
+    let template = |path: &str| path.starts_with("spec.template");
+    let stale = || live.annotation(names::ANNOTATION_APPLIED) != Some(&digest(desired));
+    live.body["spec"]["replicas"] != 0
+        && (differences(desired, live).iter().any(|one| template(&one.path)) || stale())
+}
+
 /// Every field of `desired` that the live object lacks or has otherwise, in the order of their keys, and what a list or
 /// map that is replaced as a whole holds beyond.
 pub fn differences<'a>(desired: &'a Object, live: &'a Object) -> Vec<Difference<'a>> {

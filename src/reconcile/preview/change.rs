@@ -8,7 +8,7 @@ use crate::{
         kubernetes::{Kind, Object, ObjectName},
         names,
         render::{self, Difference, Entry},
-        step::{Given, Service, Step},
+        step::{Given, RolloutWord, Service, Step},
     },
     reconcile::{act::Scene, prepare::Seen},
 };
@@ -65,7 +65,12 @@ pub(super) fn calls(step: &Step) -> Vec<Service> {
     match step {
         // The token's new home, and the question whether it is good.
         Step::KeepToken { .. } => vec![Service::Kubernetes, Service::Gitlab],
+        // The place is taken, and given away in the end.
+        Step::NoteRollout { word: RolloutWord::Begins { .. }, .. } => {
+            vec![Service::Kubernetes; 2]
+        }
         Step::BookCreation { .. }
+        | Step::NoteRollout { word: RolloutWord::Failed { .. } | RolloutWord::Ends, .. }
         | Step::RehearseSecret { .. }
         | Step::CreateRunner { .. }
         | Step::ReplaceToken { .. }
@@ -93,7 +98,9 @@ pub(super) fn calls(step: &Step) -> Vec<Service> {
 
 pub(in crate::reconcile) fn of_step(step: &Step, seen: &Seen, scene: &Scene<'_>) -> Change {
     let (action, fields) = match step {
-        Step::BookCreation { .. } | Step::RehearseSecret { .. } => (Action::Note, vec![]),
+        Step::BookCreation { .. } | Step::NoteRollout { .. } | Step::RehearseSecret { .. } => {
+            (Action::Note, vec![])
+        }
         Step::CreateRunner { settings, .. } => (Action::Create, of_settings(settings)),
         Step::ReplaceToken { .. } => (Action::Change, vec![sensitive("token")]),
         Step::KeepToken { secret, .. } => {

@@ -75,6 +75,7 @@ pub(crate) fn company() -> World {
             managers_namespace: "forerunner-nonprod".to_owned(),
             manager_cluster_role: "forerunner-manager".to_owned(),
         },
+        rollout_in_flight: 5,
     };
     World {
         fleet,
