@@ -2,13 +2,14 @@
 
 use super::{Clients, Failure, observe};
 use crate::{
-    adapters::gitlab,
+    adapters::gitlab::{self, Verified},
     domain::{
         azure::{FederatedCredential, Identity, ResourceId},
         claim,
         gitlab::Entity,
         ids::{InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object},
+        marker::Marker,
         names,
         plan::{
             removal::{Owned, Remains},
@@ -19,6 +20,7 @@ use crate::{
     },
 };
 use futures::{TryFutureExt, future::try_join_all, try_join};
+use secrecy::SecretString;
 use std::collections::BTreeSet;
 
 /// Kinds that carry the key's label wherever they lie.
@@ -67,19 +69,24 @@ pub(super) async fn remains(
     )?;
     let secret = secret.filter(|one| is_ours(fleet, search.key, one));
     let kept = secret.as_ref().map(render::read_entries).transpose().ok().flatten();
-    let entries: BTreeSet<RunnerId> =
-        kept.unwrap_or_default().into_iter().map(|(runner, _)| runner).collect();
+    let kept = kept.unwrap_or_default();
+    let entries: BTreeSet<RunnerId> = kept.iter().map(|(runner, _)| *runner).collect();
     let (entities, lent) = try_join!(
         entities(clients, fleet, &search, &entries),
         lent(clients, fleet, &search, &objects),
     )?;
     let ids: Vec<RunnerId> = entities.iter().map(|entity| entity.id).collect();
-    let (busy, job_pods) = try_join!(busy(clients, &entities), job_pods(clients, &objects, &ids))?;
+    let (busy, job_pods, proven) = try_join!(
+        busy(clients, &entities),
+        job_pods(clients, &objects, &ids),
+        proven(clients, &installation, &search, &entities, kept),
+    )?;
     let objects = objects.into_iter().chain(secret).collect();
     Ok(Remains {
         installation,
         entities,
         entries,
+        proven,
         busy,
         tenants,
         job_pods,
@@ -149,6 +156,32 @@ async fn entities(
     });
     let found: Vec<Option<Entity>> = try_join_all(read).await?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// Which entities without a marker our Secret's tokens belong to.
+async fn proven(
+    clients: &Clients,
+    installation: &InstallationId,
+    search: &Search<'_>,
+    entities: &[Entity],
+    kept: Vec<(RunnerId, SecretString)>,
+) -> Result<BTreeSet<RunnerId>, Failure> {
+    // GitLab verifies no orphan's token (422, gitlab.md §4).
+    let Some((key, true)) = search.runner else { return Ok(BTreeSet::new()) };
+    let unmarked = |id: &RunnerId| {
+        let mut read = entities.iter().filter(|entity| entity.id == *id);
+        read.any(|entity| Marker::find(&entity.description).is_none())
+    };
+    let verifier = names::verifier_system_id(installation, key);
+    let asked = kept.into_iter().filter(|(id, _)| unmarked(id)).map(|(id, token)| {
+        let verifier = verifier.as_str();
+        async move {
+            let verified = clients.gitlab().verify(&token, verifier).await?;
+            let is_its = matches!(verified, Verified::Valid { id: of, .. } if of == id);
+            Ok::<_, Failure>(is_its.then_some(id))
+        }
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
 }
 
 pub(super) async fn busy(

@@ -7,7 +7,7 @@ use crate::{
         azure::{FederatedCredential, ResourceId, RoleAssignment},
         claim,
         gitlab::{Entity, Listed},
-        ids::{InstallationId, RunnerId, RunnerKey, Unit},
+        ids::{IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object, ObjectName},
         ledger::Ledger,
         names,
@@ -16,8 +16,10 @@ use crate::{
             TokenCheck,
         },
         plan::{
-            domain as domain_plan, hold::HeldObserved, identity::IdentityRound, rollout,
-            runner as runner_plan,
+            domain as domain_plan,
+            hold::HeldObserved,
+            identity::{self as identity_plan, IdentityRound},
+            rollout, runner as runner_plan,
         },
         records, render, sight,
         spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
@@ -25,7 +27,7 @@ use crate::{
     },
 };
 use futures::{TryFutureExt, future::try_join_all, try_join};
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -172,9 +174,6 @@ pub(super) async fn statuses(
     Ok(found.iter().filter_map(records::read_status).collect())
 }
 
-/// A manager's own poll speaks for its token for so long, where nobody but us wrote the file.
-const POLLS: SignedDuration = SignedDuration::from_hours(2);
-
 struct Entities {
     entities: Vec<crate::domain::gitlab::Entity>,
     managers: BTreeMap<RunnerId, Vec<crate::domain::gitlab::Manager>>,
@@ -216,11 +215,12 @@ async fn entities(
             entities.push(entity);
         }
     }
-    let (system_id, now) = (names::system_id(installation, key), clients.now());
+    let system_id = names::system_id(installation, key);
+    // An old poll says nothing of a token that somebody has reset since.
+    let fresh = |at: Timestamp| clients.now().duration_since(at) < runner_plan::CONTACT_COUNTS;
     let polls = |id: &RunnerId| {
         managers.get(id).into_iter().flatten().any(|one: &crate::domain::gitlab::Manager| {
-            one.system_id == system_id
-                && one.contacted_at.is_some_and(|at| now.duration_since(at) < POLLS)
+            one.system_id == system_id && one.contacted_at.is_some_and(fresh)
         })
     };
     let certain = !live.as_ref().is_some_and(render::was_edited)
@@ -434,10 +434,26 @@ pub(super) async fn existing_identity(
         Some(_) => azure.credentials(&id).await?,
         None => None,
     };
-    let asks = |account: &Object| {
-        let asked = account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new);
-        asked.as_ref() == Some(&id) && entitled(account)
-    };
-    let accounts = accounts.into_iter().filter(|account| asks(account)).collect();
-    Ok(IdentityRound { id, issuer, credentials, accounts })
+    let named = |account: &Object| asked_identity(account).as_ref() == Some(&id);
+    let (returning, accounts): (Vec<Object>, Vec<Object>) =
+        accounts.into_iter().filter(named).partition(identity_plan::gives_back);
+    let accounts = accounts.into_iter().filter(entitled).collect();
+    Ok(IdentityRound { id, issuer, credentials, accounts, returning })
+}
+
+fn asked_identity(account: &Object) -> Option<ResourceId> {
+    account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new)
+}
+
+/// An existing identity that the file lists no longer, known by an account that still gives it back.
+pub(super) async fn returned_identity(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    name: &IdentityName,
+) -> Result<Option<ResourceId>, Failure> {
+    let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
+    let accounts = clients.kubernetes().list(Kind::ServiceAccount, None, Some(&selector)).await?;
+    let returning = accounts.iter().filter(|account| identity_plan::gives_back(account));
+    let mut named = returning.filter_map(asked_identity);
+    Ok(named.find(|id| names::identity_unit(id) == *name))
 }

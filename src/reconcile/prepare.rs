@@ -446,7 +446,12 @@ async fn identity(
     let settings = fleet.settings();
     let installation = observe::installation(clients, settings).await?;
     let unit = Unit::Identity(name.clone());
-    let Some((id, _)) = fleet.existing_identities().remove(name) else {
+    let listed = fleet.existing_identities().remove(name).map(|(id, _)| id);
+    let id = match listed {
+        Some(id) => Some(id),
+        None => observe::returned_identity(clients, settings, name).await?,
+    };
+    let Some(id) = id else {
         let finding = Finding::fails(
             ConditionKind::Ready,
             "NotWanted",

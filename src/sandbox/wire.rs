@@ -41,7 +41,7 @@ struct State {
     crash: Option<(usize, Moment)>,
     hold: Option<(usize, Gate)>,
     product_calls: usize,
-    observer: Option<(Vec<Service>, Observer)>,
+    observers: Vec<(Vec<Service>, Observer)>,
 }
 
 /// Told of each exchange before its answer leaves.
@@ -224,10 +224,10 @@ impl Wire {
         self.state().calls.clear();
     }
 
-    /// Shows `observer` every exchange with these services from now on. Their bodies are read whole, so none of them may
+    /// Shows `observer` too every exchange with these services from now on. Their bodies are read whole, so none of them may
     /// answer without end.
     pub fn observe(&self, services: &[Service], observer: Observer) {
-        self.state().observer = Some((services.to_vec(), observer));
+        self.state().observers.push((services.to_vec(), observer));
     }
 
     /// Serves `router` on loopback, on `port` or any free one.
@@ -315,14 +315,19 @@ impl Wire {
         Ok(response)
     }
 
-    /// Lets the service answer, before the observer's eyes if it has one.
+    /// Lets the service answer, before the observers' eyes if it has any.
     async fn ask(&self, call: &Call, router: Router, request: Request<Body>) -> Response<Body> {
-        let observer = self.state().observer.clone();
-        let observer = observer.filter(|(services, _)| services.contains(&call.service));
-        let Some((_, observer)) = observer else {
+        let observers: Vec<Observer> = self
+            .state()
+            .observers
+            .iter()
+            .filter(|(services, _)| services.contains(&call.service))
+            .map(|(_, observer)| observer.clone())
+            .collect();
+        if observers.is_empty() {
             let Ok(response) = router.oneshot(request).await;
             return response;
-        };
+        }
         let (parts, body) = request.into_parts();
         let asked = whole(body).await;
         let request_type = content_type(&parts.headers);
@@ -330,7 +335,7 @@ impl Wire {
             router.oneshot(Request::from_parts(parts, Body::from(asked.clone()))).await;
         let (parts, body) = response.into_parts();
         let answer = whole(body).await;
-        observer(&Exchange {
+        let exchange = Exchange {
             service: call.service,
             method: call.method.clone(),
             path: call.path.clone(),
@@ -340,7 +345,8 @@ impl Wire {
             status: parts.status.as_u16(),
             answer: answer.clone(),
             answer_type: content_type(&parts.headers),
-        });
+        };
+        observers.iter().for_each(|observer| observer(&exchange));
         Response::from_parts(parts, Body::from(answer))
     }
 

@@ -347,11 +347,21 @@ impl World {
         host.restart().await.map_err(Unsettled::Handler)
     }
 
-    /// Lets `time` pass, acting on all that comes due.
+    /// Lets `time` pass, acting on all that comes due. A handler that dies around a call is started again; one that does not
+    /// come back lets time pass without it.
     pub async fn pass(&self, time: SignedDuration) {
         let end = self.clock.now().saturating_add(time).unwrap_or(Timestamp::MAX);
         loop {
-            let (due, _) = self.exhaust().await;
+            let (due, _) = tokio::select! {
+                biased;
+                () = self.wire.crashed() => {
+                    if let Err(error) = self.revive().await {
+                        tracing::error!("the sandbox's {error}");
+                    }
+                    continue;
+                }
+                next = self.exhaust() => next,
+            };
             match due.filter(|due| *due <= end) {
                 Some(due) => self.leap(due),
                 None => return self.leap(end),

@@ -13,6 +13,14 @@ pub(crate) struct Crash {
     pub(crate) moment: Moment,
     /// What the undisturbed run called at about that time: parallel calls come in any order.
     pub(crate) about: String,
+    writes: bool,
+}
+
+impl Crash {
+    /// Whether the call may change anything.
+    pub(crate) fn is_of_a_write(&self) -> bool {
+        self.writes
+    }
 }
 
 impl fmt::Display for Crash {
@@ -27,10 +35,11 @@ pub(crate) fn crashes(calls: &[Call]) -> Vec<Crash> {
     let (mut all, mut read) = (Vec::new(), BTreeSet::new());
     for (at, call) in calls.iter().enumerate() {
         let about = format!("{:?} {} {}", call.service, call.method, call.path);
-        let before = Crash { call: at, moment: Moment::BeforeEffect, about };
         // A POST that only asks is a read too.
         let asks = ["/api/graphql", "Microsoft.ResourceGraph"];
-        if call.is_write() && !asks.iter().any(|path| call.path.contains(path)) {
+        let writes = call.is_write() && !asks.iter().any(|path| call.path.contains(path));
+        let before = Crash { call: at, moment: Moment::BeforeEffect, about, writes };
+        if writes {
             all.push(Crash { moment: Moment::AfterEffect, ..before.clone() });
             all.push(before);
             // A message to ourselves changes nothing that a read would see.

@@ -13,15 +13,20 @@ use crate::{
     disturbed::{entries, inventory},
     harness::Sandbox,
 };
-use forerunner::sandbox::gitlab::RunnerEdit;
+use forerunner::sandbox::{
+    azure::{Credential, Identity},
+    gitlab::RunnerEdit,
+};
 use serde_json::{Value, json};
 
 /// What a row touches.
-struct Settled {
-    sandbox: Sandbox,
+pub(crate) struct Settled {
+    pub(crate) sandbox: Sandbox,
     key: String,
-    unit: String,
+    pub(crate) unit: String,
 }
+
+const MANAGERS: &str = "forerunner-nonprod";
 
 const KINDS: [&str; 8] = [
     "namespaces",
@@ -35,7 +40,7 @@ const KINDS: [&str; 8] = [
 ];
 
 impl Settled {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(&plan_profile()).await
     }
 
@@ -57,7 +62,7 @@ impl Settled {
     }
 
     /// Everything that a row may damage, without what a server or a second making changes.
-    fn whole(&self) -> Value {
+    pub(crate) fn whole(&self) -> Value {
         let mut all = inventory(&self.sandbox);
         let ours = |object: &Value| {
             object["metadata"]["labels"]["forerunner.dev/fleet"] == "nonprod"
@@ -157,164 +162,191 @@ fn edit_runner(settled: &Settled, edit: RunnerEdit) {
     settled.sandbox.world.gitlab.edit_runner(runner_id(settled), edit);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn settings_of_the_entity_are_mended() {
-    let row = |name, edit: RunnerEdit| mended(name, |settled| edit_runner(settled, edit));
-    row("tags", RunnerEdit { tags: Some(vec!["other".into()]), ..RunnerEdit::default() }).await;
-    row("untagged", RunnerEdit { run_untagged: Some(true), ..RunnerEdit::default() }).await;
-    row("protected", RunnerEdit { ref_protected: Some(true), ..RunnerEdit::default() }).await;
-    row(
-        "timeout",
-        RunnerEdit { maximum_timeout_seconds: Some(Some(700)), ..RunnerEdit::default() },
-    )
-    .await;
-    row("marker", RunnerEdit { description: Some("mine now".into()), ..RunnerEdit::default() })
-        .await;
+/// What somebody does behind forerunner's back, and a sweep with the rounds it asks for undoes.
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) damage: fn(&Settled),
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_entity_that_is_gone_is_made_anew() {
-    mended("gone", |settled| {
-        settled.sandbox.world.gitlab.delete_runner(runner_id(settled));
-    })
-    .await;
+const fn row(name: &'static str, damage: fn(&Settled)) -> Row {
+    Row { name, damage }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_identity_and_what_it_can_do_come_back() {
-    let azure = |settled: &Settled| settled.sandbox.world.azure.identities().remove(0);
-    mended("tags", |settled| {
-        let mut tags = azure(settled).tags;
-        tags.insert("costCenter".into(), "0000".into());
-        settled.sandbox.world.azure.edit_identity_tags(&azure(settled).id, tags);
-    })
-    .await;
-    mended("credential gone", |settled| {
-        let id = azure(settled).id;
-        let name = settled.sandbox.world.azure.credentials(&id).remove(0).name;
-        assert!(settled.sandbox.world.azure.remove_credential(&id, &name));
-    })
-    .await;
-    for wrong in ["issuer", "subject"] {
-        mended(wrong, |settled| {
-            let id = azure(settled).id;
-            let mut credential = settled.sandbox.world.azure.credentials(&id).remove(0);
-            match wrong {
-                "issuer" => credential.issuer = "https://elsewhere.example.com/".into(),
-                _ => credential.subject = "system:serviceaccount:default:default".into(),
-            }
-            settled.sandbox.world.azure.edit_credential(&id, credential);
-        })
-        .await;
+async fn all_mended(rows: &[Row]) {
+    for Row { name, damage } in rows {
+        mended(name, damage).await;
     }
-    mended("role gone", |settled| {
-        let principal = azure(settled).principal_id;
-        let all = settled.sandbox.world.azure.assignments();
+}
+
+const ENTITY: [Row; 6] = [
+    row("tags", |settled| {
+        let tags = Some(vec!["other".into()]);
+        edit_runner(settled, RunnerEdit { tags, ..RunnerEdit::default() });
+    }),
+    row("untagged", |settled| {
+        edit_runner(settled, RunnerEdit { run_untagged: Some(true), ..RunnerEdit::default() });
+    }),
+    row("protected", |settled| {
+        edit_runner(settled, RunnerEdit { ref_protected: Some(true), ..RunnerEdit::default() });
+    }),
+    row("timeout", |settled| {
+        let maximum_timeout_seconds = Some(Some(700));
+        edit_runner(settled, RunnerEdit { maximum_timeout_seconds, ..RunnerEdit::default() });
+    }),
+    row("marker", |settled| {
+        let description = Some("mine now".into());
+        edit_runner(settled, RunnerEdit { description, ..RunnerEdit::default() });
+    }),
+    row("entity gone", |settled| {
+        let id = settled.sandbox.runner(&settled.key).id;
+        settled.sandbox.world.gitlab.delete_runner(id);
+    }),
+];
+
+fn identity(settled: &Settled) -> Identity {
+    settled.sandbox.world.azure.identities().remove(0)
+}
+
+fn edit_credential(settled: &Settled, change: fn(&mut Credential)) {
+    let (azure, id) = (&settled.sandbox.world.azure, identity(settled).id);
+    let mut credential = azure.credentials(&id).remove(0);
+    change(&mut credential);
+    azure.edit_credential(&id, credential);
+}
+
+const IDENTITY: [Row; 6] = [
+    row("tags of the identity", |settled| {
+        let Identity { id, mut tags, .. } = identity(settled);
+        tags.insert("costCenter".into(), "0000".into());
+        settled.sandbox.world.azure.edit_identity_tags(&id, tags);
+    }),
+    row("credential gone", |settled| {
+        let (azure, id) = (&settled.sandbox.world.azure, identity(settled).id);
+        let name = azure.credentials(&id).remove(0).name;
+        assert!(azure.remove_credential(&id, &name));
+    }),
+    row("issuer", |settled| {
+        edit_credential(settled, |one| one.issuer = "https://elsewhere.example.com/".into());
+    }),
+    row("subject", |settled| {
+        edit_credential(settled, |one| {
+            one.subject = "system:serviceaccount:default:default".into()
+        });
+    }),
+    row("role gone", |settled| {
+        let (azure, principal) = (&settled.sandbox.world.azure, identity(settled).principal_id);
+        let all = azure.assignments();
         let own = all.iter().find(|one| one.principal_id == principal).unwrap();
-        assert!(settled.sandbox.world.azure.remove_assignment(own.name));
-    })
-    .await;
-    mended("identity gone", |settled| {
-        let id = azure(settled).id;
-        for one in settled.sandbox.world.azure.assignments() {
-            if one.principal_id == azure(settled).principal_id {
-                settled.sandbox.world.azure.remove_assignment(one.name);
+        assert!(azure.remove_assignment(own.name));
+    }),
+    row("identity gone", |settled| {
+        let azure = &settled.sandbox.world.azure;
+        let Identity { id, principal_id, .. } = identity(settled);
+        for one in azure.assignments() {
+            if one.principal_id == principal_id {
+                azure.remove_assignment(one.name);
             }
         }
-        assert!(settled.sandbox.world.azure.remove_identity(&id));
-    })
-    .await;
+        assert!(azure.remove_identity(&id));
+    }),
+];
+
+fn delete(settled: &Settled, kind: &str, namespace: &str, name: &str) {
+    assert!(settled.sandbox.world.kubernetes.delete_as_admin(kind, namespace, name), "{kind}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn objects_in_the_cluster_come_back_as_they_were() {
-    let gone = |kind: &'static str, in_jobs: bool, name: fn(&Settled) -> String| {
-        mended(kind, move |settled| {
-            let namespace = if in_jobs { settled.jobs() } else { "forerunner-nonprod".into() };
-            let kubernetes = &settled.sandbox.world.kubernetes;
-            assert!(kubernetes.delete_as_admin(kind, &namespace, &name(settled)), "{kind}");
-        })
-    };
-    let manager = |settled: &Settled| format!("runner-{}", settled.key);
-    let bounds = |settled: &Settled| format!("jobs-{}", settled.key);
-    gone("deployments", false, manager).await;
-    gone("networkpolicies", false, manager).await;
-    gone("networkpolicies", true, bounds).await;
-    gone("rolebindings", true, manager).await;
-    gone("resourcequotas", true, bounds).await;
-    gone("limitranges", true, bounds).await;
-    gone("serviceaccounts", true, |_| "job".into()).await;
-    mended("namespaces", |settled| {
-        assert!(settled.sandbox.world.kubernetes.delete_as_admin(
-            "namespaces",
-            "",
-            &settled.jobs()
-        ));
-    })
-    .await;
+impl Settled {
+    fn manager(&self) -> String {
+        format!("runner-{}", self.key)
+    }
+
+    fn bounds(&self) -> String {
+        format!("jobs-{}", self.key)
+    }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn edits_of_objects_are_undone() {
-    let managers = "forerunner-nonprod";
-    mended("scaled", |settled| {
-        settled.edit("deployments", managers, &format!("runner-{}", settled.key), |object| {
+const OBJECTS_GONE: [Row; 8] = [
+    row("deployment", |settled| delete(settled, "deployments", MANAGERS, &settled.manager())),
+    row("policy of the manager", |settled| {
+        delete(settled, "networkpolicies", MANAGERS, &settled.manager());
+    }),
+    row("policy of the jobs", |settled| {
+        delete(settled, "networkpolicies", &settled.jobs(), &settled.bounds());
+    }),
+    row("binding", |settled| {
+        delete(settled, "rolebindings", &settled.jobs(), &settled.manager());
+    }),
+    row("quota", |settled| {
+        delete(settled, "resourcequotas", &settled.jobs(), &settled.bounds());
+    }),
+    row("limits", |settled| delete(settled, "limitranges", &settled.jobs(), &settled.bounds())),
+    row("account", |settled| delete(settled, "serviceaccounts", &settled.jobs(), "job")),
+    row("namespace", |settled| delete(settled, "namespaces", "", &settled.jobs())),
+];
+
+const OBJECTS_EDITED: [Row; 7] = [
+    row("scaled", |settled| {
+        settled.edit("deployments", MANAGERS, &settled.manager(), |object| {
             object["spec"]["replicas"] = 3.into();
         });
-    })
-    .await;
-    mended("image", |settled| {
-        settled.edit("deployments", managers, &format!("runner-{}", settled.key), |object| {
+    }),
+    row("image", |settled| {
+        settled.edit("deployments", MANAGERS, &settled.manager(), |object| {
             object["spec"]["template"]["spec"]["containers"][0]["image"] = "evil".into();
         });
-    })
-    .await;
-    mended("Pod Security", |settled| {
+    }),
+    row("Pod Security", |settled| {
         settled.edit("namespaces", "", &settled.jobs(), |object| {
             object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] =
                 "privileged".into();
         });
-    })
-    .await;
-    mended("client id", |settled| {
+    }),
+    row("account edited", |settled| {
         settled.edit("serviceaccounts", &settled.jobs(), "job", |object| {
             object["automountServiceAccountToken"] = true.into();
         });
-    })
-    .await;
-    mended("policy loosened", |settled| {
-        settled.edit(
-            "networkpolicies",
-            &settled.jobs(),
-            &format!("jobs-{}", settled.key),
-            |object| {
-                object["spec"]["egress"] = json!([{}]);
-            },
-        );
-    })
-    .await;
-    mended("quota", |settled| {
-        settled.edit(
-            "resourcequotas",
-            &settled.jobs(),
-            &format!("jobs-{}", settled.key),
-            |object| {
-                object["spec"]["hard"]["pods"] = "500".into();
-            },
-        );
-    })
-    .await;
-    mended("binding", |settled| {
-        settled.edit(
-            "rolebindings",
-            &settled.jobs(),
-            &format!("runner-{}", settled.key),
-            |object| {
-                object["subjects"][0]["name"] = "somebody".into();
-            },
-        );
-    })
-    .await;
+    }),
+    row("policy loosened", |settled| {
+        settled.edit("networkpolicies", &settled.jobs(), &settled.bounds(), |object| {
+            object["spec"]["egress"] = json!([{}]);
+        });
+    }),
+    row("quota raised", |settled| {
+        settled.edit("resourcequotas", &settled.jobs(), &settled.bounds(), |object| {
+            object["spec"]["hard"]["pods"] = "500".into();
+        });
+    }),
+    row("binding edited", |settled| {
+        settled.edit("rolebindings", &settled.jobs(), &settled.manager(), |object| {
+            object["subjects"][0]["name"] = "somebody".into();
+        });
+    }),
+];
+
+/// Every row that a sweep and rounds mend without a person.
+pub(crate) fn rows() -> Vec<Row> {
+    [&ENTITY[..], &IDENTITY, &OBJECTS_GONE, &OBJECTS_EDITED].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_of_the_entity_are_mended_and_one_that_is_gone_is_made_anew() {
+    all_mended(&ENTITY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_identity_and_what_it_can_do_come_back() {
+    all_mended(&IDENTITY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_in_the_cluster_come_back_as_they_were() {
+    all_mended(&OBJECTS_GONE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_of_objects_are_undone() {
+    all_mended(&OBJECTS_EDITED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -374,6 +406,18 @@ async fn a_lost_token_that_somebody_polled_with_waits_for_a_persons_word() {
         "forerunner-nonprod",
         &name
     ));
+    settled.sandbox.sweep().await;
+    let (reason, message) = settled.sandbox.ready(&settled.unit);
+    assert_eq!(reason, "Parked", "{message}");
+    assert!(message.contains("somebody has polled with it"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_somebody_reset_is_found_though_our_manager_has_polled_before() {
+    let settled = Settled::new().await;
+    let id = settled.sandbox.runner(&settled.key).id;
+    settled.sandbox.world.gitlab.reset_runner_token(id);
+    settled.sandbox.leap_to("2026-11-24T11:00:00Z");
     settled.sandbox.sweep().await;
     let (reason, message) = settled.sandbox.ready(&settled.unit);
     assert_eq!(reason, "Parked", "{message}");

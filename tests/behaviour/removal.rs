@@ -5,6 +5,7 @@ use crate::{
     deeds::{APP, PLAIN, fleet, plain_fleet_for, plan_profile},
     disturbed::{check_all, run, same},
     harness::{Heard, START, Sandbox},
+    invariants::record::{Recorder, Truth},
     two_writers::process,
 };
 use forerunner::{
@@ -12,7 +13,7 @@ use forerunner::{
     domain::message::{Message, Reason},
     reconcile::Outcome,
     sandbox::{
-        gitlab::{JobStatus, NewJob},
+        gitlab::{JobStatus, NewJob, RunnerEdit},
         wire::{Call, Fault, Service, What},
     },
 };
@@ -342,6 +343,23 @@ async fn a_destroyed_group_takes_its_runner_along_after_the_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entity_whose_marker_was_edited_away_goes_with_its_unit_as_our_token_is_its() {
+    let (sandbox, group) = settled(&only("*")).await;
+    let other = sandbox.world.gitlab.create_group(Some(42), "other");
+    sandbox.settle().await;
+    let runner = sandbox.runner(&format!("g{group}-plan")).id;
+    let edit = RunnerEdit { description: Some("mine".into()), ..RunnerEdit::default() };
+    sandbox.deploy(&only("other")).await;
+    sandbox.world.gitlab.edit_runner(runner, edit);
+    for day in [3, 4, 14, 15] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
+    assert_eq!(sandbox.keys().into_iter().collect::<Vec<_>>(), [format!("g{other}-plan")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_that_our_token_lost_sight_of_is_kept() {
     // An owner of the anchor that is made a guest elsewhere: 404, and nobody told of an end.
     let sandbox = Sandbox::new(&only("*")).await;
@@ -400,6 +418,8 @@ async fn an_existing_identity_loses_our_credential_and_nothing_else() {
         ))
     };
     let (sandbox, group) = settled(&file("payments")).await;
+    let truth = Truth { sessions_are_sure: true, deletions: (10, 20), ..Truth::default() };
+    let recorder = Recorder::watch(&sandbox, truth);
     let unit = format!("runner/g{group}-tf");
     assert_eq!(sandbox.world.azure.credentials(id).len(), 1, "{}", sandbox.story());
     sandbox.deploy(&file("nobody")).await;
@@ -408,6 +428,9 @@ async fn an_existing_identity_loses_our_credential_and_nothing_else() {
     sandbox.sweep().await;
     assert!(sandbox.world.azure.credentials(id).is_empty(), "{}", sandbox.story());
     assert_eq!(sandbox.world.azure.identities().len(), 1, "the identity is an administrator's");
+    let writers = recorder.broken(&sandbox).into_iter();
+    let others: Vec<_> = writers.filter(|line| line.starts_with("a unit has one writer")).collect();
+    assert_eq!(others, [""; 0], "its own round alone writes its credentials");
     assert!(sandbox.status(&unit).is_null() && sandbox.world.gitlab.runners().is_empty());
 }
 

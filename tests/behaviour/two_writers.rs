@@ -1,4 +1,5 @@
-//! Two processes run a round of one unit at once: one stands still before a call, the other runs to its end.
+//! Two processes run a round of one unit at once, as functions do that lost a lock, or a desk beside a function: one stands
+//! still before a call, the other runs to its end.
 
 use crate::{
     disturbed::{EXISTING, MANAGED, PROJECT, Scenario, calm, check_all, run, same, settle},
@@ -8,10 +9,10 @@ use forerunner::{
     cli::load,
     config::Settings,
     domain::message::{Message, Reason},
-    reconcile::{Outcome, Rounds},
+    reconcile::{Here, Outbox, Outcome, Rounds},
     sandbox::wire::{Call, Fault, Service, What},
 };
-use std::{fmt, pin::pin};
+use std::{fmt, pin::pin, sync::Arc};
 
 /// What the world looks like when both begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,18 +22,32 @@ enum Before {
     TokenLost,
     /// The runner's round is done, and the existing identity is asked for a place.
     Asked,
+    /// It was settled; then somebody deleted its entity and its role, and scaled its manager.
+    Drifted,
+}
+
+/// Where a round comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// The function: what comes next goes to the queue.
+    Queue,
+    /// `apply --local`: a lock is nobody's, and what comes next ends with the process.
+    Desk,
 }
 
 #[derive(Clone)]
 struct Interleaving {
     before: Before,
+    /// Who stands still, and who runs meanwhile.
+    sides: (Side, Side),
     call: usize,
     about: String,
 }
 
 impl fmt::Display for Interleaving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}, held before call {}, {}", self.before, self.call, self.about)
+        let Self { before, sides: (held, runs), call, about } = self;
+        write!(f, "{before:?}, {held:?} held before call {call}, {about}, while {runs:?} runs")
     }
 }
 
@@ -44,6 +59,37 @@ pub(crate) fn process(sandbox: &Sandbox) -> Rounds {
     load::load(&settings, sandbox.world.clock.clone()).unwrap().rounds
 }
 
+fn side(sandbox: &Sandbox, side: Side) -> Rounds {
+    match side {
+        Side::Queue => process(sandbox),
+        Side::Desk => {
+            let mut given = sandbox.world.settings(&sandbox.folder.join("fleet.yaml"));
+            given.remove("FORERUNNER_CLOCK");
+            given.remove("ServiceBus__fullyQualifiedNamespace");
+            let settings = Settings::read(|name| given.get(name).cloned()).unwrap();
+            let here = Outbox::Here(Arc::new(Here::default()));
+            load::rounds_here(&settings, sandbox.world.clock.clone(), here).unwrap()
+        }
+    }
+}
+
+/// What people did to a settled runner while no hook told of it.
+async fn drift(sandbox: &Sandbox, runner: &str) {
+    settle(sandbox, runner).await.unwrap_or_else(|error| panic!("{error}"));
+    sandbox.lose_hooks();
+    let key = runner.trim_start_matches("runner/");
+    sandbox.world.gitlab.delete_runner(sandbox.runner(key).id);
+    let azure = &sandbox.world.azure;
+    if let Some(identity) = azure.identities().first() {
+        let all = azure.assignments();
+        let own = all.iter().find(|one| one.principal_id == identity.principal_id).unwrap();
+        assert!(azure.remove_assignment(own.name));
+    }
+    let scale = |object: &mut serde_json::Value| object["spec"]["replicas"] = 3.into();
+    let manager = format!("runner-{key}");
+    sandbox.world.kubernetes.edit("deployments", "forerunner-nonprod", &manager, scale);
+}
+
 fn wake(unit: &str) -> Message {
     Message::wake(unit.parse().unwrap(), Reason::Command, "two-writers".to_owned())
 }
@@ -53,6 +99,10 @@ async fn prepare(sandbox: &Sandbox, scenario: Scenario, before: Before) -> (Stri
     let runner = (scenario.begin)(sandbox);
     match before {
         Before::Nothing => return (runner.clone(), runner),
+        Before::Drifted => {
+            drift(sandbox, &runner).await;
+            return (runner.clone(), runner);
+        }
         Before::TokenLost => sandbox.world.wire.add_fault(Fault {
             service: Service::Gitlab,
             method: Some("POST"),
@@ -86,11 +136,11 @@ async fn alone(scenario: Scenario, before: Before) -> Vec<Call> {
 
 async fn interleave(
     scenario: Scenario,
-    Interleaving { before, call, .. }: Interleaving,
+    Interleaving { before, sides: (held_side, runs), call, .. }: Interleaving,
 ) -> Result<(Sandbox, String), String> {
     let sandbox = Sandbox::new(scenario.fleet).await;
     let (unit, runner) = prepare(&sandbox, scenario, before).await;
-    let (first, second) = (process(&sandbox), process(&sandbox));
+    let (first, second) = (side(&sandbox, held_side), side(&sandbox, runs));
     let message = wake(&unit);
     let mut held = sandbox.world.wire.hold_at(call);
     {
@@ -111,14 +161,20 @@ async fn interleave(
 }
 
 fn check_both(scenario: Scenario, before: Before) {
+    check_sides(scenario, before, &[(Side::Queue, Side::Queue)]);
+}
+
+fn check_sides(scenario: Scenario, before: Before, sides: &[(Side, Side)]) {
     let (inventory, _) = run(calm(scenario));
     let calls = run(alone(scenario, before));
-    let case = |(call, about): (usize, &Call)| Interleaving {
+    let case = |(call, about): (usize, &Call), sides: (Side, Side)| Interleaving {
         before,
+        sides,
         call,
         about: format!("{:?} {} {}", about.service, about.method, about.path),
     };
-    let cases: Vec<Interleaving> = calls.iter().enumerate().map(case).collect();
+    let of_call = |numbered| sides.iter().map(move |sides| case(numbered, *sides));
+    let cases: Vec<Interleaving> = calls.iter().enumerate().flat_map(of_call).collect();
     check_all(&cases, async |case| {
         let (sandbox, runner) = interleave(scenario, case).await?;
         let found = settle(&sandbox, &runner).await?;
@@ -144,4 +200,27 @@ fn two_processes_with_a_lost_token_leave_one_that_lives() {
 #[test]
 fn two_processes_with_an_existing_identity_give_one_place() {
     check_both(EXISTING, Before::Asked);
+}
+
+#[test]
+fn two_processes_that_heal_one_runner_heal_it_once() {
+    check_both(MANAGED, Before::Drifted);
+}
+
+/// One of them is `apply --local`, which has no session: whoever stands still.
+const BESIDE: [(Side, Side); 2] = [(Side::Desk, Side::Queue), (Side::Queue, Side::Desk)];
+
+#[test]
+fn a_desk_beside_a_round_makes_one_runner() {
+    check_sides(MANAGED, Before::Nothing, &BESIDE);
+}
+
+#[test]
+fn a_desk_beside_a_round_gives_one_place_of_an_existing_identity() {
+    check_sides(EXISTING, Before::Asked, &BESIDE);
+}
+
+#[test]
+fn a_desk_beside_a_round_heals_once() {
+    check_sides(PROJECT, Before::Drifted, &BESIDE);
 }

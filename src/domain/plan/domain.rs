@@ -1,6 +1,6 @@
 //! The trust domain: namespace, job account, identity, credential and roles: what decides what a job may do in Azure.
 
-use super::{Draft, Plan};
+use super::{Draft, Plan, identity};
 use crate::domain::{
     azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
     ids::{FleetName, InstallationId, Unit},
@@ -154,7 +154,13 @@ pub(crate) fn draft_domain(
             IdentityObserved::Existing { issuer, candidates },
         ) => {
             let wanted = credential(spec, &context.fleet.name, issuer);
-            let chosen = choose(candidates, &wanted, observed.object(&account));
+            let live = observed.object(&account);
+            let chosen = choose(candidates, &wanted, live);
+            if live.is_some_and(identity::gives_back) {
+                // It was leaving and is wanted again.
+                let keys = vec![names::ANNOTATION_IDENTITY_ANSWER];
+                draft.add(Step::DropAnnotations { object: account.clone(), keys }, []);
+            }
             (None, draft_existing(draft, &mut domain, spec, &chosen, expect))
         }
         (IdentitySpec::None | IdentitySpec::Managed { .. } | IdentitySpec::Existing { .. }, _) => {

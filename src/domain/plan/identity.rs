@@ -23,8 +23,10 @@ pub struct IdentityRound {
     pub issuer: String,
     /// `None`: the identity does not exist, or we may not see it.
     pub credentials: Option<Vec<FederatedCredential>>,
-    /// Every job account of the fleet that names this identity.
+    /// Every job account of the fleet that names this identity and needs it.
     pub accounts: Vec<Object>,
+    /// Those that name it and need it no longer.
+    pub returning: Vec<Object>,
 }
 
 /// Whether a job account may ask for the identity: its key, namespace and name must be those of a runner whose profile
@@ -59,6 +61,20 @@ pub fn is_entitled(fleet: &Fleet, id: &ResourceId, account: &Object) -> bool {
         && account.name.name == name
 }
 
+/// What a job account's answer begins with once its domain leaves.
+const GIVEN_BACK: &str = "returned ";
+
+/// What a job account says that needs its credential no longer: only the identity's own round takes it away.
+pub fn given_back(id: &ResourceId) -> String {
+    format!("{GIVEN_BACK}{id}")
+}
+
+/// Whether a job account has said so.
+pub fn gives_back(account: &Object) -> bool {
+    let answer = account.annotation(names::ANNOTATION_IDENTITY_ANSWER);
+    answer.is_some_and(|answer| answer.starts_with(GIVEN_BACK))
+}
+
 /// Grants the oldest accounts first and marks those for which there is no room.
 pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
     let mut draft = Draft::default();
@@ -91,14 +107,24 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
         draft_answer(&mut draft, &observed.id, account, granted, last.filter(|_| !held));
     }
     // A credential of ours that no account asks for is a door for nobody: the complete list of accounts says so. One
-    // for another issuer may be another installation's.
+    // for another issuer may be another installation's, unless an account of ours gives it back.
     let prefix = names::credential_prefix(fleet);
+    let returned = |one: &FederatedCredential| {
+        let mut keys =
+            observed.returning.iter().filter_map(|account| account.label(names::LABEL_KEY));
+        keys.any(|key| names::is_credential_of(fleet, key, &one.name))
+    };
     let surplus = credentials.iter().filter(|one| {
-        one.name.starts_with(&prefix) && one.issuer == observed.issuer && !asked.contains(&one.name)
+        one.name.starts_with(&prefix)
+            && (one.issuer == observed.issuer || returned(one))
+            && !asked.contains(&one.name)
     });
     for credential in surplus {
         let (identity, name) = (observed.id.clone(), credential.name.clone());
         last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
+    }
+    for account in &observed.returning {
+        wake_owner(&mut draft, account);
     }
     draft.find(Finding::holds(
         ConditionKind::IdentityReady,
@@ -135,6 +161,11 @@ fn draft_answer(
     }
     let name: ObjectName = account.name.clone();
     draft.add(Step::AnswerAccount { account: name, answer }, after);
+    wake_owner(draft, account);
+}
+
+/// Wakes the unit whose account it is.
+fn wake_owner(draft: &mut Draft, account: &Object) {
     let key = account.label(names::LABEL_KEY).unwrap_or_default();
     let shared = key.strip_prefix("domain-").and_then(|profile| ProfileName::new(profile).ok());
     match (key.parse(), shared) {

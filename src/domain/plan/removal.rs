@@ -4,13 +4,13 @@
 //! Every stage is read off the world, so any round can die anywhere: since when it leaves stands in the entity's
 //! note and on the Deployment (either is enough), and the entity goes last, so that a dead round is found again.
 
-use super::{Draft, Plan, Verdict, domain::SOON};
+use super::{Draft, Plan, Verdict, domain::SOON, identity};
 use crate::domain::{
     azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
     claim::{self, Claim},
     gate::Pass,
     gitlab::{Entity, EntityKind},
-    ids::{InstallationId, RunnerId, RunnerKey},
+    ids::{InstallationId, RunnerId, RunnerKey, Unit},
     kubernetes::{Kind, Object, ObjectName},
     ledger::Leave,
     names,
@@ -44,6 +44,8 @@ pub struct Remains {
     pub entities: Vec<Entity>,
     /// Ids of the entries in our Secret: how an entity is known that lost its owner with the target.
     pub entries: BTreeSet<RunnerId>,
+    /// Entities without a marker that our Secret's token verified to: somebody edited it away.
+    pub proven: BTreeSet<RunnerId>,
     /// Entities with a job that runs or is being cancelled.
     pub busy: BTreeSet<RunnerId>,
     /// Runners that still live in a shared domain.
@@ -147,6 +149,11 @@ fn entities<'a>(what: &Departing<'_>, remains: &'a Remains) -> Option<Vec<&'a En
             Some(Claim::Ours { .. }) => ours.push(entity),
             Some(Claim::OtherInstallation) => return None,
             Some(Claim::LookAlike) if is_orphan(remains, entity) => ours.push(entity),
+            None if remains.proven.contains(&entity.id)
+                && (claim::belongs_to(entity, key.target) || is_orphan(remains, entity)) =>
+            {
+                ours.push(entity);
+            }
             Some(Claim::LookAlike) | None => {}
         }
     }
@@ -158,6 +165,11 @@ fn is_orphan(remains: &Remains, entity: &Entity) -> bool {
     entity.kind != EntityKind::Instance
         && entity.owners.is_empty()
         && remains.entries.contains(&entity.id)
+}
+
+/// No list shows an orphan, and no marker an entity whose marker was edited away.
+fn only_secret_knows(remains: &Remains, entity: &Entity) -> bool {
+    is_orphan(remains, entity) || remains.proven.contains(&entity.id)
 }
 
 fn deployment(remains: &Remains) -> Option<&Object> {
@@ -234,11 +246,11 @@ fn draft_end(
     remains: &Remains,
     ours: &[&Entity],
 ) -> Option<String> {
-    let mut doors = Vec::new();
-    for (identity, credential) in &remains.lent {
-        let (identity, name) = (identity.clone(), credential.name.clone());
-        doors.push(draft.add(Step::RemoveCredential { identity, name }, []));
+    if !remains.lent.is_empty() {
+        give_back(draft, remains);
+        return None;
     }
+    let mut doors = Vec::new();
     let mut kept = None;
     if let Some(owned) = &remains.identity {
         let id = &owned.identity.id;
@@ -260,19 +272,35 @@ fn draft_end(
             draft.add(Step::RemoveIdentity { id: id.clone() }, needs);
         }
     }
-    // No list shows an orphan: the Secret that names it stays until it is gone.
-    let orphans = ours.iter().filter(|entity| is_orphan(remains, entity));
+    // Only the Secret names these: it stays until they are gone.
+    let orphans = ours.iter().filter(|entity| only_secret_knows(remains, entity));
     let orphans: Vec<StepId> = orphans
         .map(|entity| draft.add(Step::RemoveRunner { runner: entity.id }, doors.iter().copied()))
         .collect();
     let objects_left = draft_objects(draft, what, remains, &doors, &orphans);
     let identity_left = remains.identity.is_some() && kept.is_none();
-    if !objects_left && !identity_left && remains.lent.is_empty() {
-        for entity in ours.iter().filter(|entity| !is_orphan(remains, entity)) {
+    if !objects_left && !identity_left {
+        for entity in ours.iter().filter(|entity| !only_secret_knows(remains, entity)) {
             draft.add(Step::RemoveRunner { runner: entity.id }, []);
         }
     }
     kept
+}
+
+/// An existing identity's round alone writes its credentials: the accounts say that they need theirs no longer, and wait.
+fn give_back(draft: &mut Draft, remains: &Remains) {
+    for account in remains.objects.iter().filter(|one| one.name.kind == Kind::ServiceAccount) {
+        let named = account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new);
+        let Some(id) = named.filter(|id| remains.lent.iter().any(|(of, _)| of == id)) else {
+            continue;
+        };
+        if !identity::gives_back(account) {
+            let answer = identity::given_back(&id);
+            draft.add(Step::AnswerAccount { account: account.name.clone(), answer }, []);
+        }
+        draft.wake(Unit::Identity(names::identity_unit(&id)));
+        draft.wait_patiently(SOON, format!("identity `{}` to take its credential back", id.name()));
+    }
 }
 
 /// What we did not give, and who would lose it: such an identity is a person's to delete.

@@ -35,7 +35,7 @@ const NOTE: &str = "forerunner:";
 /// The note of an entity that we made and have not opened yet.
 pub const NOTE_NOT_OPEN: &str = "forerunner: paused until a job can sign in";
 /// A contact this old no longer shows that a manager polls (GitLab's own *online*, gitlab.md §3.8).
-const CONTACT_COUNTS: SignedDuration = SignedDuration::from_hours(2);
+pub const CONTACT_COUNTS: SignedDuration = SignedDuration::from_hours(2);
 /// From then on GitLab calls a runner stale (gitlab.md §3.8).
 const STALE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long a stranger's poll is an alarm.

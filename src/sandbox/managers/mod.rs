@@ -31,7 +31,7 @@ use super::{
 };
 use crate::clock::Clock;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use job::Job;
 use process::Process;
 use std::{
@@ -78,6 +78,8 @@ struct State {
     finished: Vec<JobRun>,
     /// What every image really holds, whatever its tag says.
     held_version: Option<String>,
+    /// See [`Managers::rest_between`].
+    rest: SignedDuration,
 }
 
 /// Namespace, name, uid and start: a container that comes up again is another process.
@@ -153,6 +155,15 @@ impl Managers {
     /// Remembers a job that is over.
     fn file(&self, manager: &ManagerPod, job: &Job, now: Timestamp) {
         self.state().finished.push(views::run(manager, job, Some(now)));
+    }
+
+    /// Managers ask and look this seldom at most, whatever their file says: for tests in which much time passes.
+    pub fn rest_between(&self, rest: SignedDuration) {
+        self.state().rest = rest;
+    }
+
+    fn rest(&self) -> SignedDuration {
+        self.state().rest
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

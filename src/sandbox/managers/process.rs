@@ -128,7 +128,7 @@ impl Process {
             return false;
         }
         if self.next_reload <= now {
-            self.next_reload = later(now, RELOAD_INTERVAL);
+            self.next_reload = later(now, RELOAD_INTERVAL.max(managers.rest()));
             self.reload(managers, now);
             return true;
         }
@@ -243,7 +243,7 @@ impl Process {
     async fn feed(&mut self, managers: &Managers, now: Timestamp) {
         let entry = Arc::clone(&self.entries[self.turn % self.entries.len()]);
         self.turn = (self.turn + 1) % self.entries.len();
-        self.next_feed = later(now, self.feed_interval());
+        self.next_feed = later(now, self.feed_interval().max(managers.rest()));
         while self.has_room(&entry) && self.may_ask(&entry, now) {
             let contact = self.contact(&entry, now);
             let last_update = contact.last_update.clone();

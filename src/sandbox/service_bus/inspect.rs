@@ -1,6 +1,6 @@
 //! Looking at queues without touching them.
 
-use super::{Message, ServiceBus, Session, queue::Queue};
+use super::{Message, ServiceBus, Session, State, queue::Queue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -18,6 +18,13 @@ impl ServiceBus {
     /// The dead letters of a queue.
     pub fn dead_letters(&self, queue: &str) -> Vec<Message> {
         self.on_shelf(queue, |queue, _, _| queue.dead.messages()).unwrap_or_default()
+    }
+
+    /// The sessions of a queue of which somebody works on a message now.
+    pub fn busy_sessions(&self, queue: &str) -> Vec<String> {
+        let messages = self.messages(queue).into_iter();
+        let busy = messages.filter(|message| matches!(message.state, State::Locked(_)));
+        busy.filter_map(|message| message.properties.session_id).collect()
     }
 
     /// When something becomes deliverable from `source` without anybody sending: a scheduled message is due

@@ -1,0 +1,127 @@
+//! The little of a sandbox's world that invariants ask for, at one moment.
+
+use crate::disturbed::entries;
+use forerunner::sandbox::{
+    azure::Azure,
+    gitlab::{Gitlab, Owner},
+    kubernetes::Kubernetes,
+    service_bus::ServiceBus,
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) const MANAGERS: &str = "forerunner-nonprod";
+
+/// What is so whatever forerunner reads: told by who makes the history.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Truth {
+    /// Units that the file wants and whose target is there.
+    pub(crate) wanted: BTreeSet<String>,
+    /// Ids of the roles that `guardrails` allow, and where.
+    pub(crate) roles: Vec<String>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) issuer: String,
+    /// `guardrails.deletions`: max and percent.
+    pub(crate) deletions: (usize, usize),
+    pub(crate) removes_foreign_rights: bool,
+    /// A person said yes to more than the brake lets go.
+    pub(crate) confirmed: bool,
+    /// No lock is lost and no process dies: then sessions tell who writes.
+    pub(crate) sessions_are_sure: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entity {
+    pub(crate) key: String,
+    pub(crate) paused: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) truth: Truth,
+    /// Sessions with a round under way.
+    pub(crate) sessions: Vec<String>,
+    /// Units with a permit of the last 24 hours.
+    pub(crate) permits: BTreeSet<String>,
+    /// By id, those with a marker of the fleet on a runner of its own target.
+    pub(crate) entities: BTreeMap<u64, Entity>,
+    /// Entities of which a Secret holds the live token.
+    pub(crate) live: BTreeSet<u64>,
+    /// How many runners have a manager.
+    pub(crate) managers: usize,
+    /// Principals of identities with the fleet's tags, and their keys.
+    pub(crate) principals: BTreeMap<String, String>,
+    /// Principals by the name of the role assignment, in lower case.
+    pub(crate) assignments: BTreeMap<String, String>,
+}
+
+/// The services that a snapshot is taken of.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) gitlab: Gitlab,
+    pub(crate) azure: Azure,
+    pub(crate) kubernetes: Kubernetes,
+    pub(crate) service_bus: ServiceBus,
+}
+
+impl Services {
+    pub(crate) fn snapshot(&self, truth: Truth, now: Timestamp) -> Snapshot {
+        let runners = self.gitlab.runners();
+        let of = |runner: &forerunner::sandbox::gitlab::RunnerView| {
+            let key = key_of(&runner.description)?;
+            let owner = match runner.owner {
+                Owner::Group(id) => format!("g{id}-"),
+                Owner::Project(id) => format!("p{id}-"),
+                Owner::Instance | Owner::Nobody => return None,
+            };
+            let entity = Entity { key: key.clone(), paused: runner.paused };
+            key.starts_with(&owner).then_some((runner.id, entity))
+        };
+        let secrets = self.kubernetes.list("secrets", MANAGERS);
+        let live = secrets.iter().flat_map(entries).filter_map(|(id, token)| {
+            let digest = hex::encode(Sha256::digest(&token));
+            runners
+                .iter()
+                .any(|runner| runner.id == id && runner.token_sha256 == digest)
+                .then_some(id)
+        });
+        let identities = self.azure.identities().into_iter();
+        let tagged = identities.filter_map(|one| {
+            let key = one.tags.get("forerunner-key")?.clone();
+            Some((one.principal_id.to_string(), key))
+        });
+        let assignments = self.azure.assignments().into_iter();
+        Snapshot {
+            sessions: self.service_bus.busy_sessions("rounds"),
+            permits: self.permits(now),
+            entities: runners.iter().filter_map(of).collect(),
+            live: live.collect(),
+            managers: self.kubernetes.list("deployments", MANAGERS).len(),
+            principals: tagged.collect(),
+            assignments: assignments
+                .map(|one| (one.name.to_string(), one.principal_id.to_string()))
+                .collect(),
+            truth,
+        }
+    }
+
+    fn permits(&self, now: Timestamp) -> BTreeSet<String> {
+        let ledger = self.kubernetes.get("configmaps", MANAGERS, "ledger");
+        let text = ledger.as_ref().and_then(|map| map["data"]["record.json"].as_str());
+        let book: Value = serde_json::from_str(text.unwrap_or("{}")).unwrap();
+        let permits = book["permits"].as_array().cloned().unwrap_or_default();
+        let of_today = permits.into_iter().filter(|permit| {
+            let at: Timestamp = permit["at"].as_str().unwrap().parse().unwrap();
+            now.duration_since(at) < SignedDuration::from_hours(24)
+        });
+        of_today.map(|permit| permit["unit"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// The key in a marker of the fleet.
+pub(crate) fn key_of(description: &str) -> Option<String> {
+    let (_, marker) = description.split_once("[forerunner:nonprod:")?;
+    marker.split(':').nth(1).map(str::to_owned)
+}
