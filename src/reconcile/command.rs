@@ -42,7 +42,7 @@ impl Rounds {
             return self.sweep().await;
         }
         let origin = tell::origin_of_order(&fleet, order);
-        match audit::because(origin, self.obey(&fleet, order)).await {
+        match audit::because(origin, Box::pin(self.obey(&fleet, order))).await {
             Ok((messages, lines)) => {
                 for line in &lines {
                     info!("{line}");
@@ -61,13 +61,13 @@ impl Rounds {
         fleet: &Fleet,
         order: &Order,
     ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
-        let inventory = inventory::take(self.clients(), fleet).await?;
+        let inventory = Box::pin(inventory::take(self.clients(), fleet)).await?;
         let now = self.clock.now();
         if let Deed::Confirm { plan } = &order.deed {
             return self.confirm(fleet, &inventory, plan, order, now).await;
         }
         if order.deed == Deed::ConfirmUnits {
-            return self.confirm_units(fleet, &inventory, order, now).await;
+            return Box::pin(self.confirm_units(fleet, &inventory, order, now)).await;
         }
         let (mut units, mut lines) = (meant(fleet, &inventory, order, now), Vec::new());
         if order.deed == Deed::Remove {
@@ -159,7 +159,7 @@ impl Rounds {
         wants.retain(|unit, _| units.contains(unit));
         let stays = units.iter().filter(|unit| !wants.contains_key(*unit)).cloned();
         let asked = stays.map(|unit| async move {
-            let prepared = prepare(self.clients(), fleet, &self.clock, &unit).await?;
+            let prepared = Box::pin(prepare(self.clients(), fleet, &self.clock, &unit)).await?;
             let partings = prepared.map(|one| one.plan.partings).unwrap_or_default();
             Ok(partings.into_iter().map(|runner| (unit.clone(), runner)).collect::<Vec<_>>())
         });

@@ -10,7 +10,7 @@ use crate::{
         class::Class,
         fleet::Fleet,
         message::{Message, Outgoing},
-        plan::Verdict,
+        plan::{Verdict, rollout},
         render::Context,
         status::{ConditionKind, Finding, RoundRecord, Status},
     },
@@ -383,7 +383,9 @@ fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
         let Status { settled_for, sight, leaving, missing, .. } = status.clone();
         (settled_for, sight, leaving, missing)
     };
-    if wait_over || moved(old) != moved(next) {
+    // Who ends a rollout looks for those that wait for it.
+    let turns = rollout::waits(old) != rollout::waits(next);
+    if wait_over || turns || moved(old) != moved(next) {
         return true;
     }
     if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {

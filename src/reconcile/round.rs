@@ -83,7 +83,7 @@ impl Rounds {
     /// One round for the message's unit. Fails only where the queue cannot take what comes next.
     pub async fn round(&self, message: &Message) -> Outcome {
         let began = Instant::now();
-        let Ended { how, outcome } = self.go_round(message).await;
+        let Ended { how, outcome } = Box::pin(self.go_round(message)).await;
         meters::round(how, message.reason, &message.unit, began.elapsed());
         outcome
     }
@@ -102,7 +102,7 @@ impl Rounds {
                 Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
             };
         }
-        match prepare(self.clients(), &fleet, &self.clock, &message.unit).await {
+        match Box::pin(prepare(self.clients(), &fleet, &self.clock, &message.unit)).await {
             Ok(Some(mut prepared)) => {
                 let event = message.event.as_deref();
                 if event.is_some_and(|event| event.ends_with("_destroy"))

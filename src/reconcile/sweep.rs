@@ -88,7 +88,7 @@ impl Rounds {
         };
         let began = Instant::now();
         let origin = tell::origin_of_sweep(&fleet, self.clock.now());
-        let looked = audit::because(origin, self.look_over(&fleet)).await;
+        let looked = audit::because(origin, Box::pin(self.look_over(&fleet))).await;
         let (how, woken) = match &looked {
             Ok((units, _, true)) => (SweepEnd::Whole, units.len()),
             Ok((units, _, false)) => (SweepEnd::Partial, units.len()),
@@ -120,7 +120,7 @@ impl Rounds {
         &self,
         fleet: &Fleet,
     ) -> Result<(BTreeSet<Unit>, Vec<String>, bool), Failure> {
-        let inventory = inventory::take(self.clients(), fleet).await?;
+        let inventory = Box::pin(inventory::take(self.clients(), fleet)).await?;
         let now = self.clock.now();
         tell::swept(self.clients(), &inventory, now).await;
         let survey = survey::survey(fleet, &inventory, now);

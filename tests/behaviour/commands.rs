@@ -140,7 +140,7 @@ async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
     let id = parked["id"].as_str().unwrap();
     assert!(out.contains(&format!("forerunner send confirm --plan {id}")), "{out}");
     let (code, _, err) = desk(&["send", "confirm", "--by", "jane", "--why", "moved"]).await;
-    assert!(code == Some(2) && err.contains("`plan` is missing"), "{code:?} {err}");
+    assert!(code == Some(2) && err.contains("`plan` is to be"), "{code:?} {err}");
     let confirm = |plan: &Value| json!({"command": "confirm", "plan": plan, "by": "jane", "why": "moved on purpose"});
     sandbox.order("approvals", &confirm(&json!("another")));
     sandbox.settle().await;

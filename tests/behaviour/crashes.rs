@@ -53,6 +53,22 @@ pub(crate) fn crashes(calls: &[Call]) -> Vec<Crash> {
     all
 }
 
+/// Whether this run is the nightly one.
+#[expect(clippy::disallowed_methods, reason = "a test that is told how much to do")]
+pub(crate) fn takes_its_time() -> bool {
+    std::env::var("FORERUNNER_HISTORIES").is_ok()
+}
+
+/// Around every third write, or at every call where time is no matter (`FORERUNNER_HISTORIES`): to die at a read is to die
+/// before the write that follows it.
+pub(crate) fn some_of(mut all: Vec<Crash>) -> Vec<Crash> {
+    if takes_its_time() {
+        return all;
+    }
+    all.retain(Crash::is_of_a_write);
+    all.into_iter().step_by(3).collect()
+}
+
 fn check_crashes(scenario: Scenario) {
     let (inventory, calls) = run(calm(scenario));
     check_all(&crashes(&calls), async |crash| {

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 /// What `cargo test` does in about half a minute; the nightly form has all five hundred.
-const FEW: u64 = 100;
+const FEW: u64 = 40;
 const ALL: u64 = 500;
 /// `maxConcurrentSessions` of host.json.
 const SESSIONS: usize = 8;
@@ -115,7 +115,12 @@ async fn five_that_fail_for_ever_hold_up_nobody_else() {
     let told = |unit: &str| sandbox.status(unit).to_string();
     let parked = |unit: &str| sandbox.status(unit)["parked"]["reason"].as_str().map(str::to_owned);
     let reason = |unit: &str| parked(unit).unwrap_or_else(|| panic!("{unit}: {}", told(unit)));
-    assert!(reason(&format!("runner/g{denied}-plan")).contains("no-identities-here"));
+    // Somebody's rule is a step for an administrator, and no failure.
+    let waits = told(&format!("runner/g{denied}-plan"));
+    assert!(
+        waits.contains("NeedsAdministrator") && waits.contains("no-identities-here"),
+        "{waits}"
+    );
     let refusal = format!("runner/g{refused}-other");
     assert!(told(&refusal).contains("role"), "{}", told(&refusal));
     assert!(!sandbox.is_ready(&refusal));

@@ -11,6 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Who waits is woken when a place is free; this is for a wake-up that got lost.
 const AT_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
+/// From then on whoever ends a rollout finds this one among those that wait.
+const SEEN_BY_ALL: SignedDuration = SignedDuration::from_secs(30);
 /// How long a manager may take to come back before it counts as one that does not.
 const COMES_BACK: SignedDuration = SignedDuration::from_hours(1);
 /// The reason of `Deployed` while a manager waits for its turn.
@@ -28,6 +30,7 @@ pub(super) fn ask(
     draft: &mut Draft,
     unit: &Unit,
     ledger: &Ledger,
+    before: Option<&Status>,
     in_flight: u32,
     now: Timestamp,
 ) -> May {
@@ -45,7 +48,9 @@ pub(super) fn ask(
         ),
     };
     draft.find(Finding::fails(ConditionKind::Deployed, WAITS, format!("waits for {waits}")));
-    draft.wait_patiently(AT_ROLLOUT, waits);
+    // Who ended a moment ago may not have seen this one wait: it looks once more when all can see it.
+    let after = if before.is_some_and(self::waits) { AT_ROLLOUT } else { SEEN_BY_ALL };
+    draft.wait_patiently(after, waits);
     May::Wait
 }
 
@@ -91,11 +96,16 @@ pub(crate) fn give_away(unit: &Unit, ledger: &Ledger) -> Option<Step> {
     Some(Step::NoteRollout { unit: unit.clone(), word: RolloutWord::Ends, ledger: ledger.clone() })
 }
 
+/// Whether a unit is told to wait for its turn.
+pub fn waits(status: &Status) -> bool {
+    status.condition(ConditionKind::Deployed).is_some_and(|deployed| deployed.reason == WAITS)
+}
+
 /// The units that have waited longest for their turn.
 pub fn waiting(statuses: Vec<Status>, in_flight: u32) -> Vec<Unit> {
     let since = |status: &Status| {
-        let deployed = status.condition(ConditionKind::Deployed)?;
-        (deployed.reason == WAITS).then_some(deployed.since)
+        let deployed = status.condition(ConditionKind::Deployed).filter(|_| waits(status))?;
+        Some(deployed.since)
     };
     let mut all: Vec<(Timestamp, Unit)> =
         statuses.into_iter().filter_map(|status| Some((since(&status)?, status.unit))).collect();

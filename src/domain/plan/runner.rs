@@ -562,7 +562,14 @@ fn draft_manager(
             && live.as_ref().is_some_and(|live| render::rolls(&object, live));
         let turn = if rolls {
             let in_flight = context.fleet.rollout_in_flight;
-            match rollout::ask(draft, &unit, &observed.ledger, in_flight, now) {
+            match rollout::ask(
+                draft,
+                &unit,
+                &observed.ledger,
+                observed.status.as_ref(),
+                in_flight,
+                now,
+            ) {
                 rollout::May::Roll(turn) => turn,
                 rollout::May::Wait => {
                     rolling = Rolling::Waits;
