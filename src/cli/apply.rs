@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config,
     domain::{
+        command::{Deed, Order, Selector},
         ids::Unit,
         message::{Message, Reason},
         status::ConditionKind,
@@ -33,6 +34,7 @@ use std::{
 #[command(after_help = "Examples:
   forerunner apply --local platform/payments
   forerunner apply --local --yes --timeout 10
+  forerunner apply --local --confirm g42-plan
 
 Exit codes: 0 every unit is as fleet.yaml says, 1 one is not yet, or something failed, 2 misused or declined.")]
 pub struct Apply {
@@ -42,6 +44,10 @@ pub struct Apply {
     /// From here; to ask the functions instead, `forerunner send reprovision TARGET`
     #[arg(long, required = true)]
     pub local: bool,
+    /// Also permit what the plan stops at, of the targets that are named: removals that wait for a permit, and entities that
+    /// somebody polls with
+    #[arg(long, requires = "targets")]
+    pub confirm: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
@@ -84,7 +90,7 @@ async fn answer(arguments: &Apply, desk: &AtDesk, here: &Here, rounds: &Rounds) 
         place: arguments.place.clone(),
     };
     let plan = plan::answer(&shown, desk, Colour::here(), plan::sleep).await;
-    if plan.code != 2 {
+    if plan.code != 2 && !(arguments.confirm && plan.code == 0) {
         return Answer { code: plan.code, ..plan };
     }
     plan.print();
@@ -104,6 +110,11 @@ async fn answer(arguments: &Apply, desk: &AtDesk, here: &Here, rounds: &Rounds) 
     // As an operator's message would say it.
     let who = config::user().map(|who| format!("apply by {who}: from a desk"));
     let cause = who.unwrap_or_else(|| "apply".to_owned());
+    if arguments.confirm
+        && let Outcome::Failed(text) = rounds.command(&confirmation(&units)).await
+    {
+        return Answer::failed(1, text);
+    }
     if let Err(failure) = rounds.wake(units.iter().cloned().collect(), &cause).await {
         return Answer::failed(1, failure.text);
     }
@@ -124,6 +135,19 @@ async fn answer(arguments: &Apply, desk: &AtDesk, here: &Here, rounds: &Rounds) 
         failures.extend(outcomes.into_iter().flatten());
     }
     sum_up(desk, &units, failures).await
+}
+
+/// A person's word for these units.
+fn confirmation(units: &BTreeSet<Unit>) -> Order {
+    let named = units.iter().filter(|unit| matches!(unit, Unit::Runner(_) | Unit::Domain(_)));
+    Order {
+        deed: Deed::ConfirmUnits,
+        of: named.cloned().map(Selector::Unit).collect(),
+        profile: None,
+        by: config::user().unwrap_or_else(|| "somebody at a desk".to_owned()),
+        why: "apply --confirm".to_owned(),
+        dry_run: false,
+    }
 }
 
 /// One round; answers what failed.

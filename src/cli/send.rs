@@ -25,7 +25,8 @@ use uuid::Uuid;
   forerunner send pause platform/payments --why CHG0012345
   forerunner send remove g42 --profile plan --why SEC-1182 --dry-run
   forerunner send hold 'platform/*' --until 2026-12-01T08:00:00Z --why 'incident 7'
-  forerunner send confirm --plan 0123456789ab --why 'moved on purpose'")]
+  forerunner send confirm --plan 0123456789ab --why 'moved on purpose'
+  forerunner send confirm g42-plan --why 'nobody needs that twin'")]
 pub struct Send {
     /// sweep, reprovision, pause, resume, remove, hold or confirm
     pub command: String,

@@ -6,7 +6,7 @@ use std::{process::Stdio, time::Duration};
 use tokio::process::Command;
 
 /// Runs it while the sandbox's clock, which the program follows, is turned ahead.
-async fn apply(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) async fn apply(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>, String, String) {
     let settings = sandbox.folder.join("desk.env");
     let mut given = sandbox.world.settings(&sandbox.folder.join("fleet.yaml"));
     given.remove("ServiceBus__fullyQualifiedNamespace");

@@ -2,6 +2,7 @@
 //! another installation of the fleet made.
 
 use crate::{
+    cli_apply::apply,
     cli_plan::make_twin,
     crashes::{crashes, some_of},
     deeds::{client, plain_fleet, plain_fleet_for, plan_fleet},
@@ -46,7 +47,7 @@ async fn a_token_that_somebody_polled_with_is_made_anew_on_an_operators_word_alo
     sandbox.sweep().await;
     assert!(sandbox.is_parked(&unit), "{}", sandbox.story());
     let reason = sandbox.status(&unit)["parked"]["reason"].to_string();
-    assert!(reason.contains(&format!("forerunner apply --confirm {key}")), "{reason}");
+    assert!(reason.contains(&format!("forerunner send confirm {key}")), "{reason}");
     // Another unit's confirmation is none.
     confirm(&sandbox, "runner/g1-plain");
     sandbox.settle().await;
@@ -58,6 +59,20 @@ async fn a_token_that_somebody_polled_with_is_made_anew_on_an_operators_word_alo
     let ledger =
         sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "ledger").unwrap();
     assert!(ledger.to_string().contains("partings"), "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_desk_without_a_queue_confirms_and_mends_in_one_go() {
+    let (sandbox, key) = settled(&plain_fleet()).await;
+    let (unit, secret) = (format!("runner/{key}"), format!("runner-{key}-config"));
+    assert!(sandbox.world.kubernetes.delete_as_admin("secrets", "forerunner-nonprod", &secret));
+    let (_, out, err) = apply(&sandbox, &["--local", "--yes", &key]).await;
+    assert!(out.contains("blocked: the token of runner"), "{out}\n{err}");
+    let (code, _, err) = apply(&sandbox, &["--local", "--yes", "--confirm"]).await;
+    assert!(code == Some(2) && err.contains("TARGET"), "no target is named: {err}");
+    let (code, out, err) = apply(&sandbox, &["--local", "--yes", "--confirm", &key]).await;
+    assert_eq!(code, Some(0), "{out}\n{err}\n{}", sandbox.story());
+    sandbox.assert_ready(&unit);
 }
 
 /// Asks GitLab for a job as somebody who has the token; answers the job's id and token, if there is one.

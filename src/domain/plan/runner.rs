@@ -276,7 +276,7 @@ fn draft_token(
             let may_part = observed.ledger.book.may_part(&unit, keep.id, now);
             if !observed.is_unused(keep.id, &verifier) && !may_part {
                 let reason = format!(
-                    "the token of runner {} is lost and somebody has polled with it: `forerunner apply --confirm {}` \
+                    "the token of runner {} is lost and somebody has polled with it: `forerunner send confirm {}` \
                      permits a new one",
                     keep.id, spec.key
                 );
@@ -418,7 +418,7 @@ fn draft_used_twin(
     let unit = Unit::Runner(spec.key.clone());
     if !observed.ledger.book.may_part(&unit, twin.id, now) {
         let reason = format!(
-            "runner {} is a twin of ours that somebody polls with: `forerunner apply --confirm {}` permits its removal",
+            "runner {} is a twin of ours that somebody polls with: `forerunner send confirm {}` permits its removal",
             twin.id, spec.key
         );
         draft.block_until_parting(twin.id, reason);
