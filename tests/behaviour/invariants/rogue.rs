@@ -72,7 +72,7 @@ async fn make_a_twin(rogue: &Rogue<'_>) {
         panic!("a group's")
     };
     let body = json!({ "runner_type": "group_type", "group_id": group,
-        "description": runner.description, "tag_list": "azure-plan", "paused": false });
+        "description": runner.description, "tag_list": ["azure-plan"], "paused": false });
     rogue.call("gitlab", Method::POST, "/api/v4/user/runners", body).await;
 }
 
