@@ -37,6 +37,19 @@ pub(crate) const FUNCTION_KEY: &str = "made-up-function-key";
 pub(crate) const FUNCTIONS: [&str; 8] =
     ["approval", "command", "dead_letter", "fleet", "gitlab_hook", "health", "round", "sweep"];
 
+/// What forerunner makes in a cluster, records of its own included.
+pub(crate) const KINDS: [&str; 9] = [
+    "namespaces",
+    "serviceaccounts",
+    "rolebindings",
+    "resourcequotas",
+    "limitranges",
+    "networkpolicies",
+    "secrets",
+    "deployments",
+    "configmaps",
+];
+
 pub(crate) struct Sandbox {
     pub(crate) world: World,
     pub(crate) folder: PathBuf,
@@ -275,18 +288,7 @@ impl Sandbox {
         let credentials =
             identities.iter().flat_map(|identity| self.world.azure.credentials(&identity.id));
         let assignments = self.world.azure.assignments();
-        let objects = [
-            "namespaces",
-            "serviceaccounts",
-            "rolebindings",
-            "resourcequotas",
-            "limitranges",
-            "networkpolicies",
-            "secrets",
-            "deployments",
-            "configmaps",
-        ];
-        let objects = objects.into_iter().flat_map(|plural| {
+        let objects = KINDS.into_iter().flat_map(|plural| {
             let found = self.world.kubernetes.list(plural, "").into_iter();
             // What a sweep on the way could not see is history.
             let found = found.filter(|object| object["metadata"]["name"] != "fleet-status");

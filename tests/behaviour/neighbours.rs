@@ -2,7 +2,7 @@
 
 use crate::{
     deeds::{APP, HEAD},
-    harness::Sandbox,
+    harness::{KINDS, Sandbox},
 };
 use forerunner::{
     cli::{load, stage},
@@ -110,18 +110,7 @@ fn all_of(sandbox: &Sandbox, fleet: &str) -> Value {
         rights.filter(|one| own.iter().any(|identity| identity.principal_id == one.principal_id));
     let doors = own.iter().flat_map(|identity| azure.credentials(&identity.id));
     let doors: Vec<_> = doors.chain(lent).map(|one| format!("{one:?}")).collect();
-    let kinds = [
-        "namespaces",
-        "serviceaccounts",
-        "rolebindings",
-        "resourcequotas",
-        "limitranges",
-        "networkpolicies",
-        "secrets",
-        "deployments",
-        "configmaps",
-    ];
-    let objects = kinds.into_iter().flat_map(|kind| world.kubernetes.list(kind, ""));
+    let objects = KINDS.into_iter().flat_map(|kind| world.kubernetes.list(kind, ""));
     // What its own sweep tells of the cluster is no deed of its neighbour.
     let objects = objects.filter(|one| one["metadata"]["name"] != "fleet-status");
     let objects = objects.filter(|one| {

@@ -1,0 +1,165 @@
+//! The one token of a runner: kept, made, replaced, and written down around.
+
+use super::{AT_CEILING, Ceilings, Ours, entity::settings, secret_name};
+use crate::domain::{
+    ids::{RunnerId, Unit},
+    kubernetes::Object,
+    names,
+    observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
+    plan::Draft,
+    render::{self, Context},
+    spec::RunnerSpec,
+    status::{ConditionKind, Finding},
+    step::{Step, StepId},
+};
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+/// What became of the only copy of the token.
+pub(super) struct Kept {
+    /// The step that writes it, if one does.
+    pub(super) step: Option<StepId>,
+    /// Whether the Secret already holds a token that is not known to be dead.
+    pub(super) holds: bool,
+}
+
+pub(super) fn draft_token(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &Observed,
+    ours: &Ours<'_>,
+    ceilings: Ceilings,
+    now: Timestamp,
+) -> Kept {
+    let nothing = Kept { step: None, holds: false };
+    let secret = secret_name(context.fleet, &spec.key);
+    if matches!(observed.secret, SecretObserved::Foreign) {
+        draft.block(format!("{secret} exists and is not ours: remove or rename it"));
+        draft.find(Finding::fails(
+            ConditionKind::Registered,
+            "Blocked",
+            "its Secret is somebody else's",
+        ));
+        return nothing;
+    }
+    let live = ours.keep.and_then(|keep| {
+        let entries = observed.entries().iter();
+        entries.into_iter().find(|entry| match entry.check {
+            TokenCheck::NotAsked => entry.runner == keep.id,
+            TokenCheck::BelongsTo(runner) => entry.runner == keep.id && runner == keep.id,
+            TokenCheck::Refused => false,
+        })
+    });
+    if let (Some(keep), Some(entry)) = (ours.keep, live) {
+        draft.find(Finding::holds(
+            ConditionKind::Registered,
+            "Registered",
+            format!("runner {}", keep.id),
+        ));
+        let step = draft_rewrite(draft, spec, context, observed, entry);
+        return Kept { step, holds: true };
+    }
+    draft.find(Finding::fails(
+        ConditionKind::Registered,
+        "Progressing",
+        "no entity with a token that we keep",
+    ));
+    let rehearsed = Step::RehearseSecret { object: rehearsal(spec, context) };
+    let from = match ours.keep {
+        Some(keep) => {
+            let verifier = names::verifier_system_id(ours.installation, &spec.key);
+            let unit = Unit::Runner(spec.key.clone());
+            let may_part = observed.ledger.book.may_part(&unit, keep.id, now);
+            if !observed.is_unused(keep.id, &verifier) && !may_part {
+                let reason = format!(
+                    "the token of runner {} is lost and somebody has polled with it: `forerunner send confirm {}` \
+                     permits a new one",
+                    keep.id, spec.key
+                );
+                draft.block_until_parting(keep.id, reason);
+                return nothing;
+            }
+            let rehearsal = draft.add(rehearsed, []);
+            draft.add(Step::ReplaceToken { runner: keep.id }, [rehearsal])
+        }
+        None => {
+            let unit = Unit::Runner(spec.key.clone());
+            let Some(booking) = draft_booking(draft, &unit, observed, ceilings, now) else {
+                return nothing;
+            };
+            let rehearsal = draft.add(rehearsed, []);
+            let step = Step::CreateRunner {
+                target: spec.key.target,
+                settings: settings(spec, &context.fleet.name, ours.installation, true),
+            };
+            draft.add(step, booking.into_iter().chain([rehearsal]))
+        }
+    };
+    let version = match &observed.secret {
+        SecretObserved::Present { object, .. } => object.resource_version().map(str::to_owned),
+        SecretObserved::Absent | SecretObserved::Foreign => None,
+    };
+    let verifier = names::verifier_system_id(ours.installation, &spec.key);
+    let step = Step::KeepToken { from, secret, beside: vec![], version, verifier };
+    Kept { step: Some(draft.add(step, [from])), holds: false }
+}
+
+/// The step that books a creation (none if a dead round did); `None` where a ceiling says wait.
+fn draft_booking(
+    draft: &mut Draft,
+    unit: &Unit,
+    observed: &Observed,
+    ceilings: Ceilings,
+    now: Timestamp,
+) -> Option<Option<StepId>> {
+    let book = &observed.ledger.book;
+    if book.has(unit, 1, now) {
+        return Some(None);
+    }
+    let per_hour = ceilings.creations_per_hour;
+    let waits = if !book.has_place(unit, ceilings.runners, &observed.runners, now) {
+        Some(format!("guardrails.runners ({}) to leave room", ceilings.runners))
+    } else if !book.has_room(per_hour, now) {
+        Some(format!("guardrails.creations.perHour ({per_hour}) to leave room"))
+    } else {
+        None
+    };
+    if let Some(waits) = waits {
+        draft.wait_patiently(AT_CEILING, waits);
+        return None;
+    }
+    let step = Step::BookCreation {
+        unit: unit.clone(),
+        generation: 1,
+        at: now,
+        per_hour,
+        runners_max: ceilings.runners,
+        made: observed.runners.clone(),
+        ledger: observed.ledger.clone(),
+    };
+    Some(Some(draft.add(step, [])))
+}
+
+/// The Secret as it would be written, with a token that is none.
+fn rehearsal(spec: &RunnerSpec, context: &Context<'_>) -> Object {
+    let token = SecretString::from("rehearsal");
+    render::config_secret(spec, context, &[render::Entry { runner: RunnerId(0), token: &token }])
+}
+
+fn draft_rewrite(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &Observed,
+    entry: &EntryObserved,
+) -> Option<StepId> {
+    let SecretObserved::Present { object, entries } = &observed.secret else { return None };
+    if entries.len() == 1 && render::expected_config_matches(spec, context, object) {
+        return None;
+    }
+    let version = object.resource_version()?.to_owned();
+    let entries = vec![(entry.runner, entry.token.clone())];
+    let secret = secret_name(context.fleet, &spec.key);
+    Some(draft.add(Step::RewriteSecret { secret, entries, version }, []))
+}
