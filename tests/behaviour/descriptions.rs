@@ -18,7 +18,7 @@ use check::{Asked, Content};
 use forerunner::sandbox::wire::{Exchange, Service, Wire};
 use serde_json::Value;
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 use suite::Suite;
@@ -32,14 +32,21 @@ pub(crate) struct Watched(Findings);
 
 /// What a server of the test has to tell to whoever holds the [`Watched`].
 #[derive(Clone, Default)]
-pub(crate) struct Findings(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Findings(Arc<Mutex<Found>>);
+
+#[derive(Default)]
+struct Found {
+    violations: Vec<String>,
+    /// What comes now is not ours to judge.
+    is_closed: bool,
+}
 
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(suite) = Suite::get() {
             suite.record();
         }
-        let found = self.0.0.lock().unwrap_or_else(PoisonError::into_inner).join("\n  ");
+        let found = self.0.found().violations.join("\n  ");
         if !found.is_empty() && !thread::panicking() {
             panic!("not as the vendors describe it:\n  {found}");
         }
@@ -50,14 +57,23 @@ impl Watched {
     pub(crate) fn findings(&self) -> Findings {
         self.0.clone()
     }
+
+    /// Holds nothing against what is said from now on: somebody else's program speaks.
+    pub(crate) fn close(&self) {
+        self.0.found().is_closed = true;
+    }
 }
 
 impl Findings {
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, violations: Vec<String>) {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.found();
         for violation in violations {
-            if !found.contains(&violation) {
-                found.push(violation);
+            if !found.is_closed && !found.violations.contains(&violation) {
+                found.violations.push(violation);
             }
         }
     }

@@ -53,7 +53,7 @@ pub(crate) const KINDS: [&str; 9] = [
 pub(crate) struct Sandbox {
     pub(crate) world: World,
     pub(crate) folder: PathBuf,
-    _watched: Watched,
+    pub(crate) watched: Watched,
 }
 
 /// What services of the world are like.
@@ -199,7 +199,7 @@ impl Sandbox {
         };
         let worker = if child { Worker::Child } else { in_process };
         world.start_host(&folder.join("app"), app_settings, worker, with_key, None).await.unwrap();
-        Self { world, folder, _watched: watched }
+        Self { world, folder, watched }
     }
 
     /// Leaps until nothing is left to do.

@@ -4,7 +4,10 @@
 use crate::{deeds::plan_fleet, telemetry_listening::Listening};
 use forerunner::telemetry::metrics::{self, Kind, Metric, Values};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 fn file(path: &str) -> String {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -202,18 +205,22 @@ fn every_alert_asks_for_what_exists_and_says_what_to_do() {
     }
     assert!(names.len() >= 12, "{names:?}");
     // Reasons are words of the planner: an alert on one that nobody gives would never fire.
-    let mut sources = String::new();
-    for folder in ["src/domain", "src/domain/plan", "src/reconcile"] {
-        let folder = format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"));
-        for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if file.extension().is_some_and(|extension| extension == "rs") {
-                sources += &std::fs::read_to_string(file).unwrap();
-            }
-        }
-    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = ["domain", "reconcile"].map(|folder| sources(&source.join(folder))).concat();
     let expressions: String = rules.iter().map(|rule| rule["expr"].to_string()).collect();
     for reason in reasons {
         assert!(expressions.contains(reason), "no alert on {reason}");
         assert!(sources.contains(&format!("\"{reason}\"")), "no unit is ever {reason}");
     }
+}
+
+/// All code of a folder, however deep.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = entries.map(|path| match path.extension() {
+        _ if path.is_dir() => sources(&path),
+        Some(extension) if extension == "rs" => std::fs::read_to_string(path).unwrap(),
+        _ => String::new(),
+    });
+    texts.collect()
 }
