@@ -146,6 +146,11 @@ fn fleet_as_a_whole(whole: &FleetStatus, now: Timestamp, paint: Paint) -> String
         text.push_str(&format!("  {word}  not seen by the sweep {when}, so it permits nothing\n"));
         text.push_str(&format!("    {reason}\n"));
     }
+    for (kind, slice) in &whole.slices {
+        let when = from_now(whole.swept_at, now);
+        text.push_str(&format!("  {:<22}  {kind}, by the sweep {when}:\n", "looked at in turn"));
+        text.push_str(&format!("    {}\n", slice.words()));
+    }
     text
 }
 

@@ -1,8 +1,9 @@
 //! What the sweep found of the fleet as a whole, beside its units: history for people, never truth.
 
+use super::slice::{Slice, SliceKind};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// What the last sweep with something to tell wrote down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct FleetStatus {
     /// Findings beyond those that are kept.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: usize,
+    /// How far sweeps have come, where one of them cannot look at everything.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slices: BTreeMap<SliceKind, Slice>,
 }
 
 /// Something that belongs to no unit, or that no round may mend.
@@ -84,6 +88,7 @@ impl FleetStatus {
         before: Option<&Self>,
         unseen: Vec<String>,
         mut findings: Vec<Finding>,
+        slices: BTreeMap<SliceKind, Slice>,
         now: Timestamp,
     ) -> Self {
         let known = before.map_or(&[][..], |before| before.findings.as_slice());
@@ -96,16 +101,16 @@ impl FleetStatus {
         findings.dedup_by(|left, right| left.is(right));
         let more = findings.len().saturating_sub(KEPT_MAX);
         findings.truncate(KEPT_MAX);
-        Self { swept_at: now, whole: unseen.is_empty(), unseen, findings, more }
+        Self { swept_at: now, whole: unseen.is_empty(), unseen, findings, more, slices }
     }
 
     /// Whether there is anything to tell.
     pub fn is_quiet(&self) -> bool {
-        self.whole && self.findings.is_empty()
+        self.whole && self.findings.is_empty() && self.slices.is_empty()
     }
 
     /// Whether this is worth a write after `before`: something changed, or there still is something to tell and that was
-    /// told an hour ago. The sweep of a healthy fleet writes nothing.
+    /// told an hour ago. The sweep of a healthy fleet that it sees whole writes nothing.
     pub fn is_news(&self, before: Option<&Self>) -> bool {
         let Some(before) = before else { return !self.is_quiet() };
         let same = Self { swept_at: self.swept_at, ..before.clone() } == *self;
@@ -150,10 +155,10 @@ mod tests {
     #[test]
     fn a_quiet_sweep_is_no_news_and_a_loud_one_once_an_hour() {
         let quiet = |before: Option<&FleetStatus>, minutes| {
-            FleetStatus::of(before, vec![], vec![], at(minutes))
+            FleetStatus::of(before, vec![], vec![], BTreeMap::new(), at(minutes))
         };
         let loud = |before: Option<&FleetStatus>, minutes| {
-            FleetStatus::of(before, vec![], vec![stray("a")], at(minutes))
+            FleetStatus::of(before, vec![], vec![stray("a")], BTreeMap::new(), at(minutes))
         };
         assert!(!quiet(None, 0).is_news(None));
         let first = loud(None, 0);
@@ -165,14 +170,15 @@ mod tests {
         let over = quiet(Some(&first), 20);
         assert!(over.is_news(Some(&first)));
         assert!(!quiet(Some(&over), 500).is_news(Some(&over)));
-        let unseen = FleetStatus::of(Some(&over), vec!["no".into()], vec![], at(30));
+        let unseen =
+            FleetStatus::of(Some(&over), vec!["no".into()], vec![], BTreeMap::new(), at(30));
         assert!(!unseen.whole && unseen.is_news(Some(&over)));
     }
 
     #[test]
     fn findings_stand_in_one_order_once_each_and_are_not_endless() {
         let many = (0..300).map(|number| stray(&format!("{:03}", number % 250))).collect();
-        let status = FleetStatus::of(None, vec![], many, at(0));
+        let status = FleetStatus::of(None, vec![], many, BTreeMap::new(), at(0));
         assert_eq!((status.findings.len(), status.more), (KEPT_MAX, 50));
         let messages: Vec<&str> =
             status.findings.iter().map(|finding| finding.message.as_str()).collect();

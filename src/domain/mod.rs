@@ -21,6 +21,7 @@ pub mod plan;
 pub mod records;
 pub mod render;
 pub mod sight;
+pub mod slice;
 pub mod spec;
 pub mod standing;
 pub mod status;

@@ -173,6 +173,22 @@ pub struct FleetSettings {
     pub cluster: ClusterSettings,
     /// How many managers a change may roll at once.
     pub rollout_in_flight: u32,
+    pub sweep_calls: SweepCalls,
+}
+
+/// Calls that one sweep may spend on what has no list of many. Complete lists are read whole, and beyond these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepCalls {
+    pub azure: u32,
+    pub gitlab: u32,
+}
+
+impl Default for SweepCalls {
+    /// ARM lets a subscription read 250 times at once and 25 times a second (azure.md §4); GitLab's own limits are turned off by
+    /// default, or 7,200 an hour (gitlab.md §1). Rounds and people need most of either.
+    fn default() -> Self {
+        Self { azure: 50, gitlab: 400 }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

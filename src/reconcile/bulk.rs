@@ -8,44 +8,77 @@ use crate::domain::{
     ids::{IdentityName, InstallationId, Unit},
     names,
     plan::domain::credentials_digest,
+    slice::{self, Slice},
     status::Status,
     watch::azure::Guarded,
 };
-use futures::{future::try_join_all, try_join};
+use futures::{StreamExt, future::try_join_all, stream, try_join};
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::info;
 
-/// How many identities' credentials a sweep reads; the next goes on where this one ended.
-const CREDENTIALS_MAX: usize = 50;
+/// What came of one slice.
+pub(super) struct Sliced<T> {
+    pub(super) seen: T,
+    /// `None`: it was everything.
+    pub(super) next: Option<Slice>,
+    /// What could not be read though its service answers, and why. The cursor goes on: one bad part is not to hide the rest.
+    pub(super) unseen: Vec<String>,
+}
 
-/// A rotating slice of the managed identities: federated credentials have no list of many.
+/// How many of a slice are read at once.
+const AT_ONCE: usize = 25;
+
+/// The keys of managed identities whose federated credentials are not as their tags say, as far as this sweep looked: there is
+/// no list of many.
 pub(super) async fn credentials(
     clients: &Clients,
+    fleet: &Fleet,
     identities: &[Identity],
     statuses: &[Status],
-) -> Result<BTreeSet<String>, Failure> {
-    let mut keyed: Vec<(&String, &Identity)> =
-        identities.iter().filter_map(|one| Some((one.tags.get(names::TAG_KEY)?, one))).collect();
-    keyed.sort_by_key(|(key, _)| (*key).clone());
-    let turn = clients.turn(keyed.len().div_ceil(CREDENTIALS_MAX));
-    let slice = keyed.chunks(CREDENTIALS_MAX).nth(turn).unwrap_or_default();
+    before: Option<&Slice>,
+) -> Result<Sliced<BTreeSet<String>>, Failure> {
+    let keyed: BTreeMap<&str, &Identity> = identities
+        .iter()
+        .filter_map(|one| Some((one.tags.get(names::TAG_KEY)?.as_str(), one)))
+        .collect();
     // Only what a round has settled has a digest to be held against.
-    let settled = |key: &str| {
-        statuses.iter().any(|status| match &status.unit {
-            Unit::Runner(runner) => runner.to_string() == key && status.sight.is_some(),
-            Unit::Domain(profile) => {
-                names::shared_domain_key(profile) == key && status.sight.is_some()
-            }
-            Unit::Target(_) | Unit::Identity(_) => false,
-        })
+    let settled: BTreeSet<String> =
+        statuses.iter().filter(|one| one.sight.is_some()).filter_map(key_of).collect();
+    let keys: Vec<String> = keyed.keys().map(|key| (*key).to_owned()).collect();
+    let most = fleet.settings().sweep_calls.azure as usize;
+    let due = slice::due(before, &keys);
+    let due = due.get(..most).unwrap_or(due);
+    let read = |key: String| {
+        let identity = keyed.get(key.as_str()).copied();
+        async move {
+            let Some(identity) = identity else { return Ok(None) };
+            let held = clients.arm().credentials(&identity.id).await?.unwrap_or_default();
+            let told = identity.tags.get(names::TAG_CREDENTIALS);
+            Ok((told != Some(&credentials_digest(&held))).then_some(key))
+        }
     };
-    let asked = slice.iter().filter(|(key, _)| settled(key)).map(|(key, identity)| async move {
-        let held = clients.arm().credentials(&identity.id).await?.unwrap_or_default();
-        let told = identity.tags.get(names::TAG_CREDENTIALS);
-        let changed = told != Some(&credentials_digest(&held));
-        Ok::<_, Failure>(changed.then(|| (*key).clone()))
-    });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    let asked = due.iter().cloned().filter(|key| settled.contains(key)).map(read);
+    let answers: Vec<Result<Option<String>, Failure>> =
+        stream::iter(asked).buffered(AT_ONCE).collect().await;
+    let (mut seen, mut unseen) = (BTreeSet::new(), Vec::new());
+    for answer in answers {
+        match answer {
+            Ok(changed) => seen.extend(changed),
+            Err(failure) if failure.class == Class::Permanent => unseen.push(failure.text),
+            Err(failure) => return Err(failure),
+        }
+    }
+    let next = slice::next(before, &keys, due.len(), clients.now());
+    Ok(Sliced { seen, next, unseen })
+}
+
+/// The key that what is made for the unit bears.
+fn key_of(status: &Status) -> Option<String> {
+    match &status.unit {
+        Unit::Runner(runner) => Some(runner.to_string()),
+        Unit::Domain(profile) => Some(names::shared_domain_key(profile)),
+        Unit::Target(_) | Unit::Identity(_) => None,
+    }
 }
 
 /// Every existing identity of the file with its credentials: they have no tags of ours.

@@ -91,12 +91,6 @@ impl Clients {
         self.clock.now()
     }
 
-    /// Which of `parts` a sweep looks at now: one after the other, whoever sweeps.
-    pub(super) fn turn(&self, parts: usize) -> usize {
-        let minutes = self.clock.now().as_second().unsigned_abs() / 60;
-        usize::try_from(minutes / 10 % parts.max(1) as u64).unwrap_or_default()
-    }
-
     pub(super) fn gitlab_ca(&self) -> Option<&str> {
         self.gitlab_ca.as_deref()
     }

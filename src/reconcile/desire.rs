@@ -4,7 +4,7 @@ use crate::domain::{
     fleet::{Fleet, WantedState},
     names,
     plan::hold::Hold,
-    spec::RunnerSpec,
+    spec::{RunnerSpec, SweepCalls},
 };
 
 /// What every runner of a fleet is asked beside its own specification; made once for many runners.
@@ -18,7 +18,9 @@ impl Desires {
         let mut settings = fleet.settings().clone();
         // The digest of the whole file changes with every comment in it.
         settings.digest.clear();
+        // How forerunner paces itself asks nothing of any runner.
         settings.rollout_in_flight = 0;
+        settings.sweep_calls = SweepCalls::default();
         let shared = format!("{}|{settings:?}", env!("CARGO_PKG_VERSION"));
         Self { shared: names::hash(&shared) }
     }

@@ -53,7 +53,8 @@ pub(super) async fn keep(
     now: Timestamp,
 ) -> Vec<String> {
     let before = inventory.told.as_ref();
-    let next = FleetStatus::of(before, inventory.unseen.clone(), findings, now);
+    let next =
+        FleetStatus::of(before, inventory.unseen.clone(), findings, inventory.slices.clone(), now);
     let unseen = next.unseen.iter().map(|reason| {
         format!("the sweep did not see the whole fleet, so it permits nothing: {reason}")
     });

@@ -2,7 +2,9 @@
 //! sweep; what else fails is not judged.
 
 use super::{
-    Clients, Failure, bulk, fleet_status,
+    Clients, Failure,
+    bulk::{self, Sliced},
+    fleet_status,
     looks::{self, Looks, Seen},
     observe,
     target::{self, TargetRead},
@@ -20,6 +22,7 @@ use crate::{
         ledger::Ledger,
         names,
         sight::{self, Mark, Marks},
+        slice::{Slice, SliceKind},
         status::Status,
     },
 };
@@ -35,6 +38,8 @@ pub(super) struct Inventory {
     pub(super) statuses: BTreeMap<Unit, Status>,
     /// What was told of the fleet as a whole.
     pub(super) told: Option<FleetStatus>,
+    /// How far this and earlier sweeps have come, where one cannot look at everything.
+    pub(super) slices: BTreeMap<SliceKind, Slice>,
     /// Every unit of which anything was ever made, or told.
     pub(super) known: BTreeSet<Unit>,
     /// The runners that have a manager.
@@ -89,14 +94,23 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
     known.extend(made.iter().cloned().map(Unit::Runner));
     known.extend(statuses.iter().map(|status| status.unit.clone()));
     let managed = ours.as_deref().unwrap_or_default();
+    let before = |kind| told.fleet.as_ref().and_then(|told| told.slices.get(&kind));
     let (strays, entities, credentials) = tokio::join!(
         bulk::strays(clients, fleet, &installation),
-        looks::entities(clients, fleet, &installation, &made),
-        bulk::credentials(clients, managed, &statuses),
+        looks::entities(clients, fleet, &installation, &made, before(SliceKind::Runners)),
+        bulk::credentials(
+            clients,
+            fleet,
+            managed,
+            &statuses,
+            before(SliceKind::FederatedCredentials)
+        ),
     );
-    let mut entities = seen_or_told(entities, &mut unseen).unwrap_or_default();
+    let mut slices = told.fleet.as_ref().map(|told| told.slices.clone()).unwrap_or_default();
+    let mut entities = take_slice(entities, SliceKind::Runners, &mut slices, &mut unseen);
     let misplaced = std::mem::take(&mut entities.misplaced);
-    let changed_credentials = seen_or_told(credentials, &mut unseen).unwrap_or_default();
+    let changed_credentials =
+        take_slice(credentials, SliceKind::FederatedCredentials, &mut slices, &mut unseen);
     let looks = Looks::of(Seen {
         objects: objects.marks,
         identities: ours.as_deref(),
@@ -114,6 +128,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         targets,
         statuses: statuses.into_iter().map(|status| (status.unit.clone(), status)).collect(),
         told: told.fleet,
+        slices,
         known,
         made,
         ledger,
@@ -134,6 +149,22 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
 /// What was read, or why it was not.
 fn seen_or_told<T>(read: Result<T, Failure>, unseen: &mut Vec<String>) -> Option<T> {
     read.inspect_err(|failure| unseen.push(failure.text.clone())).ok()
+}
+
+/// What a slice showed. Where the next sweep goes on is put down; one that failed is tried again from the same place.
+fn take_slice<T: Default>(
+    read: Result<Sliced<T>, Failure>,
+    kind: SliceKind,
+    slices: &mut BTreeMap<SliceKind, Slice>,
+    unseen: &mut Vec<String>,
+) -> T {
+    let Some(read) = seen_or_told(read, unseen) else { return T::default() };
+    match read.next {
+        Some(next) => _ = slices.insert(kind, next),
+        None => _ = slices.remove(&kind),
+    }
+    unseen.extend(read.unseen);
+    read.seen
 }
 
 /// What the cluster holds of each key, and which keys have a manager or a namespace.

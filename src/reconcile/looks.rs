@@ -1,14 +1,15 @@
 //! What units look like in a sweep's lists, to be compared with what their last settled round saw.
 
-use super::{Clients, Failure};
+use super::{Clients, Failure, bulk::Sliced};
 use crate::{
     adapters::gitlab,
     domain::{
         azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
         claim,
+        class::Class,
         fleet::Fleet,
         gitlab::{Entity, EntityKind},
-        ids::{FleetName, IdentityName, InstallationId, RunnerId, RunnerKey, TargetId, Unit},
+        ids::{FleetName, IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object},
         marker::Marker,
         names,
@@ -18,13 +19,13 @@ use crate::{
             identity::IdentityRound,
         },
         sight::{self, Marks, Sight},
+        slice::{self, Slice},
         spec::{FleetSettings, Grant},
     },
 };
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
-use tracing::info;
 use uuid::Uuid;
 
 /// What a sweep saw of each unit. What it did not look at this time is not judged.
@@ -156,8 +157,6 @@ impl Looks {
 
 /// A manager that polls shows within this time (GitLab's own *online*, gitlab.md §3.8).
 const SILENT: SignedDuration = SignedDuration::from_hours(2);
-/// How many targets' lists a sweep reads one by one where our token may not read in bulk; the next goes on from there.
-const TARGETS_MAX: usize = 200;
 
 /// The entities of every runner that was made: in bulk where our token may, else by the lists of their targets.
 pub(super) async fn entities(
@@ -165,7 +164,8 @@ pub(super) async fn entities(
     fleet: &Fleet,
     installation: &InstallationId,
     made: &BTreeSet<RunnerKey>,
-) -> Result<Entities, Failure> {
+    before: Option<&Slice>,
+) -> Result<Sliced<Entities>, Failure> {
     let (name, now) = (&fleet.settings().name, clients.now());
     let search = format!("[forerunner:{name}:");
     let kinds: BTreeSet<u8> = made.iter().map(|key| rank(EntityKind::of(key.target))).collect();
@@ -178,7 +178,7 @@ pub(super) async fn entities(
             Ok(entities) => all.extend(entities),
             // What a token without an administrator's rights gets, and what proves nothing.
             Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
-                return one_by_one(clients, name, made, now).await;
+                return one_by_one(clients, fleet, made, before).await;
             }
             Err(error) => return Err(error.into()),
         }
@@ -188,7 +188,7 @@ pub(super) async fn entities(
         found.take(&all, name, key, now);
     }
     found.misplaced = misplaced(&all, name, installation);
-    Ok(found)
+    Ok(Sliced { seen: found, next: None, unseen: vec![] })
 }
 
 fn misplaced(
@@ -229,39 +229,54 @@ fn rank(kind: EntityKind) -> u8 {
     }
 }
 
+/// A slice of the targets, as far as the budget reaches; at least one.
 async fn one_by_one(
     clients: &Clients,
-    fleet: &FleetName,
+    fleet: &Fleet,
     made: &BTreeSet<RunnerKey>,
-    now: Timestamp,
-) -> Result<Entities, Failure> {
-    let targets: BTreeSet<TargetId> = made.iter().map(|key| key.target).collect();
-    let targets: Vec<TargetId> = targets.into_iter().collect();
-    let turn = clients.turn(targets.len().div_ceil(TARGETS_MAX));
-    let slice = targets.chunks(TARGETS_MAX).nth(turn).unwrap_or_default();
-    if slice.len() < targets.len() {
-        info!("{} of {} targets have their runners looked at", slice.len(), targets.len());
+    before: Option<&Slice>,
+) -> Result<Sliced<Entities>, Failure> {
+    let (settings, gitlab, now) = (fleet.settings(), clients.gitlab(), clients.now());
+    let mut runners: BTreeMap<String, Vec<&RunnerKey>> = BTreeMap::new();
+    for key in made {
+        runners.entry(key.target.to_string()).or_default().push(key);
     }
-    let gitlab = clients.gitlab();
-    let mut found = Entities::default();
-    for target in slice.iter().copied() {
-        let keys: Vec<&RunnerKey> = made.iter().filter(|key| key.target == target).collect();
+    let targets: Vec<String> = runners.keys().cloned().collect();
+    let most = settings.sweep_calls.gitlab as usize;
+    let (mut seen, mut looked, mut calls) = (Entities::default(), 0, 0);
+    let mut unseen = Vec::new();
+    for target in slice::due(before, &targets) {
+        if calls >= most {
+            break;
+        }
+        looked += 1;
+        calls += 1;
+        let keys = runners.get(target).map_or(&[][..], Vec::as_slice);
+        let Some(first) = keys.first() else { continue };
         // A target that is gone or hidden is the round's to judge.
-        let listed = match gitlab.runners_of(target).await {
+        let listed = match gitlab.runners_of(first.target).await {
             Ok(listed) => listed,
             Err(gitlab::Error::NotFound { .. } | gitlab::Error::Forbidden { .. }) => continue,
+            Err(error) if error.class() == Class::Permanent => {
+                unseen.push(Failure::from(error).text);
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
-        let ids = listed
+        let ids: Vec<RunnerId> = listed
             .iter()
-            .filter(|one| keys.iter().any(|key| claim::concerns(one, fleet, key, &[])));
-        let read = try_join_all(ids.map(|one| gitlab.entity(one.id))).await?;
+            .filter(|one| keys.iter().any(|key| claim::concerns(one, &settings.name, key, &[])))
+            .map(|one| one.id)
+            .collect();
+        calls += ids.len();
+        let read = try_join_all(ids.into_iter().map(|id| gitlab.entity(id))).await?;
         let entities: Vec<Entity> = read.into_iter().flatten().collect();
         for key in keys {
-            found.take(&entities, fleet, key, now);
+            seen.take(&entities, &settings.name, key, now);
         }
     }
-    Ok(found)
+    let next = slice::next(before, &targets, looked, now);
+    Ok(Sliced { seen, next, unseen })
 }
 
 /// What a settled round saw of its runner.

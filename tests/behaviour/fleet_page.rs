@@ -10,12 +10,14 @@ use axum::{body::Body, http::Request};
 use forerunner::domain::{
     fleet_status::{self, FindingKind, FleetStatus},
     ids::Unit,
+    slice::{Slice, SliceKind},
     status::{Condition, ConditionKind, Finding, RoundRecord, Status},
 };
 use jiff::Timestamp;
 use markup::{Element, parse};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -106,16 +108,26 @@ async fn what_is_found_of_the_fleet_as_a_whole_is_told_without_ids() {
         format!("az identity delete --ids {SCOPE}/x"),
         now(),
     );
-    let whole = FleetStatus::of(None, vec!["no list".into()], vec![finding], now());
+    let slice = Slice {
+        after: Some("g42-plan".into()),
+        began: now(),
+        all_since: None,
+        looked: 50,
+        of: 1200,
+    };
+    let slices = BTreeMap::from([(SliceKind::FederatedCredentials, slice)]);
+    let whole = FleetStatus::of(None, vec!["no list".into()], vec![finding], slices, now());
     let world = Arc::new(World { whole: Some(whole), ..World::default() });
     let text = get(&world, BROWSER).await.text;
     parse(&text);
-    for part in ["StrayIdentity", "is &lt;ours&gt;", "az identity delete --ids …", "no list"] {
+    for part in
+        ["StrayIdentity", "is &lt;ours&gt;", "az identity delete --ids …", "no list", "50 of 1200"]
+    {
         assert!(text.contains(part), "no `{part}` in {text}");
     }
     assert!(!text.contains("00000000-0000-4000"), "{text}");
     assert!(get(&world, "*/*").await.text.contains(SCOPE), "JSON has them");
-    let quiet = FleetStatus::of(None, vec![], vec![], now());
+    let quiet = FleetStatus::of(None, vec![], vec![], BTreeMap::new(), now());
     let world = Arc::new(World { whole: Some(quiet), ..World::default() });
     assert!(!get(&world, BROWSER).await.text.contains("as a whole"));
 }

@@ -4,7 +4,7 @@
 use crate::{deeds::plain_fleet, harness::Sandbox};
 use forerunner::sandbox::gitlab::RunnerEdit;
 
-async fn with_an_owners_token() -> Sandbox {
+pub(crate) async fn with_an_owners_token() -> Sandbox {
     let sandbox = Sandbox::new(&plain_fleet()).await;
     let gitlab = &sandbox.world.gitlab;
     let owner = gitlab.add_user("group-owner", false);

@@ -71,6 +71,7 @@ mod scopes;
 mod settings;
 mod sign_in;
 mod stub;
+mod sweep_slices;
 mod sweeping;
 mod telemetry;
 mod telemetry_files;

@@ -342,6 +342,14 @@ fn check_rest(raw: &RawFleet, at: &At, findings: &mut Findings<'_>) {
     if raw.rollout.as_ref().and_then(|rollout| rollout.in_flight) == Some(0) {
         findings.error(&at.key("rollout").key("inFlight"), "is 0: nothing would ever change", "");
     }
+    if let Some(calls) = raw.sweep.as_ref().and_then(|sweep| sweep.calls.as_ref()) {
+        let at = at.key("sweep").key("calls");
+        for (key, number) in [("azure", calls.azure), ("gitlab", calls.gitlab)] {
+            if number == Some(0) {
+                findings.error(&at.key(key), "is 0: some drift would never be seen", "");
+            }
+        }
+    }
     if let Some(floors) = &raw.version_floors {
         // That of gitlab-runner is part of every profile.
         for (key, text) in [("gitlab", &floors.gitlab), ("kubernetes", &floors.kubernetes)] {

@@ -42,6 +42,8 @@ pub(super) struct RawFleet {
     #[serde(default)]
     pub(super) rollout: Option<RawRollout>,
     #[serde(default)]
+    pub(super) sweep: Option<RawSweep>,
+    #[serde(default)]
     pub(super) version_floors: Option<RawVersionFloors>,
 }
 
@@ -649,6 +651,26 @@ pub(super) struct RawRollout {
     /// Managers that may restart at once; the next when the last polls again. Default: 5.
     #[serde(default)]
     pub(super) in_flight: Option<u32>,
+}
+
+/// What a sweep may cost.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawSweep {
+    #[serde(default)]
+    pub(super) calls: Option<RawSweepCalls>,
+}
+
+/// Calls that one sweep may spend, beside complete lists, on what has to be read one by one; the next sweep goes on from there.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawSweepCalls {
+    /// Lists of identities' federated credentials. Default: 50.
+    #[serde(default)]
+    pub(super) azure: Option<u32>,
+    /// Reads of runners, where the token may not read them in bulk. Default: 400.
+    #[serde(default)]
+    pub(super) gitlab: Option<u32>,
 }
 
 /// Older versions than these are reported.

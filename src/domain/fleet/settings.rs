@@ -12,7 +12,7 @@ use crate::domain::{
     names,
     spec::{
         Allowed, AzureSettings, ClusterAccess, ClusterSettings, FleetSettings, GitlabSettings,
-        Images, Network, Proxy, VaultSecret,
+        Images, Network, Proxy, SweepCalls, VaultSecret,
     },
 };
 use url::Url;
@@ -66,7 +66,19 @@ pub(super) fn settings(
         azure: azure?,
         cluster: cluster?,
         rollout_in_flight: raw.rollout.as_ref().and_then(|one| one.in_flight).unwrap_or(IN_FLIGHT),
+        sweep_calls: sweep_calls(raw),
     })
+}
+
+fn sweep_calls(raw: &RawFleet) -> SweepCalls {
+    let default = SweepCalls::default();
+    let Some(raw) = raw.sweep.as_ref().and_then(|sweep| sweep.calls.as_ref()) else {
+        return default;
+    };
+    SweepCalls {
+        azure: raw.azure.unwrap_or(default.azure),
+        gitlab: raw.gitlab.unwrap_or(default.gitlab),
+    }
 }
 
 fn gitlab(raw: &RawGitlab, at: &At, findings: &mut Findings<'_>) -> Option<GitlabSettings> {

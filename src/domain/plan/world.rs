@@ -16,7 +16,7 @@ use crate::domain::{
     spec::{
         Amount, AzureSettings, ClusterAccess, ClusterSettings, FleetSettings, GitlabSettings,
         Grant, IdentitySpec, Images, Isolation, KubernetesSettings, Mode, Network, Pods,
-        RunnerSettings, RunnerSpec, VaultSecret,
+        RunnerSettings, RunnerSpec, SweepCalls, VaultSecret,
     },
     step::{Given, Product, RolloutWord, Step},
 };
@@ -52,6 +52,7 @@ pub(super) fn fleet() -> FleetSettings {
             manager_cluster_role: "forerunner-manager".into(),
         },
         rollout_in_flight: 5,
+        sweep_calls: SweepCalls::default(),
     }
 }
 

@@ -137,6 +137,9 @@ fn fleet_as_a_whole(html: &mut Html, whole: &FleetStatus, now: Timestamp) {
         html.text(&format!(", so it permits nothing: {reason}"));
         html.raw("</li>\n");
     }
+    for (kind, slice) in &whole.slices {
+        html.element("li", &format!("Of {kind} {}.", slice.words()));
+    }
     html.raw("</ul>\n</section>\n");
 }
 

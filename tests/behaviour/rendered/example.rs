@@ -7,7 +7,7 @@ use forerunner::domain::{
     spec::{
         Allowed, Amount, AzureSettings, Cache, ClusterAccess, ClusterSettings, FleetSettings,
         GitlabSettings, Grant, IdentitySpec, Images, Isolation, KubernetesSettings, Mode, Network,
-        Pods, Proxy, RunnerSettings, RunnerSpec, VaultSecret,
+        Pods, Proxy, RunnerSettings, RunnerSpec, SweepCalls, VaultSecret,
     },
 };
 use jiff::SignedDuration;
@@ -76,6 +76,7 @@ pub(crate) fn company() -> World {
             manager_cluster_role: "forerunner-manager".to_owned(),
         },
         rollout_in_flight: 5,
+        sweep_calls: SweepCalls::default(),
     };
     World {
         fleet,
