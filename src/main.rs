@@ -6,7 +6,7 @@ use forerunner::cli::{az, manager, sandbox};
 use forerunner::{
     cli::{
         admin_steps, adopt, answer::Colour, apply, check, desk, explain, handler, load, parked,
-        plan, report, send, status,
+        plan, remove, report, send, status,
     },
     clock::Clock,
     config::Settings,
@@ -30,6 +30,7 @@ enum Command {
     Check(check::Check),
     Plan(plan::Plan),
     Apply(apply::Apply),
+    Remove(remove::Remove),
     Adopt(adopt::Adopt),
     Status(status::StatusOf),
     Explain(explain::Explain),
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => ExitCode::from(check::run(&arguments, Clock::system().now())),
         Command::Plan(arguments) => at_desk(plan::run(&arguments)),
         Command::Apply(arguments) => at_desk(apply::run(&arguments)),
+        Command::Remove(arguments) => at_desk(remove::run(&arguments)),
         Command::Adopt(arguments) => at_desk(adopt::run(&arguments)),
         Command::Status(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             status::answer(&arguments, desk, Colour::here()).await

@@ -1,39 +1,33 @@
-//! `forerunner apply`: carries out what `plan` shows, from here and without any queue.
+//! `forerunner apply`: has what `plan` shows carried out, by the functions or from here.
 
 use super::{
-    answer::{Answer, Colour},
-    desk::{self, Place},
-    load::{self, AtDesk},
-    plan::{self, Plan},
+    answer::{Answer, Colour, pretty},
+    desk::Place,
+    hands::{self, End, Goal, Hands, How},
+    load::AtDesk,
+    parked,
+    plan::{self, Shown},
 };
 use crate::{
-    config,
     domain::{
         command::{Deed, Order, Selector},
         ids::Unit,
-        message::{Message, Reason},
-        status::ConditionKind,
+        status::{ConditionKind, Status},
     },
-    reconcile::{Here, Outbox, Outcome, Rounds},
+    reconcile::{Failure, Preview, Standing},
 };
-use futures::{StreamExt, stream};
-use jiff::SignedDuration;
-use std::{
-    collections::BTreeSet,
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-};
+use serde_json::json;
+use std::{collections::BTreeSet, process::ExitCode};
 
 /// Carry out what `plan` shows.
 ///
-/// Works through the same rounds as the functions do, and may run beside them: every write is safe against a second writer.
-/// May be stopped at any moment and run again. What needs a permit still needs one.
+/// Shows the plan and asks. Then the functions are told by the queue `commands` to look at what is not as it should be, and are
+/// followed until it is; with --local the same rounds run here, beside the functions or without them. May be stopped at any
+/// moment and run again: every write is safe against a second writer. What needs a permit still needs one.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
-  forerunner apply --local platform/payments
-  forerunner apply --local --yes --timeout 10
+  forerunner apply platform/payments
+  forerunner apply --yes --timeout 10
   forerunner apply --local --confirm g42-plan
 
 Exit codes: 0 every unit is as fleet.yaml says, 1 one is not yet, or something failed, 2 misused or declined.")]
@@ -41,156 +35,148 @@ pub struct Apply {
     /// As of `plan`
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
-    /// From here; to ask the functions instead, `forerunner send reprovision TARGET`
-    #[arg(long, required = true)]
-    pub local: bool,
     /// Also permit what the plan stops at, of the targets that are named: removals that wait for a permit, and entities that
-    /// somebody polls with
+    /// somebody polls with. Needs the queue `approvals`, or --local
     #[arg(long, requires = "targets")]
     pub confirm: bool,
-    /// Do not ask
-    #[arg(long)]
-    pub yes: bool,
-    /// Minutes to wait for what takes time, such as an identity that settles
-    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
-    pub timeout: i64,
-    /// Where every write is told, one JSON line each; else forerunner-audit.jsonl beside the policy file
-    #[arg(long, value_name = "FILE")]
-    pub audit: Option<PathBuf>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "apply from a desk")]
+    pub why: String,
+    /// Print JSON; needs --yes
+    #[arg(long, requires = "yes")]
+    pub json: bool,
+    #[command(flatten)]
+    pub how: How,
     #[command(flatten)]
     pub place: Place,
 }
 
-/// How many units are worked on at once.
-const AT_ONCE: usize = 8;
-/// The longest nap between two looks at the clock.
-const NAP: SignedDuration = SignedDuration::from_millis(250);
+/// Units that one message names: a few dozen kilobytes, of the 256 that Service Bus takes.
+const UNITS_MAX: usize = 500;
 
 /// Runs the subcommand on the real terminal.
 pub async fn run(arguments: &Apply) -> ExitCode {
-    let opened = arguments.place.open().and_then(|desk| {
-        let here = Arc::new(Here::default());
-        let settings = arguments.place.settings()?;
-        arguments.place.audited(arguments.audit.as_deref())?;
-        let rounds = load::rounds_here(&settings, settings.clock(), Outbox::Here(here.clone()));
-        Ok((desk, here, rounds.map_err(|error| Answer::failed(1, error))?))
-    });
-    let answer = match opened {
-        Ok((desk, here, rounds)) => answer(arguments, &desk, &here, &rounds).await,
+    let answer = match arguments.place.open() {
+        Ok(desk) => answer(arguments, &desk).await.unwrap_or_else(|answer| answer),
         Err(answer) => answer,
     };
     ExitCode::from(answer.print())
 }
 
-async fn answer(arguments: &Apply, desk: &AtDesk, here: &Here, rounds: &Rounds) -> Answer {
-    let shown = Plan {
-        targets: arguments.targets.clone(),
-        json: false,
-        detailed_exitcode: true,
-        place: arguments.place.clone(),
-    };
-    let plan = plan::answer(&shown, desk, Colour::here(), plan::sleep).await;
-    if plan.code != 2 && !(arguments.confirm && plan.code == 0) {
-        return Answer { code: plan.code, ..plan };
+/// Errors: what to print instead.
+async fn answer(arguments: &Apply, desk: &AtDesk) -> Result<Answer, Answer> {
+    // Whoever can do it is known before anybody reads a plan for nothing.
+    let hands = Hands::open(&arguments.how, &arguments.place, desk)?;
+    let shown = plan::read(&arguments.targets, desk, plan::sleep).await?;
+    if !arguments.json {
+        shown.text(desk, Colour::here()).print();
     }
-    plan.print();
-    if !arguments.yes {
-        match ask() {
+    if shown.failed() {
+        return Err(Answer::failed(1, "what cannot be read is not applied"));
+    }
+    let units = match arguments.confirm {
+        true => shown.previews.iter().map(|preview| preview.unit.clone()).collect(),
+        false => open(&shown.previews),
+    };
+    if !units.is_empty() && !arguments.how.yes {
+        match parked::ask("Apply this plan?") {
             Some(true) => {}
-            Some(false) => return Answer::failed(2, "nothing was changed"),
-            None => return Answer::failed(2, "nobody is here to ask: say --yes to apply the plan"),
-        }
-    }
-    let selectors = match desk::selectors(&arguments.targets) {
-        Ok(selectors) => selectors,
-        Err(answer) => return answer,
-    };
-    let units = desk.view.select(&selectors).await.units;
-    let end = desk.view.now().saturating_add(SignedDuration::from_mins(arguments.timeout));
-    // As an operator's message would say it.
-    let who = config::user().map(|who| format!("apply by {who}: from a desk"));
-    let cause = who.unwrap_or_else(|| "apply".to_owned());
-    if arguments.confirm
-        && let Outcome::Failed(text) = rounds.command(&confirmation(&units)).await
-    {
-        return Answer::failed(1, text);
-    }
-    if let Err(failure) = rounds.wake(units.iter().cloned().collect(), &cause).await {
-        return Answer::failed(1, failure.text);
-    }
-    let mut failures = Vec::new();
-    while let Some(next) = here.next_at() {
-        let now = desk.view.now();
-        if end.as_ref().is_ok_and(|end| now >= *end) {
-            failures.push(format!("stopped after {} minutes; run it again", arguments.timeout));
-            break;
-        }
-        let due = here.due(now);
-        if due.is_empty() {
-            plan::sleep(next.duration_since(now).clamp(SignedDuration::ZERO, NAP)).await;
-            continue;
-        }
-        let worked = stream::iter(due).map(|message| work(rounds, message));
-        let outcomes: Vec<Option<String>> = worked.buffer_unordered(AT_ONCE).collect().await;
-        failures.extend(outcomes.into_iter().flatten());
-    }
-    sum_up(desk, &units, failures).await
-}
-
-/// A person's word for these units.
-fn confirmation(units: &BTreeSet<Unit>) -> Order {
-    let named = units.iter().filter(|unit| matches!(unit, Unit::Runner(_) | Unit::Domain(_)));
-    Order {
-        deed: Deed::ConfirmUnits,
-        of: named.cloned().map(Selector::Unit).collect(),
-        profile: None,
-        by: config::user().unwrap_or_else(|| "somebody at a desk".to_owned()),
-        why: "apply --confirm".to_owned(),
-        dry_run: false,
-    }
-}
-
-/// One round; answers what failed.
-async fn work(rounds: &Rounds, message: Message) -> Option<String> {
-    let unit = message.unit.to_string();
-    match rounds.round(&Message { reason: Reason::Command, ..message }).await {
-        Outcome::Done(lines) => {
-            for line in lines {
-                say(&format!("{unit}  {line}"));
+            Some(false) => return Err(Answer::failed(2, "nothing was changed")),
+            None => {
+                return Err(Answer::failed(
+                    2,
+                    "nobody is here to ask: say --yes to apply the plan",
+                ));
             }
-            None
         }
-        Outcome::Failed(text) => Some(format!("`{unit}`: {text}")),
     }
+    let done = carry_out(arguments, desk, &hands, &shown, &units).await;
+    done.map_err(|failure| Answer::failed(1, failure.text))
 }
 
-/// How the units stand now; one that is gone stands well.
-async fn sum_up(desk: &AtDesk, units: &BTreeSet<Unit>, mut failures: Vec<String>) -> Answer {
-    let statuses = match desk.view.statuses().await {
-        Ok(statuses) => statuses,
-        Err(failure) => return Answer::failed(1, failure.text),
+/// What work may bring further: all that is not as it should be, but for what only a person, a right or a changed file helps.
+fn open(previews: &[Preview]) -> BTreeSet<Unit> {
+    let open = previews.iter().filter(|preview| match preview.standing {
+        Standing::Waits { .. } => true,
+        Standing::Settled | Standing::Kept | Standing::Blocked { .. } => {
+            !preview.changes.is_empty()
+        }
+        Standing::Unread { .. } => false,
+    });
+    open.map(|preview| preview.unit.clone()).collect()
+}
+
+async fn carry_out(
+    arguments: &Apply,
+    desk: &AtDesk,
+    hands: &Hands,
+    shown: &Shown,
+    units: &BTreeSet<Unit>,
+) -> Result<Answer, Failure> {
+    let since = desk.view.now();
+    let order = |deed, units: &[&Unit]| Order {
+        deed,
+        of: units.iter().map(|unit| Selector::Unit((*unit).clone())).collect(),
+        profile: None,
+        by: hands::who(),
+        why: arguments.why.clone(),
+        dry_run: false,
     };
-    let mut ready = 0;
-    for status in statuses.iter().filter(|status| units.contains(&status.unit)) {
-        match status.condition(ConditionKind::Ready) {
-            Some(told) if told.status => ready += 1,
-            Some(told) => failures.push(format!("`{}`: {}", status.unit, told.message)),
-            None => failures.push(format!("`{}`: nothing is known of it", status.unit)),
+    let all: Vec<&Unit> = units.iter().collect();
+    for some in all.chunks(UNITS_MAX) {
+        if arguments.confirm {
+            hands.order(&order(Deed::ConfirmUnits, some)).await?;
+        }
+        hands.wake(some, &order(Deed::Reprovision, some)).await?;
+    }
+    let end = arguments.how.end(since);
+    let end = hands.see_through(desk, units, Goal::AsTheFileSays, since, end).await?;
+    let statuses = desk.view.statuses().await?;
+    let blocked = shown.previews.iter().filter(|preview| !units.contains(&preview.unit));
+    Ok(sum_up(arguments, desk, shown, &statuses, told_of(blocked, end)))
+}
+
+/// Adds what no work can bring further: what is told of it may be older.
+fn told_of<'a>(left: impl Iterator<Item = &'a Preview>, mut end: End) -> End {
+    for preview in left {
+        if let Standing::Blocked { reason } = &preview.standing {
+            end.undone.insert(preview.unit.clone(), reason.clone());
         }
     }
-    let talk: String = failures.iter().map(|failure| format!("error: {failure}\n")).collect();
-    let out = format!("{ready} unit(s) as fleet.yaml says, {} not yet\n", failures.len());
-    Answer { code: u8::from(!failures.is_empty()), out, talk }
+    end
 }
 
-fn say(line: &str) {
-    // A reader that went away wants no more.
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn ask() -> Option<bool> {
-    if !std::io::stdin().is_terminal() {
-        return None;
+/// How the units of the plan stand now; one that is gone stands well.
+fn sum_up(
+    arguments: &Apply,
+    desk: &AtDesk,
+    shown: &Shown,
+    statuses: &[Status],
+    mut end: End,
+) -> Answer {
+    let planned: BTreeSet<&Unit> = shown.previews.iter().map(|preview| &preview.unit).collect();
+    for status in statuses.iter().filter(|status| planned.contains(&status.unit)) {
+        let why = match status.condition(ConditionKind::Ready) {
+            Some(told) if told.status => continue,
+            Some(told) => told.message.clone(),
+            None => "nothing is known of it".to_owned(),
+        };
+        end.undone.entry(status.unit.clone()).or_insert(why);
     }
-    super::parked::ask("Apply this plan?")
+    let ready = planned.len() - end.undone.len();
+    let code = u8::from(!end.failures.is_empty() || !end.undone.is_empty());
+    if arguments.json {
+        let undone = end.undone.iter().map(|(unit, why)| json!({ "unit": unit, "why": why }));
+        let told = json!({
+            "plan": shown.json(desk),
+            "asTheFileSays": ready,
+            "notYet": undone.collect::<Vec<_>>(),
+            "failures": end.failures,
+        });
+        return Answer { code, ..Answer::out(pretty(&told)) };
+    }
+    let undone = end.undone.iter().map(|(unit, why)| format!("error: `{unit}`: {why}\n"));
+    let failures = end.failures.iter().map(|failure| format!("error: {failure}\n"));
+    let out = format!("{ready} unit(s) as fleet.yaml says, {} not yet\n", end.undone.len());
+    Answer { code, out, talk: failures.chain(undone).collect() }
 }

@@ -11,12 +11,14 @@ mod colour;
 pub mod desk;
 pub mod explain;
 pub mod handler;
+mod hands;
 pub mod load;
 #[cfg(feature = "sandbox")]
 pub mod manager;
 mod meaning;
 pub mod parked;
 pub mod plan;
+pub mod remove;
 pub mod report;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

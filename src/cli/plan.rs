@@ -45,7 +45,7 @@ pub struct Plan {
 /// How much of what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Counts {
+pub(super) struct Counts {
     create: usize,
     change: usize,
     delete: usize,
@@ -92,8 +92,8 @@ impl Counts {
 }
 
 /// All that a plan has to say.
-struct Shown {
-    previews: Vec<Preview>,
+pub(super) struct Shown {
+    pub(super) previews: Vec<Preview>,
     clashes: Vec<Clash>,
     problems: Vec<String>,
     counts: Counts,
@@ -128,10 +128,21 @@ pub async fn answer(
     colour: Colour,
     wait: impl AsyncFn(SignedDuration),
 ) -> Answer {
-    let selectors = match desk::selectors(&arguments.targets) {
-        Ok(selectors) => selectors,
-        Err(answer) => return arguments.failed(answer),
-    };
+    match read(&arguments.targets, desk, wait).await {
+        Ok(shown) => shown.answer(arguments, desk, colour),
+        Err(answer) => arguments.failed(answer),
+    }
+}
+
+/// Reads what the targets' next rounds would do.
+///
+/// Errors: what to print instead, for words that name no target.
+pub(super) async fn read(
+    targets: &[String],
+    desk: &AtDesk,
+    wait: impl AsyncFn(SignedDuration),
+) -> Result<Shown, Answer> {
+    let selectors = desk::selectors(targets)?;
     let selected = desk.view.select(&selectors).await;
     let progress = Progress::of(selected.units.len());
     let waits = async |pause| {
@@ -144,21 +155,34 @@ pub async fn answer(
         *calls.entry(*service).or_default() += count;
     }
     let counts = Counts::of(&previews);
-    let shown =
-        Shown { counts, previews, clashes: selected.clashes, problems: selected.problems, calls };
-    let failed = !shown.problems.is_empty() || shown.counts.unread > 0;
-    let code = match (failed, arguments.detailed_exitcode) {
-        (true, _) => 1,
-        (false, true) if shown.counts.changes() > 0 => 2,
-        (false, _) => 0,
-    };
-    match arguments.json {
-        true => Answer { code, ..Answer::out(pretty(&json(&shown, desk))) },
-        false => {
-            let talk: String =
-                shown.problems.iter().map(|problem| format!("error: {problem}\n")).collect();
-            Answer { code, out: text::text(&shown, desk.view.fleet(), colour.out), talk }
+    Ok(Shown { counts, previews, clashes: selected.clashes, problems: selected.problems, calls })
+}
+
+impl Shown {
+    /// Not all of it could be read.
+    pub(super) fn failed(&self) -> bool {
+        !self.problems.is_empty() || self.counts.unread > 0
+    }
+
+    fn answer(&self, arguments: &Plan, desk: &AtDesk, colour: Colour) -> Answer {
+        let code = match (self.failed(), arguments.detailed_exitcode) {
+            (true, _) => 1,
+            (false, true) if self.counts.changes() > 0 => 2,
+            (false, _) => 0,
+        };
+        match arguments.json {
+            true => Answer { code, ..Answer::out(pretty(&self.json(desk))) },
+            false => Answer { code, ..self.text(desk, colour) },
         }
+    }
+
+    pub(super) fn text(&self, desk: &AtDesk, colour: Colour) -> Answer {
+        let talk = self.problems.iter().map(|problem| format!("error: {problem}\n")).collect();
+        Answer { code: 0, out: text::text(self, desk.view.fleet(), colour.out), talk }
+    }
+
+    pub(super) fn json(&self, desk: &AtDesk) -> serde_json::Value {
+        json(self, desk)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use serde_json::error::Category;
+use serde_json::{Map, Value, error::Category, json};
 use std::fmt;
 
 /// Which queue it came by: each has a send right of its own.
@@ -96,7 +96,7 @@ impl Deed {
 pub enum Selector {
     /// `all`
     All,
-    /// `runner/g42-plan` or `domain/plan`
+    /// `runner/g42-plan`, `domain/plan`, or `identity/id-tf.1a2b3c4d`, which can only be looked at
     Unit(Unit),
     /// `g42`, `p7`, `i`
     Target(TargetId),
@@ -179,6 +179,41 @@ impl Order {
         })
     }
 
+    /// The message that `decode` reads this from.
+    pub fn encode(&self) -> String {
+        let mut body = Map::from_iter([
+            ("command".to_owned(), json!(self.deed.as_str())),
+            ("by".to_owned(), json!(self.by)),
+            ("why".to_owned(), json!(self.why)),
+        ]);
+        if !self.of.is_empty() {
+            let targets: Vec<String> = self.of.iter().map(ToString::to_string).collect();
+            body.insert("targets".to_owned(), json!(targets));
+        }
+        if let Some(profile) = &self.profile {
+            body.insert("profile".to_owned(), json!(profile.to_string()));
+        }
+        if self.dry_run {
+            body.insert("dryRun".to_owned(), json!(true));
+        }
+        match &self.deed {
+            Deed::Hold { until } => drop(body.insert("until".to_owned(), json!(until))),
+            Deed::Confirm { plan } => drop(body.insert("plan".to_owned(), json!(plan))),
+            Deed::Sweep
+            | Deed::Reprovision
+            | Deed::Pause
+            | Deed::Resume
+            | Deed::Remove
+            | Deed::ConfirmUnits => {}
+        }
+        Value::Object(body).to_string()
+    }
+
+    /// The queue that takes it.
+    pub fn queue(&self) -> &'static str {
+        self.deed.door().queue()
+    }
+
     /// What began all that follows from it: at most 256 characters.
     pub fn cause(&self) -> String {
         format!("{} by {}: {}", self.deed.as_str(), self.by, self.why).chars().take(256).collect()
@@ -258,8 +293,7 @@ fn selector(text: &str) -> Option<Selector> {
     if let Ok(unit) = text.parse::<Unit>() {
         return match unit {
             Unit::Target(target) => Some(Selector::Target(target)),
-            Unit::Runner(_) | Unit::Domain(_) => Some(Selector::Unit(unit)),
-            Unit::Identity(_) => None,
+            Unit::Runner(_) | Unit::Domain(_) | Unit::Identity(_) => Some(Selector::Unit(unit)),
         };
     }
     match text.parse::<TargetId>() {
@@ -279,6 +313,17 @@ impl Selector {
                 path.is_some_and(|path| pattern.matches(path))
             }
             (Self::Target(_) | Self::Path(_), _) => false,
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Unit(unit) => write!(f, "{unit}"),
+            Self::Target(target) => write!(f, "{target}"),
+            Self::Path(pattern) => write!(f, "{pattern}"),
         }
     }
 }
@@ -321,6 +366,30 @@ mod tests {
         assert!(!takes(1, "runner/g1-plan", None), "who was lost sight of is at no path");
         assert!(takes(2, "runner/p7-plan", None) && !takes(2, "runner/p7-apply", None));
         assert!(takes(3, "domain/plan", None));
+    }
+
+    #[test]
+    fn what_is_encoded_reads_as_it_was() {
+        for (body, door) in [
+            (r#"{"command":"sweep","by":"jane","why":"a \"word\""}"#, Door::Commands),
+            (
+                r#"{"command":"reprovision","targets":["identity/id-tf.1a2b3c4d","i","platform/*"],"by":"j","why":"x","profile":"plan","dryRun":true}"#,
+                Door::Commands,
+            ),
+            (
+                r#"{"command":"hold","targets":["g42","domain/plan","all"],"by":"jane","why":"SEC-1","until":"2026-11-30T08:00:00Z"}"#,
+                Door::Approvals,
+            ),
+            (
+                r#"{"command":"confirm","plan":"0123456789ab","by":"jane","why":"x"}"#,
+                Door::Approvals,
+            ),
+            (r#"{"command":"confirm","targets":["p7"],"by":"jane","why":"x"}"#, Door::Approvals),
+        ] {
+            let order = read(body, door).unwrap();
+            assert_eq!(order.queue(), door.queue());
+            assert_eq!(read(&order.encode(), door).as_ref(), Ok(&order), "{body}");
+        }
     }
 
     #[test]

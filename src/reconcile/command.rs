@@ -9,7 +9,7 @@ use super::{
     survey, tell,
 };
 use crate::domain::{
-    command::{Deed, Order},
+    command::{Deed, Order, Selector},
     fleet::Fleet,
     ids::{RunnerId, Unit},
     ledger::{Book, Held, Leave},
@@ -196,9 +196,15 @@ impl Rounds {
 const AT_ONCE: usize = 8;
 
 /// The units that an order means: of what is there, and of what the file wants.
-fn meant(fleet: &Fleet, inventory: &Inventory, order: &Order, now: Timestamp) -> BTreeSet<Unit> {
+pub(super) fn meant(
+    fleet: &Fleet,
+    inventory: &Inventory,
+    order: &Order,
+    now: Timestamp,
+) -> BTreeSet<Unit> {
     let wanted = survey::wanted(fleet, inventory, now).into_keys().map(Unit::Runner);
-    let all: BTreeSet<Unit> = inventory.known.iter().cloned().chain(wanted).collect();
+    let lent = fleet.existing_identities().into_keys().map(Unit::Identity);
+    let all: BTreeSet<Unit> = inventory.known.iter().cloned().chain(wanted).chain(lent).collect();
     let takes = |unit: &Unit| {
         let (path, profile) = match unit {
             Unit::Runner(key) => {
@@ -206,7 +212,12 @@ fn meant(fleet: &Fleet, inventory: &Inventory, order: &Order, now: Timestamp) ->
                 (read.map(|read| read.facts.path.as_str()), Some(&key.profile))
             }
             Unit::Domain(profile) => (None, Some(profile)),
-            Unit::Target(_) | Unit::Identity(_) => return false,
+            // Nobody can do more than look at an identity that is not ours, and then it was named.
+            Unit::Identity(_) => {
+                let named = order.of.iter().any(|one| *one == Selector::Unit(unit.clone()));
+                return named && order.deed == Deed::Reprovision;
+            }
+            Unit::Target(_) => return false,
         };
         let of_profile = order.profile.as_ref().is_none_or(|wanted| Some(wanted) == profile);
         of_profile && order.of.iter().any(|selector| selector.takes(unit, path))

@@ -40,5 +40,5 @@ pub use preview::{Action, Change, FieldChange, Preview, Said, Standing};
 pub use round::{Outcome, Rounds};
 pub use view::{
     AccessReport, Answerable, Candidate, Explained, Giver, Had, IdentityAccess, IdentityKind,
-    JobExplained, NotASelector, Reach, Right, RightStanding, Selected, Selector, View,
+    JobExplained, Meant, NotASelector, Reach, Right, RightStanding, Selected, Selector, View,
 };

@@ -3,6 +3,7 @@
 mod access;
 mod explain;
 mod job;
+mod meant;
 mod parked;
 mod selector;
 
@@ -11,6 +12,7 @@ pub use access::{
 };
 pub use explain::Explained;
 pub use job::{Candidate, Had, JobExplained};
+pub use meant::Meant;
 pub use selector::{NotASelector, Selector};
 
 use super::{
@@ -55,6 +57,13 @@ pub struct Selected {
     pub problems: Vec<String>,
     /// Targets as they were read on the way: GitLab limits how many are asked for one by one.
     pub(super) reads: BTreeMap<TargetId, TargetRead>,
+}
+
+impl Selected {
+    /// Exactly these.
+    pub fn of(units: BTreeSet<Unit>) -> Self {
+        Self { units, ..Self::default() }
+    }
 }
 
 impl View {

@@ -1,19 +1,38 @@
-//! `forerunner apply --local`: the real program carries out what `plan` shows, without any queue.
+//! `forerunner apply`: the real program has carried out what `plan` shows, by the functions or, without any queue, from here.
 
-use crate::{deeds::plan_fleet, harness::Sandbox};
+use crate::{
+    deeds::{plain_fleet, plan_fleet},
+    harness::Sandbox,
+};
+use forerunner::sandbox::{
+    gitlab::RunnerEdit,
+    wire::{Fault, Service, What},
+};
 use jiff::SignedDuration;
+use serde_json::{Value, json};
 use std::{process::Stdio, time::Duration};
 use tokio::process::Command;
 
-/// Runs it while the sandbox's clock, which the program follows, is turned ahead.
+/// Applies where no queue is configured.
 pub(crate) async fn apply(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>, String, String) {
+    at_desk(sandbox, false, &[&["apply"], arguments].concat()).await
+}
+
+/// Runs the program while the sandbox's clock, which it follows, is turned ahead and the functions do their work.
+pub(crate) async fn at_desk(
+    sandbox: &Sandbox,
+    has_queue: bool,
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
     let settings = sandbox.folder.join("desk.env");
     let mut given = sandbox.world.settings(&sandbox.folder.join("fleet.yaml"));
-    given.remove("ServiceBus__fullyQualifiedNamespace");
+    if !has_queue {
+        given.remove("ServiceBus__fullyQualifiedNamespace");
+    }
     let lines: String = given.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
     std::fs::write(&settings, lines).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_forerunner"));
-    command.arg("apply").args(arguments).arg("--env-file").arg(&settings);
+    command.args(arguments).arg("--env-file").arg(&settings);
     command.env_remove("ServiceBus__fullyQualifiedNamespace").stdin(Stdio::null());
     command.env("USER", "jane");
     let mut running = std::pin::pin!(command.kill_on_drop(true).output());
@@ -27,18 +46,22 @@ pub(crate) async fn apply(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>
         output = &mut running => output.unwrap(),
         () = turned => unreachable!("it turns for ever"),
         _ = tokio::time::timeout(Duration::from_secs(100), std::future::pending::<()>()) => {
-            panic!("apply did not end\n{}", sandbox.story())
+            panic!("{arguments:?} did not end")
         }
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
+/// No sweep does the work meanwhile: the clock runs as fast as it can.
+pub(crate) async fn without_sweeps(fleet: &str) -> Sandbox {
+    let never = [("SweepSchedule", "0 0 0 1 1 *")];
+    Sandbox::with_settings(fleet, Default::default(), &never).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_is_applied_from_a_desk_and_once_more_changes_nothing() {
-    // No sweep does the work meanwhile: the clock runs as fast as it can.
-    let never = [("SweepSchedule", "0 0 0 1 1 *")];
-    let sandbox = Sandbox::with_settings(&plan_fleet(), Default::default(), &never).await;
+    let sandbox = without_sweeps(&plan_fleet()).await;
     sandbox.lose_hooks();
     let group = sandbox.world.gitlab.create_group(Some(42), "payments");
     let unit = format!("runner/g{group}-plan");
@@ -56,7 +79,7 @@ async fn a_plan_is_applied_from_a_desk_and_once_more_changes_nothing() {
     let events: Vec<serde_json::Value> =
         audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let by_jane = |event: &serde_json::Value| {
-        event["cause"] == "apply by jane: from a desk" && event["actor"] == "jane"
+        event["cause"] == "reprovision by jane: apply from a desk" && event["actor"] == "jane"
     };
     assert!(events.iter().all(|event| by_jane(event) && event["unit"] == *unit), "{audit}");
     let made = events.iter().filter(|event| event["action"] == "create").count();
@@ -71,4 +94,85 @@ async fn a_plan_is_applied_from_a_desk_and_once_more_changes_nothing() {
     let unwritable = ["--local", "--yes", "--audit", "/no/such/folder/audit.jsonl"];
     let (code, _, err) = apply(&sandbox, &unwritable).await;
     assert!(code == Some(1) && err.contains("name another file with --audit"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_functions_are_told_and_followed_until_it_is_so() {
+    let sandbox = without_sweeps(&plan_fleet()).await;
+    let made = sandbox.world.gitlab.create_group(Some(42), "made");
+    sandbox.settle().await;
+    sandbox.lose_hooks();
+    let new = sandbox.world.gitlab.create_group(Some(42), "new");
+    let edit = RunnerEdit { tags: Some(vec!["everything".into()]), ..RunnerEdit::default() };
+    let key = format!("g{made}-plan");
+    sandbox.world.gitlab.edit_runner(sandbox.runner(&key).id, edit);
+    let why = ["apply", "--yes", "--why", "CHG7"];
+    let (code, out, err) = at_desk(&sandbox, true, &why).await;
+    assert_eq!(code, Some(0), "{out}\n{err}");
+    assert!(out.contains("2 unit(s) as fleet.yaml says, 0 not yet"), "{out}");
+    for unit in [format!("runner/{key}"), format!("runner/g{new}-plan")] {
+        sandbox.assert_ready(&unit);
+        assert!(err.contains(&format!("{unit}  ")), "no step of {unit}: {err}");
+        let cause = sandbox.status(&unit)["rounds"][0]["cause"].clone();
+        assert_eq!(cause, "reprovision by jane: CHG7", "{}", sandbox.status(&unit));
+    }
+    assert_eq!(sandbox.runner(&key).tags, ["azure-plan"]);
+    let own_audit = sandbox.folder.join("forerunner-audit.jsonl");
+    assert!(!own_audit.exists(), "the functions did it, and told it");
+    // Nothing is asked of them once more.
+    let (code, out, _) = at_desk(&sandbox, true, &["apply", "--json", "--yes"]).await;
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, Some(0), "{out}");
+    assert_eq!((&told["asTheFileSays"], &told["notYet"]), (&json!(2), &json!([])), "{out}");
+    let (code, _, err) = at_desk(&sandbox, true, &["apply", "--json"]).await;
+    assert!(code == Some(2) && err.contains("--yes"), "JSON asks nobody: {err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_work_cannot_mend_ends_with_one_and_the_reason() {
+    for has_queue in [false, true] {
+        let sandbox = without_sweeps(&plain_fleet()).await;
+        let [lost, archived] =
+            ["lost", "archived"].map(|name| sandbox.world.gitlab.create_group(Some(42), name));
+        sandbox.settle().await;
+        // Somebody may still poll with its token: only a person's word lets it go.
+        let secret = format!("runner-g{lost}-plain-config");
+        assert!(sandbox.world.kubernetes.delete_as_admin("secrets", "forerunner-nonprod", &secret));
+        sandbox.lose_hooks();
+        sandbox.world.gitlab.archive_group(archived);
+        let local = if has_queue { &[][..] } else { &["--local"] };
+        let run = [&["apply", "--yes"], local].concat();
+        let (code, out, err) = at_desk(&sandbox, has_queue, &run).await;
+        assert_eq!(code, Some(1), "{out}\n{err}");
+        assert!(out.contains("0 unit(s) as fleet.yaml says, 2 not yet"), "{out}\n{err}");
+        for words in ["`: the token of runner", "`: the target or a group above it is archived"] {
+            assert!(err.contains(words), "no `{words}` in {err}");
+        }
+        // A person's word, by the queue that takes it or from here.
+        let key = format!("g{lost}-plain");
+        let (code, out, err) =
+            at_desk(&sandbox, has_queue, &[run, vec!["--confirm", &key]].concat()).await;
+        assert_eq!(code, Some(0), "{out}\n{err}");
+        sandbox.assert_ready(&format!("runner/{key}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_that_do_not_run_are_not_waited_for_for_ever() {
+    let sandbox = without_sweeps(&plain_fleet()).await;
+    sandbox.lose_hooks();
+    sandbox.world.gitlab.create_group(Some(42), "payments");
+    // As for a stopped app: what is sent is taken, and nobody comes for it.
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::ServiceBus,
+        method: Some("POST"),
+        path: "/commands/messages".to_owned(),
+        times: 1,
+        what: What::Answer { status: 201, headers: vec![], body: String::new() },
+    });
+    let (code, out, err) = at_desk(&sandbox, true, &["apply", "--yes", "--timeout", "2"]).await;
+    assert_eq!(code, Some(1), "{out}\n{err}");
+    for words in ["stopped after ", "change(s) are still to be made"] {
+        assert!(err.contains(words), "no `{words}` in {err}");
+    }
 }

@@ -15,6 +15,7 @@ mod cli_apply;
 mod cli_desk;
 mod cli_explain;
 mod cli_plan;
+mod cli_remove;
 mod cli_report;
 mod cli_status;
 mod cluster_doors;

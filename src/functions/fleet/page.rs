@@ -71,9 +71,9 @@ fn head(html: &mut Html, title: &str, nonce: &str, profiles: usize) {
     let states = Standing::ALL.map(|standing| class(standing).to_owned());
     let profiles = (0..profiles).map(|number| format!("p-{number}"));
     for one in states.into_iter().chain(profiles) {
-        // A filter is a style: it needs no script.
+        // A filter is a style: it needs no script. Of the whole body, `:has` would be judged anew for each unit.
         html.raw(&format!(
-            "body:has(#only-{one}:checked) .unit:not(.{one}) {{ display: none; }}\n"
+            "form:has(#only-{one}:checked) ~ main .unit:not(.{one}) {{ display: none; }}\n"
         ));
     }
     html.raw("</style>\n</head>\n<body>\n");

@@ -1,0 +1,49 @@
+//! What an order means on the real fleet, for somebody to read before and after.
+
+use super::View;
+use crate::{
+    domain::{
+        command::Order,
+        fleet_status::{Finding, FindingKind},
+        ids::Unit,
+    },
+    reconcile::{Failure, command, inventory, survey, watch},
+};
+use std::collections::BTreeSet;
+
+/// The units that an order means and of which something is there.
+#[derive(Debug, Default)]
+pub struct Meant {
+    pub units: BTreeSet<Unit>,
+    /// Those that no path removes.
+    pub protected: BTreeSet<Unit>,
+    /// What is there of the fleet and belongs to no unit.
+    pub leftovers: Vec<Finding>,
+    /// What could not be read, and why: there may be more.
+    pub unseen: Vec<String>,
+}
+
+impl View {
+    /// Reads the whole fleet in lists, as a sweep does.
+    pub async fn meant(&self, order: &Order) -> Result<Meant, Failure> {
+        let (fleet, now) = (&self.fleet, self.now());
+        let inventory = Box::pin(inventory::take(&self.clients, fleet)).await?;
+        let mut units = command::meant(fleet, &inventory, order, now);
+        units.retain(|unit| inventory.known.contains(unit));
+        let (protected, units) =
+            units.into_iter().partition(|unit| survey::is_protected(fleet, unit));
+        let survey = survey::survey(fleet, &inventory, now);
+        let found = watch::findings(&self.clients, fleet, &inventory, &survey, now).await;
+        let leftovers = found.into_iter().filter(|finding| match finding.kind {
+            FindingKind::LookAlike | FindingKind::StrayIdentity | FindingKind::OrphanedRole => true,
+            FindingKind::ReachesNever
+            | FindingKind::AdmissionPolicy
+            | FindingKind::ManagerRole
+            | FindingKind::Overlap
+            | FindingKind::IdentityWebhook
+            | FindingKind::LimitNear
+            | FindingKind::Unwatched => false,
+        });
+        Ok(Meant { units, protected, leftovers: leftovers.collect(), unseen: inventory.unseen })
+    }
+}
