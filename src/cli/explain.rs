@@ -91,7 +91,7 @@ fn cause(what: &str, statuses: &[Status], as_json: bool, now: Timestamp, paint: 
     }
     let mut text = String::new();
     for (unit, round) in rounds {
-        let end = round.failure.as_deref().unwrap_or("done");
+        let end = round.end();
         let unit = paint.bold(&unit.to_string());
         text.push_str(&format!("{unit}, {}: {end}\n", from_now(round.at, now)));
         round.did.iter().for_each(|step| text.push_str(&format!("  {step}\n")));

@@ -269,6 +269,7 @@ fn target_meaning(target: &NamedTarget<'_>, fleet: &Fleet) -> TargetMeaning {
         TargetKind::Group => "group",
         TargetKind::Project => "project",
     };
+    let protected = if target.is_protected { " (protected)" } else { "" };
     let wanted = fleet.wanted(&fleet.facts_of(target.kind, target.path));
     let profiles = wanted.iter().map(|wanted| {
         let name = fleet.profile(&wanted.profile).map_or(&wanted.profile, |profile| &profile.name);
@@ -291,7 +292,7 @@ fn target_meaning(target: &NamedTarget<'_>, fleet: &Fleet) -> TargetMeaning {
         }
     });
     TargetMeaning {
-        target: format!("{kind} {}", target.path),
+        target: format!("{kind} {}{protected}", target.path),
         values: target.values.clone(),
         profiles: profiles.collect(),
     }

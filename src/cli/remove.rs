@@ -200,10 +200,8 @@ fn stays(after: &Meant, end: &End, told: &[Status]) -> BTreeMap<Unit, String> {
     };
     let unknown = || "something of it is still there".to_owned();
     let open = after.units.iter().map(|unit| (unit.clone(), why(unit).unwrap_or_else(unknown)));
-    let protected = after
-        .protected
-        .iter()
-        .map(|unit| (unit.clone(), "its profile says `protect: true`".to_owned()));
+    let protected =
+        after.protected.iter().map(|unit| (unit.clone(), "`protect: true` keeps it".to_owned()));
     open.chain(protected).collect()
 }
 
@@ -216,7 +214,7 @@ fn list(meant: &Meant, told: &[Status]) -> String {
     let kept = meant
         .protected
         .iter()
-        .map(|unit| format!("    {unit}  {}  stays: its profile says `protect: true`", path(unit)));
+        .map(|unit| format!("    {unit}  {}  stays: `protect: true` keeps it", path(unit)));
     let lines = goes.chain(kept).map(|line| format!("{}\n", line.trim_end()));
     format!(
         "{}{} unit(s) to take away for good, {} kept\n",

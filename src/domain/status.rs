@@ -90,6 +90,20 @@ pub struct RoundRecord {
     pub did: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// From its first read to its last write, to the millisecond; `None` where it could not even read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<SignedDuration>,
+}
+
+impl RoundRecord {
+    /// How it ended, for people: `done, in 1s 240ms`, or the failure.
+    pub fn end(&self) -> String {
+        let how = self.failure.as_deref().unwrap_or("done");
+        match self.took {
+            Some(took) => format!("{how}, in {took:#}"),
+            None => how.to_owned(),
+        }
+    }
 }
 
 /// Taken out of the fast loop until `next`, or until something releases it.

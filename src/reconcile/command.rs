@@ -73,7 +73,7 @@ impl Rounds {
         if order.deed == Deed::Remove {
             let protected = units.iter().filter(|unit| survey::is_protected(fleet, unit)).cloned();
             for unit in protected.collect::<Vec<_>>() {
-                lines.push(format!("`{unit}` is kept: its profile says `protect: true`"));
+                lines.push(format!("`{unit}` is kept: `protect: true`"));
                 units.remove(&unit);
             }
         }

@@ -249,6 +249,7 @@ impl Rounds {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let settings = fleet.settings();
+        let began = report.as_ref().map(|report| report.began);
         let (installation, before, path, findings) = match report {
             Some(Report { prepared, .. }) => {
                 (prepared.installation, prepared.before, prepared.path, prepared.plan.findings)
@@ -275,6 +276,7 @@ impl Rounds {
             cause: message.cause.clone(),
             did: vec![],
             failure: Some(reason.to_owned()),
+            took: began.map(|began| took(began, now)),
         };
         let status = status.park(reason, &settings.digest, now).with_round(record);
         status_store::save(self.clients(), &context, before.as_ref(), &status).await?;
@@ -324,6 +326,7 @@ impl Rounds {
             cause: message.cause.clone(),
             did: report.acted.did.clone(),
             failure: failure.map(str::to_owned),
+            took: Some(took(report.began, now)),
         };
         if !record.did.is_empty() || record.failure.is_some() {
             next = next.with_round(record);
@@ -332,6 +335,10 @@ impl Rounds {
             .await?;
         Ok(())
     }
+}
+
+fn took(began: Timestamp, now: Timestamp) -> SignedDuration {
+    SignedDuration::from_millis_i128(now.duration_since(began).as_millis())
 }
 
 /// Where nothing failed and a service is merely not done yet, the unit waits for that: it counts as no attempt, and ends

@@ -4,7 +4,7 @@ use super::{
     Clients, Failure,
     act::Scene,
     desire::Desires,
-    leaving, looks, observe,
+    leaving, looks, observe, sweep,
     target::{self, TargetRead},
     tell,
 };
@@ -184,7 +184,7 @@ pub(super) async fn runner(
     let rule = read.as_ref().and_then(|read| tell::rule(fleet, &read.facts, &key.profile));
     let unit = Unit::Runner(key.clone());
     let why = leave(read.is_some(), state.as_ref(), hold.as_ref());
-    let protected = fleet.profile(&key.profile).is_some_and(|profile| profile.protect);
+    let protected = fleet.protects(key);
     let leaving = Leaving { unit: &unit, why, protected };
     if let Some(held) = ledger.book.held(&unit, now) {
         let message = format!("held until {} by {}: {}", held.until, held.by, held.reason);
@@ -392,7 +392,15 @@ async fn domain(
     let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
     let leaving = Leaving { unit: &unit, why, protected };
     let closed = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
-        Ok(pass) => return leaving_domain(clients, fleet, profile, installation, pass, now).await,
+        Ok(pass) => {
+            let made = sweep::made_runners(clients, fleet).await?;
+            let runners = made.iter().filter(|key| key.profile == *profile).count();
+            if runners > 0 {
+                let before = observe::status(clients, settings, &unit).await?;
+                return Ok(Prepared::new(installation, before, plan::domain::in_use(runners)));
+            }
+            return leaving_domain(clients, fleet, profile, installation, pass, now).await;
+        }
         Err(closed) => closed,
     };
     let Some(spec) = spec else {

@@ -19,7 +19,7 @@ use crate::{
     },
     telemetry::{audit, meters, words::RoundEnd},
 };
-use jiff::{SignedDuration, civil::Date};
+use jiff::{SignedDuration, Timestamp, civil::Date};
 use std::{sync::Arc, time::Instant};
 use tracing::{error, info, warn};
 
@@ -48,6 +48,8 @@ pub(super) struct Report {
     pub(super) acted: Acted,
     /// Why nothing was carried out, only shown.
     pub(super) restraint: Option<Restraint>,
+    /// When the round began.
+    pub(super) began: Timestamp,
 }
 
 /// What keeps a round from carrying its plan out.
@@ -102,6 +104,7 @@ impl Rounds {
                 Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
             };
         }
+        let began = self.clock.now();
         match Box::pin(prepare(self.clients(), &fleet, &self.clock, &message.unit)).await {
             Ok(Some(mut prepared)) => {
                 let event = message.event.as_deref();
@@ -110,7 +113,7 @@ impl Rounds {
                 {
                     missing.destroyed.get_or_insert(self.clock.now());
                 }
-                let report = self.act(&fleet, message, prepared).await;
+                let report = self.act(&fleet, message, prepared, began).await;
                 self.conclude(&fleet, message, report).await
             }
             Ok(None) => RoundEnd::Gone.with(Outcome::Done(vec![])),
@@ -141,11 +144,12 @@ impl Rounds {
             let failure = Failure::permanent("only a runner can be paused and resumed");
             return self.again_or_park(fleet, message, &[failure], None).await;
         };
+        let began = self.clock.now();
         let word =
             prepare_word(self.clients(), fleet, &self.clock, key, pause, &message.cause).await;
         match word {
             Ok(prepared) => {
-                let report = self.act(fleet, message, prepared).await;
+                let report = self.act(fleet, message, prepared, began).await;
                 // A try that failed asks again for the same; what follows a success is an ordinary round.
                 let intent = message.intent.filter(|_| !report.acted.failures.is_empty());
                 let message = Message { intent, ..message.clone() };
@@ -156,7 +160,13 @@ impl Rounds {
     }
 
     /// Carries the plan out, or only shows it where the mode or a freeze says so.
-    async fn act(&self, fleet: &Fleet, message: &Message, prepared: Prepared) -> Report {
+    async fn act(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+        prepared: Prepared,
+        began: Timestamp,
+    ) -> Report {
         let frozen = gate::frozen_until(fleet.guardrails(), prepared.deed, self.clock.now());
         let restraint = if self.observes(fleet, &message.unit) {
             Some(Restraint::Observing)
@@ -169,14 +179,14 @@ impl Rounds {
             let origin = tell::origin(fleet, message, prepared.rule.clone());
             let acting = act::act(self.clients(), &prepared.plan, &prepared.seen, &scene);
             let acted = audit::because(origin, acting).await;
-            return Report { prepared, acted, restraint };
+            return Report { prepared, acted, restraint, began };
         }
         let steps = prepared.plan.steps.iter();
         let would: Vec<String> = steps.map(|node| format!("would {}", node.step)).collect();
         for line in &would {
             info!("{line}");
         }
-        Report { prepared, acted: Acted { did: would, failures: vec![] }, restraint }
+        Report { prepared, acted: Acted { did: would, failures: vec![] }, restraint, began }
     }
 
     /// The lowest of the modes that the setting, the file and the unit's profile name.

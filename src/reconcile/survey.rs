@@ -144,12 +144,11 @@ fn has_roles(fleet: &Fleet, inventory: &Inventory, profile: &ProfileName) -> boo
 }
 
 pub(super) fn is_protected(fleet: &Fleet, unit: &Unit) -> bool {
-    let profile = match unit {
-        Unit::Runner(key) => fleet.profile(&key.profile),
-        Unit::Domain(profile) => fleet.profile(profile),
-        Unit::Target(_) | Unit::Identity(_) => None,
-    };
-    profile.is_some_and(|profile| profile.protect)
+    match unit {
+        Unit::Runner(key) => fleet.protects(key),
+        Unit::Domain(profile) => fleet.profile(profile).is_some_and(|profile| profile.protect),
+        Unit::Target(_) | Unit::Identity(_) => false,
+    }
 }
 
 /// A shared domain whose profile is gone or shares no more, and whose last runner is gone too.

@@ -52,7 +52,7 @@ async fn a_target_says_which_rules_took_it_and_what_would_change_each_decision()
             "    waits: waits: it needs `zone`; give it under `groups:` or `projects:` of fleet.yaml\n",
             "    outside: paused: the scope /subscriptions/00000000-0000-4000-8000-00000000aaaa is not within guardrails.scopes; lower the profile",
             &format!("runner/g{payments}-plan\n  yes Ready: as fleet.yaml says (Settled, "),
-            "step(s), done\n",
+            "step(s), done, in ",
         ],
     );
     assert_eq!(sandbox.written(), Vec::<String>::new());

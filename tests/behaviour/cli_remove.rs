@@ -66,7 +66,7 @@ async fn the_whole_fleet_goes_but_for_what_is_protected() {
             at_desk(&sandbox, has_queue, &[&base[..], local, &["--yes"]].concat()).await;
         assert_eq!(code, Some(1), "one stays: {out}\n{err}");
         assert!(out.contains("4 unit(s) are gone, 1 stay"), "{out}\n{err}");
-        let stays = format!("`runner/{safe}` stays: its profile says `protect: true`");
+        let stays = format!("`runner/{safe}` stays: `protect: true` keeps it");
         assert!(err.contains(&stays), "{err}");
         assert_eq!(of(&sandbox, &all), Vec::<String>::new());
         assert!(sandbox.world.azure.identities().is_empty(), "no identity is left behind");

@@ -594,6 +594,22 @@ fn set_changes_load_resources_placement_timeout_and_quota() {
 }
 
 #[test]
+fn a_target_is_protected_by_its_id_alone() {
+    let values = "values: { subscription: 1111-net }";
+    let with = |more: &str| fleet(&[(values, &format!("{values}, {more}"))]);
+    let key = |text: &str| text.parse().unwrap();
+    let one = with("id: 4711, protect: true");
+    assert!(one.protects(&key("g4711-plan")) && one.protects(&key("g4711-gone")));
+    assert!(!one.protects(&key("p4711-plan")) && !one.protects(&key("g4712-plan")));
+    assert!(!with("id: 4711").protects(&key("g4711-plan")));
+    refused(
+        &[(values, &format!("{values}, protect: true"))],
+        "groups.platform/network.protect",
+        "numeric `id`",
+    );
+}
+
+#[test]
 fn set_never_changes_tags_protection_identity_or_isolation() {
     for (key, path) in [
         ("runner: { tags: [x] }", "runner.tags"),

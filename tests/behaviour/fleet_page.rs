@@ -245,6 +245,7 @@ async fn no_id_of_an_identity_or_a_scope_is_on_the_page() {
             "answer ServiceAccount x/job: granted".to_owned(),
         ],
         failure: Some(format!("no right at `{SCOPE}` nor for ({GUID})")),
+        took: None,
     };
     units.push(ready("runner/g45-plan").with_round(record));
     let answered = get(&told(units), BROWSER).await;
@@ -277,6 +278,7 @@ async fn whatever_a_name_holds_is_text_and_nothing_else() {
         cause: evil.to_owned(),
         did: vec![evil.to_owned()],
         failure: Some(evil.to_owned()),
+        took: None,
     };
     let status = Status {
         path: Some(evil.to_owned()),
@@ -336,6 +338,7 @@ fn five_thousand() -> Vec<Status> {
             cause: "a-delivery".to_owned(),
             did: vec!["apply NetworkPolicy ci-nonprod--g42-plan/jobs-g42-plan".to_owned(); 20],
             failure: None,
+            took: Some(jiff::SignedDuration::from_millis(1240)),
         };
         let status = Status { path: Some(format!("platform/team-{number}")), ..Status::new(unit) };
         (0..5).fold(status.with(&findings, now()), |status, _| status.with_round(record.clone()))

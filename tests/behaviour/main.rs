@@ -54,6 +54,7 @@ mod neighbours;
 mod observing;
 mod parking;
 mod process;
+mod protected;
 mod provisioning;
 mod real_kubernetes;
 mod real_node;

@@ -106,7 +106,7 @@ fn unit_text(status: &Status, now: Timestamp, paint: Paint) -> String {
         ));
     }
     for round in &status.rounds {
-        let end = round.failure.as_deref().unwrap_or("done");
+        let end = round.end();
         let (at, cause) = (from_now(round.at, now), &round.cause);
         text.push_str(&format!(
             "  round {at}, caused by {cause}: {} step(s), {end}\n",

@@ -42,7 +42,7 @@ pub(super) async fn show(
         out.push_str("  last rounds\n");
     }
     for round in &status.rounds {
-        let end = round.failure.as_deref().unwrap_or("done");
+        let end = round.end();
         out.push_str(&format!(
             "    {} by {}: {} step(s), {end}\n",
             round.at,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{
     azure::ResourceId,
-    ids::{GroupId, ProfileName},
+    ids::{GroupId, ProfileName, ProjectId, TargetId},
     names,
     spec::{ClusterAccess, Isolation},
     version::Version,
@@ -108,6 +108,7 @@ fn build(
         (None, Some(raw)) => guardrails::compile(raw, &At::root(Source::Guardrails), findings),
         (None, None) => guardrails::Guardrails::default(),
     };
+    let protected = targets.values().filter_map(|entry| entry.protected).collect();
     let withdrawn = withdrawn(raw, &rules, &root.key("withdrawn"), findings);
     check_rest(raw, &root, findings);
     let mut fleet = Fleet {
@@ -117,6 +118,7 @@ fn build(
         targets,
         rules,
         withdrawn,
+        protected,
         profiles,
         overlaps: Vec::new(),
         not_acted_on: not_acted_on(raw),
@@ -206,7 +208,8 @@ fn target(
     }
     let given: Vec<&Profile> =
         given(kind, path, rules).filter_map(|name| profiles.get(name)).collect();
-    if given.is_empty() {
+    let protected = protected(kind, raw, at, findings);
+    if given.is_empty() && protected.is_none() {
         findings.warning(at, "no rule matches it, so nothing here has an effect", "");
     }
     for (name, value) in &raw.values {
@@ -250,7 +253,32 @@ fn target(
             findings.warning(&at.key("values"), reason, "");
         }
     }
-    TargetEntry { path: path.to_owned(), values: raw.values.clone(), set }
+    TargetEntry { path: path.to_owned(), values: raw.values.clone(), set, protected }
+}
+
+/// A path may change, and what it protects must not change with it: so the id decides.
+fn protected(
+    kind: TargetKind,
+    raw: &RawTarget,
+    at: &At,
+    findings: &mut Findings<'_>,
+) -> Option<TargetId> {
+    match (raw.protect.unwrap_or(false), raw.id) {
+        (true, Some(id)) => Some(match kind {
+            TargetKind::Group => TargetId::Group(GroupId(id)),
+            TargetKind::Project => TargetId::Project(ProjectId(id)),
+        }),
+        (true, None) => {
+            let remedy = "say its numeric `id` beside it: a path may change";
+            findings.error(&at.key("protect"), "protects nothing without the id", remedy);
+            None
+        }
+        (false, Some(_)) => {
+            findings.warning(&at.key("id"), "has an effect only with `protect: true`", "");
+            None
+        }
+        (false, None) => None,
+    }
 }
 
 /// The profiles that rules give to a path, as far as paths alone tell.

@@ -42,7 +42,7 @@ pub use wanted::{DomainSpec, TargetFacts, Wanted, WantedState};
 
 use super::{
     azure::ResourceId,
-    ids::{GroupId, IdentityName, ProfileName, ProjectId, TargetId},
+    ids::{GroupId, IdentityName, ProfileName, ProjectId, RunnerKey, TargetId},
     names,
     spec::{FleetSettings, Pods, RunnerSpec},
 };
@@ -58,6 +58,7 @@ pub struct Fleet {
     targets: BTreeMap<(TargetKind, String), TargetEntry>,
     rules: Vec<Rule>,
     withdrawn: Vec<Withdrawn>,
+    protected: BTreeSet<TargetId>,
     profiles: BTreeMap<ProfileName, Profile>,
     overlaps: Vec<Overlap>,
     not_acted_on: Vec<&'static str>,
@@ -77,6 +78,8 @@ struct TargetEntry {
     path: String,
     values: BTreeMap<String, String>,
     set: BTreeMap<ProfileName, changes::Changes>,
+    /// Its id, where none of its runners may be removed.
+    protected: Option<TargetId>,
 }
 
 /// A target with an entry of its own in the file.
@@ -87,6 +90,7 @@ pub struct NamedTarget<'a> {
     pub values: &'a BTreeMap<String, String>,
     /// Profiles that `set` changes here.
     pub changed: Vec<&'a ProfileName>,
+    pub is_protected: bool,
 }
 
 /// A target that gets nothing.
@@ -117,6 +121,12 @@ impl Fleet {
         now: Timestamp,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         compile::compile(fleet_yaml, guardrails_yaml, now)
+    }
+
+    /// Whether no path removes the target's runner of this profile: the profile or the target says `protect: true`.
+    pub fn protects(&self, key: &RunnerKey) -> bool {
+        self.protected.contains(&key.target)
+            || self.profile(&key.profile).is_some_and(|profile| profile.protect)
     }
 
     /// What every runner of the fleet shares.
@@ -262,6 +272,7 @@ impl Fleet {
             path: &entry.path,
             values: &entry.values,
             changed: entry.set.keys().collect(),
+            is_protected: entry.protected.is_some(),
         })
     }
 }

@@ -169,6 +169,12 @@ pub(super) struct RawTarget {
     /// Profile → what is different here.
     #[serde(default)]
     pub(super) set: Map<RawSet>,
+    /// Numeric id; needed by `protect`.
+    #[serde(default)]
+    pub(super) id: Option<u64>,
+    /// None of its runners is ever removed, whatever becomes of its path and of the rules.
+    #[serde(default)]
+    pub(super) protect: Option<bool>,
 }
 
 /// What one target may have different from its profile.
@@ -291,7 +297,7 @@ pub(super) struct RawProfile {
     /// The profile's first name, so that renaming it makes nothing anew.
     #[serde(default)]
     pub(super) was: Option<String>,
-    /// Never removed without an operator's word.
+    /// None of its runners is ever removed.
     #[serde(default)]
     pub(super) protect: Option<bool>,
     #[serde(default)]

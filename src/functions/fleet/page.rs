@@ -229,6 +229,9 @@ fn round(html: &mut Html, record: &RoundRecord, steps: usize, now: Timestamp) {
         "…" => html.text(", caused by a delivery"),
         cause => html.text(&format!(", caused by {cause}")),
     }
+    if let Some(took) = record.took {
+        html.text(&format!(", took {took:#}"));
+    }
     if let Some(failure) = &record.failure {
         html.text(&format!(": {failure}"));
     }
