@@ -4,6 +4,7 @@ use super::{
     apply::Facts,
     disturb::{ACR_PUSH, THEIRS},
     event::Event,
+    failure::Failure,
     fleet::Profile,
 };
 use crate::{
@@ -103,12 +104,14 @@ pub(super) async fn come_to_rest(
     sandbox: &Sandbox,
     calm: &Value,
     recorder: &Recorder,
-) -> Result<usize, String> {
-    let mut differs = String::new();
+) -> Result<usize, Failure> {
+    let mut differs = Failure::new("rest", "never looked at");
     for sweep in 1..=SWEEPS_MAX {
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         let settled = sandbox.world.settle(SignedDuration::from_hours(9)).await;
-        settled.map_err(|error| format!("after sweep {sweep}: {error}"))?;
+        settled.map_err(|error| {
+            Failure::new("settling", error.to_string()).within(format!("after sweep {sweep}"))
+        })?;
         match unlike(facts, sandbox, calm) {
             None => return Ok(sweep),
             Some(what) => differs = what,
@@ -117,16 +120,17 @@ pub(super) async fn come_to_rest(
         let apart = if sweep <= CLOSE { AT_ITS_PACE } else { A_DAY };
         sandbox.leap_to(&(sandbox.world.clock.now() + apart).to_string());
     }
-    Err(format!("not at rest after {SWEEPS_MAX} sweeps: {differs}"))
+    Err(differs.within(format!("not at rest after {SWEEPS_MAX} sweeps")))
 }
 
 /// What is otherwise than the undisturbed run leaves it.
-fn unlike(facts: &Facts, sandbox: &Sandbox, calm: &Value) -> Option<String> {
+fn unlike(facts: &Facts, sandbox: &Sandbox, calm: &Value) -> Option<Failure> {
     let wanted = facts.wanted();
     let brakes = facts.fleet.deletions.1 < 100;
     let mut unready = wanted.iter().filter(|unit| !sandbox.is_ready(unit));
     if let Some(unit) = unready.next() {
-        return Some(format!("{unit} is not ready: {}", sandbox.status(unit)));
+        let status = sandbox.status(unit);
+        return Some(Failure::new("readiness", format!("{unit} is not ready: {status}")));
     }
     let found = told(facts, inventory(sandbox));
     let lines = |value: &Value| -> Vec<String> {
@@ -146,23 +150,27 @@ fn unlike(facts: &Facts, sandbox: &Sandbox, calm: &Value) -> Option<String> {
         let (more, less) = (without(&is, &should), without(&should, &is));
         // Where the brake held, what nobody wants may still be there.
         if !less.is_empty() || (!more.is_empty() && !brakes) {
-            return Some(format!(
-                "{part}: too much {more:#?}, too little {less:#?}\n{}",
-                told_of_all(sandbox)
-            ));
+            let told = told_of_all(sandbox);
+            let why = format!("{part}: too much {more:#?}, too little {less:#?}\n{told}");
+            return Some(Failure::new(part, why));
         }
         if part == "queue" && found[part] != *expected && !brakes {
-            return Some(format!("queue: {}", found[part]));
+            return Some(Failure::new(part, format!("queue: {}", found[part])));
         }
     }
     None
 }
 
-/// What is told of every unit, for a test that fails.
-fn told_of_all(sandbox: &Sandbox) -> String {
+/// What is told of every unit and of the fleet as a whole.
+fn records(sandbox: &Sandbox) -> Vec<Value> {
     let maps = sandbox.world.kubernetes.list("configmaps", MANAGERS).into_iter();
-    let records = maps.filter_map(|map| Some(map["data"]["record.json"].as_str()?.to_owned()));
-    records.collect::<Vec<_>>().join("\n")
+    let texts = maps.filter_map(|map| Some(map["data"]["record.json"].as_str()?.to_owned()));
+    texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
+}
+
+/// The same, for a test that fails.
+fn told_of_all(sandbox: &Sandbox) -> String {
+    records(sandbox).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The inventory without what only tells what was: ledger, parked plan, and what is told of targets and identities.
@@ -188,7 +196,7 @@ pub(super) fn told(facts: &Facts, mut all: Value) -> Value {
 }
 
 /// What there is where nothing ever went wrong: the same groups under the file as it is in the end.
-pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Value, String> {
+pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Value, Failure> {
     let gitlab = &sandbox.world.gitlab;
     sandbox.lose_hooks();
     for group in facts.groups.iter().filter(|group| !group.destroyed) {
@@ -203,7 +211,7 @@ pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Valu
     for _ in 0..4 {
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
-        settled.map_err(|error| format!("undisturbed: {error}"))?;
+        settled.map_err(|error| Failure::new("undisturbed", error.to_string()))?;
         if facts.wanted().iter().all(|unit| sandbox.is_ready(unit)) {
             return Ok(told(facts, inventory(sandbox)));
         }
@@ -211,5 +219,6 @@ pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Valu
     }
     let wanted = facts.wanted();
     let unready = wanted.iter().find(|unit| !sandbox.is_ready(unit));
-    Err(format!("undisturbed: {unready:?} {}", sandbox.status(unready.unwrap())))
+    let why = format!("undisturbed: {unready:?} {}", sandbox.status(unready.unwrap()));
+    Err(Failure::new("undisturbed", why))
 }
