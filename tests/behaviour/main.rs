@@ -23,6 +23,7 @@ mod confirming;
 mod crashes;
 mod deeds;
 mod descriptions;
+mod destroyed_targets;
 mod disturbed;
 mod drift_table;
 mod envelopes;
