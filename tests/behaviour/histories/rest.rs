@@ -57,6 +57,7 @@ pub(super) async fn calm_down(facts: &mut Facts, sandbox: &Sandbox) {
 /// where a token is lost that somebody has polled with.
 fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
     confirm_plan(facts, sandbox, recorder);
+    delete_what_nothing_proves(sandbox);
     let (azure, gitlab) = (&sandbox.world.azure, &sandbox.world.gitlab);
     for identity in azure.identities() {
         azure.remove_credential(&identity.id, THEIRS);
@@ -81,6 +82,25 @@ fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
         {
             let edit = RunnerEdit { paused: Some(false), ..RunnerEdit::default() };
             gitlab.edit_runner(runner.id, edit);
+        }
+    }
+}
+
+/// Runners whose marker was edited away and whose token proves nothing any more: people run the command that they are told.
+fn delete_what_nothing_proves(sandbox: &Sandbox) {
+    let gitlab = &sandbox.world.gitlab;
+    for record in records(sandbox) {
+        let said = ["conditions", "findings"].map(|list| record[list].as_array());
+        let said = said.into_iter().flatten().flatten();
+        let texts = said.flat_map(|one| [&one["message"], &one["remedy"]]);
+        let texts = texts.chain([&record["parked"]["reason"]]).filter_map(Value::as_str);
+        for told in texts.flat_map(|text| text.split("glab api --method DELETE runners/").skip(1)) {
+            let digits = told.split(|letter: char| !letter.is_ascii_digit()).next();
+            let id = digits.and_then(|digits| digits.parse().ok()).unwrap();
+            if gitlab.runner(id).is_some() {
+                gitlab.delete_runner(id);
+                record["unit"].as_str().into_iter().for_each(|unit| sandbox.wake(unit));
+            }
         }
     }
 }
