@@ -53,6 +53,14 @@ impl Clock {
         }
     }
 
+    /// Whether only [`Clock::turn_to`] lets time pass.
+    pub fn stands_still(&self) -> bool {
+        match &self.0 {
+            Source::Frozen(_) => true,
+            Source::System | Source::Ahead(_) | Source::AheadByFile(_) => false,
+        }
+    }
+
     /// Puts the clock forward to `then`; never back. The system's own clock cannot be turned.
     pub fn turn_to(&self, then: Timestamp) {
         let missing = then.duration_since(self.now()).as_millis();

@@ -146,14 +146,26 @@ impl Http {
 
     async fn send_twice(&self, request: &Request) -> Result<Response, TransportError> {
         if !request.pause.is_zero() {
-            wait(request.pause.min(repeat::PAUSE_MAX)).await;
+            self.wait(request.pause.min(repeat::PAUSE_MAX)).await;
         }
         let first = self.try_once(request).await;
         let Some(pause) = repeat::pause(request.repeat, &first, repeat::jitter()) else {
             return first;
         };
-        wait(pause).await;
+        self.wait(pause).await;
         self.try_once(request).await
+    }
+
+    /// Under a clock that stands still nothing comes of waiting, and the next call is as late as it can be.
+    async fn wait(&self, pause: Duration) {
+        if self.inner.clock.stands_still() {
+            return tokio::task::yield_now().await;
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that waits, for at most a second"
+        )]
+        tokio::time::sleep(pause).await;
     }
 
     async fn try_once(&self, request: &Request) -> Result<Response, TransportError> {
@@ -291,9 +303,4 @@ fn install_crypto_provider() {
         // An error means that somebody installed one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place that waits, for at most a second")]
-async fn wait(pause: Duration) {
-    tokio::time::sleep(pause).await;
 }

@@ -321,6 +321,7 @@ const APART: SignedDuration = SignedDuration::from_mins(5);
 /// valid, other known targets readable, and a token that sees everything or a verified destroy hook.
 pub(super) async fn confirm_gone(
     clients: &Clients,
+    fleet: &Fleet,
     inventory: &Inventory,
     missing: &BTreeSet<RunnerKey>,
     now: Timestamp,
@@ -331,7 +332,7 @@ pub(super) async fn confirm_gone(
     };
     let suspects: Vec<(&RunnerKey, bool)> =
         missing.iter().filter_map(|key| Some((key, told(key)?.destroyed.is_some()))).collect();
-    if suspects.is_empty() || !others_are_readable(inventory, missing) {
+    if suspects.is_empty() || !others_are_readable(fleet, inventory, missing) {
         return Ok(vec![]);
     }
     let gitlab = clients.gitlab();
@@ -347,10 +348,18 @@ pub(super) async fn confirm_gone(
     Ok(gone.map(|(key, _)| Unit::Runner(key.clone())).collect())
 }
 
-/// Void where no other target is known.
-fn others_are_readable(inventory: &Inventory, missing: &BTreeSet<RunnerKey>) -> bool {
+/// Void where no other target is known. An anchor is known by the file: where everything below it was destroyed, that it is
+/// there tells an end from a token that sees no more.
+fn others_are_readable(
+    fleet: &Fleet,
+    inventory: &Inventory,
+    missing: &BTreeSet<RunnerKey>,
+) -> bool {
     let lost: BTreeSet<TargetId> = missing.iter().map(|key| key.target).collect();
     let known = inventory.known.iter().filter_map(target_of);
     let others: BTreeSet<TargetId> = known.filter(|target| *target != TargetId::Instance).collect();
-    others.iter().any(|target| !lost.contains(target)) || others.len() == 1
+    let mut anchors = fleet.anchors().map(|(_, id)| TargetId::Group(id));
+    others.iter().any(|target| !lost.contains(target))
+        || others.len() == 1
+        || anchors.any(|anchor| inventory.targets.contains_key(&anchor))
 }

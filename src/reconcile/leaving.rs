@@ -43,6 +43,8 @@ pub(super) struct Search<'a> {
     pub(super) runner: Option<(&'a RunnerKey, bool)>,
     /// Where assignments of its identity may lie, beside the identity's own resource group.
     pub(super) scopes: &'a BTreeSet<ResourceId>,
+    /// Existing identities that may hold a credential for it, whether or not its job account still names one.
+    pub(super) lenders: &'a [ResourceId],
 }
 
 pub(super) async fn remains(
@@ -257,7 +259,7 @@ async fn identity(
     Ok(Some(Owned { identity, credentials, assignments }))
 }
 
-/// Our credentials on the existing identities that the job account named.
+/// Our credentials on the existing identities that may hold one; a job account that somebody deleted names none any more.
 async fn lent(
     clients: &Clients,
     fleet: &FleetSettings,
@@ -266,7 +268,9 @@ async fn lent(
 ) -> Result<Vec<(ResourceId, FederatedCredential)>, Failure> {
     let accounts = objects.iter().filter(|object| object.name.kind == Kind::ServiceAccount);
     let asked = accounts.filter_map(|account| account.annotation(names::ANNOTATION_IDENTITY));
-    let identities: BTreeSet<ResourceId> = asked.filter_map(ResourceId::new).collect();
+    let lenders = search.lenders.iter().cloned();
+    let identities: BTreeSet<ResourceId> =
+        asked.filter_map(ResourceId::new).chain(lenders).collect();
     let lists = try_join_all(identities.into_iter().map(|id| async move {
         let held = clients.arm().credentials(&id).await?.unwrap_or_default();
         Ok::<_, Failure>(held.into_iter().map(move |one| (id.clone(), one)).collect::<Vec<_>>())

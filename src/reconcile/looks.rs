@@ -7,7 +7,7 @@ use crate::{
         azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
         claim,
         class::Class,
-        fleet::Fleet,
+        fleet::{Fleet, TargetKind},
         gitlab::{Entity, EntityKind},
         ids::{FleetName, IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object},
@@ -21,6 +21,7 @@ use crate::{
         sight::{self, Marks, Sight},
         slice::{self, Slice},
         spec::{FleetSettings, Grant},
+        watch::gitlab::Misplaced,
     },
 };
 use futures::future::try_join_all;
@@ -70,8 +71,8 @@ pub(super) struct Lent {
 pub(super) struct Entities {
     looks: BTreeMap<RunnerKey, Option<String>>,
     silent: BTreeSet<RunnerKey>,
-    /// Entities with a marker of this installation that belong to somebody else than its target.
-    pub(super) misplaced: Vec<(RunnerId, RunnerKey)>,
+    /// Entities with a marker of this installation that do not belong to its target.
+    pub(super) misplaced: Vec<Misplaced>,
 }
 
 impl Looks {
@@ -168,7 +169,13 @@ pub(super) async fn entities(
 ) -> Result<Sliced<Entities>, Failure> {
     let (name, now) = (&fleet.settings().name, clients.now());
     let search = format!("[forerunner:{name}:");
-    let kinds: BTreeSet<u8> = made.iter().map(|key| rank(EntityKind::of(key.target))).collect();
+    // Of the kinds that the rules are for too: what was left behind has no manager any more.
+    let ruled = fleet.group_patterns().into_iter().map(|pattern| match pattern.kind {
+        TargetKind::Group => EntityKind::Group,
+        TargetKind::Project => EntityKind::Project,
+    });
+    let kinds = made.iter().map(|key| EntityKind::of(key.target)).chain(ruled);
+    let kinds: BTreeSet<u8> = kinds.map(rank).collect();
     let mut all: Vec<Entity> = Vec::new();
     for kind in [EntityKind::Instance, EntityKind::Group, EntityKind::Project] {
         if !kinds.contains(&rank(kind)) {
@@ -187,7 +194,7 @@ pub(super) async fn entities(
     for key in made {
         found.take(&all, name, key, now);
     }
-    found.misplaced = misplaced(&all, name, installation);
+    found.misplaced = misplaced(&all, name, installation, made);
     Ok(Sliced { seen: found, next: None, unseen: vec![] })
 }
 
@@ -195,12 +202,15 @@ fn misplaced(
     entities: &[Entity],
     fleet: &FleetName,
     installation: &InstallationId,
-) -> Vec<(RunnerId, RunnerKey)> {
+    made: &BTreeSet<RunnerKey>,
+) -> Vec<Misplaced> {
     let elsewhere = entities.iter().filter_map(|entity| {
-        let marker = Marker::find(&entity.description)?;
-        let ours = marker.fleet == *fleet && marker.installation == *installation;
-        let there = claim::belongs_to(entity, marker.key.target);
-        (ours && !there).then_some((entity.id, marker.key))
+        let Marker { key, .. } = Marker::find(&entity.description)
+            .filter(|marker| marker.fleet == *fleet && marker.installation == *installation)?;
+        let orphaned = entity.owners.is_empty() && entity.kind == EntityKind::of(key.target);
+        // An orphan of a unit that is still there goes with it, or is told by its round.
+        let accounted = claim::belongs_to(entity, key.target) || orphaned && made.contains(&key);
+        (!accounted).then_some(Misplaced { runner: entity.id, key, orphaned })
     });
     elsewhere.collect()
 }

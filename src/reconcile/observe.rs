@@ -10,6 +10,7 @@ use crate::{
         ids::{IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object, ObjectName},
         ledger::Ledger,
+        marker::Marker,
         names,
         observed::{
             Candidate, DomainObserved, EntryObserved, IdentityObserved, Observed, SecretObserved,
@@ -223,10 +224,13 @@ async fn entities(
             one.system_id == system_id && one.contacted_at.is_some_and(fresh)
         })
     };
+    // One without a marker is known by nothing but its token, so that is asked about.
+    let marked = |entity: &Entity| Marker::find(&entity.description).is_some();
     let certain = !live.as_ref().is_some_and(render::was_edited)
         && entities.len() == 1
         && entries.len() == 1
         && entities[0].id == entries[0].0
+        && marked(&entities[0])
         && polls(&entries[0].0);
     let verifier = names::verifier_system_id(installation, key);
     let entries = check(clients, entries, certain, &verifier).await?;

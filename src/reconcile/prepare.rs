@@ -294,6 +294,7 @@ async fn leaving_runner(
         key: &label,
         runner: Some((key, target_is_there)),
         scopes: &scopes(fleet),
+        lenders: &lenders(fleet, &key.profile),
     };
     let settings = fleet.settings();
     let remains = leaving::remains(clients, settings, installation.clone(), search).await?;
@@ -313,6 +314,13 @@ async fn leaving_runner(
 /// Everywhere that forerunner may give something: what it sees there reaches up to the root and down to the leaves.
 fn scopes(fleet: &Fleet) -> BTreeSet<ResourceId> {
     fleet.guardrails().scopes.iter().cloned().collect()
+}
+
+/// The existing identities of a profile; of one that the file no longer knows it could be any.
+fn lenders(fleet: &Fleet, profile: &ProfileName) -> Vec<ResourceId> {
+    let is_known = fleet.profile(profile).is_some();
+    let all = fleet.existing_identities().into_values();
+    all.filter(|(_, by)| !is_known || by.contains(profile)).map(|(id, _)| id).collect()
 }
 
 /// The target is gone, or hidden from us: it is written down since when, and nothing is changed.
@@ -438,7 +446,14 @@ async fn leaving_domain(
 ) -> Result<Prepared, Failure> {
     let (settings, unit) = (fleet.settings(), Unit::Domain(profile.clone()));
     let (key, scopes) = (names::shared_domain_key(profile), scopes(fleet));
-    let search = leaving::Search { unit: &unit, key: &key, runner: None, scopes: &scopes };
+    let lenders = lenders(fleet, profile);
+    let search = leaving::Search {
+        unit: &unit,
+        key: &key,
+        runner: None,
+        scopes: &scopes,
+        lenders: &lenders,
+    };
     let remains = leaving::remains(clients, settings, installation.clone(), search).await?;
     let grace = fleet.guardrails().grace;
     let departing = Departing { key: &key, runner: None, fleet: settings, grace };

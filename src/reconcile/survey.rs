@@ -44,7 +44,8 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
         let settled =
             inventory.statuses.get(&unit).is_some_and(|status| {
                 is_settled(status, &desire) && looks_settled(inventory, status)
-            }) && !is_amiss(inventory, key, state);
+            }) && !is_amiss(inventory, key, state)
+                && (target.is_some() || is_known_missing(inventory, &unit));
         if !settled {
             survey.wakes.insert(unit.clone());
         }
@@ -110,6 +111,12 @@ fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>)
         }
     };
     inventory.looks.is_silent(key) || !inventory.looks.has_roles(&key.to_string(), roles)
+}
+
+/// Whether a round has looked for the target and put down since when it is missing; what is parked comes at its own time.
+fn is_known_missing(inventory: &Inventory, unit: &Unit) -> bool {
+    let status = inventory.statuses.get(unit);
+    status.is_some_and(|status| status.missing.is_some() || status.parked.is_some())
 }
 
 /// Whether the lists show what its last settled round saw. What is parked, held or leaving has no such sight.

@@ -66,6 +66,14 @@ impl Rounds {
             );
             keys.extend(below.iter().flat_map(|facts| wanted_keys(fleet, facts, now)));
         }
+        if read.is_none() {
+            // Its managers may be gone too; what is told of its units is not.
+            let told = fleet_status::told(self.clients(), fleet).await?.units.into_iter();
+            keys.extend(told.filter_map(|status| match status.unit {
+                Unit::Runner(key) => Some(key).filter(|key| key.target == target),
+                Unit::Target(_) | Unit::Domain(_) | Unit::Identity(_) => None,
+            }));
+        }
         // That a target is destroyed is worth remembering; what else its events say the round reads for itself.
         let event = message.event.clone().filter(|event| event.ends_with("_destroy"));
         let wakes = keys.into_iter().map(|key| {
@@ -153,7 +161,8 @@ impl Rounds {
         survey: &Survey,
         now: Timestamp,
     ) -> Result<BTreeMap<Unit, Leave>, Failure> {
-        let gone = inventory::confirm_gone(self.clients(), inventory, &survey.missing, now).await?;
+        let gone =
+            inventory::confirm_gone(self.clients(), fleet, inventory, &survey.missing, now).await?;
         let may = |unit: &Unit| {
             !survey::is_protected(fleet, unit) && inventory.ledger.book.held(unit, now).is_none()
         };

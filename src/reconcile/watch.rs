@@ -12,13 +12,14 @@ use crate::{
         azure::{Identity, ResourceId, RoleAssignment},
         fleet::{Fleet, Profile},
         fleet_status::{Finding, FindingKind},
-        ids::{IdentityName, RunnerId, RunnerKey},
+        ids::IdentityName,
         kubernetes::{Kind, ObjectName},
         names,
         watch::{
             self,
             azure::{Guarded, Holder},
             cluster::{ClusterObserved, Seen},
+            gitlab::Misplaced,
         },
     },
 };
@@ -37,7 +38,7 @@ pub(super) struct Watched {
     pub(super) guarded: Vec<Guarded>,
     pub(super) cluster: Option<ClusterObserved>,
     pub(super) strays: Vec<ResourceId>,
-    pub(super) misplaced: Vec<(RunnerId, RunnerKey)>,
+    pub(super) misplaced: Vec<Misplaced>,
 }
 
 /// The objects of the cluster that an administrator applied.

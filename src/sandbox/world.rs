@@ -18,7 +18,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// What an API server of AKS wants its callers' tokens to be for.
@@ -68,6 +71,8 @@ pub struct World {
     folder: PathBuf,
     gitlab_host: String,
     user: String,
+    /// Whether another process was told where to read the clock.
+    followed: AtomicBool,
 }
 
 /// Why a world did not start.
@@ -151,6 +156,7 @@ impl World {
         let mut world = Self {
             managers,
             user: String::new(),
+            followed: AtomicBool::new(false),
             gitlab_host: host_of(&stage.gitlab_url),
             host: None,
             extra: Vec::new(),
@@ -213,8 +219,18 @@ impl World {
         &self.user
     }
 
-    /// The settings with which forerunner talks to this sandbox.
+    /// The settings with which forerunner talks to this sandbox, as a process of its own that follows the clock.
     pub fn settings(&self, fleet: &Path) -> BTreeMap<String, String> {
+        self.followed.store(true, Ordering::SeqCst);
+        // As in a leap: what cannot be written shows soon enough elsewhere.
+        let _ = self.publish_clock();
+        let mut settings = self.settings_in_process(fleet);
+        settings.insert("FORERUNNER_CLOCK".to_owned(), self.clock_file().display().to_string());
+        settings
+    }
+
+    /// The same for a handler that shares the clock itself: without followers a leap writes nothing.
+    pub fn settings_in_process(&self, fleet: &Path) -> BTreeMap<String, String> {
         let port = |name: &str| self.servers[name].address.port();
         let loopback = [
             (self.gitlab_host.as_str(), "gitlab"),
@@ -229,7 +245,6 @@ impl World {
         [
             ("FORERUNNER_FLEET", fleet.display().to_string()),
             ("FORERUNNER_LOOPBACK", loopback),
-            ("FORERUNNER_CLOCK", self.clock_file().display().to_string()),
             ("GITLAB_HOOK_TOKENS", HOOK_TOKEN.to_owned()),
             ("ServiceBus__fullyQualifiedNamespace", NAMESPACE.to_owned()),
             ("SweepSchedule", "0 */10 * * * *".to_owned()),
@@ -391,6 +406,9 @@ impl World {
 
     fn leap(&self, to: Timestamp) {
         self.clock.turn_to(to);
+        if !self.followed.load(Ordering::SeqCst) {
+            return;
+        }
         // A follower that misses one leap reads the next; a full disk shows soon enough elsewhere.
         let _ = self.publish_clock();
     }

@@ -178,10 +178,10 @@ impl Sandbox {
         let mut world = World::start(&stage::stage(&parsed, 1), settings).await.unwrap();
         let watched = descriptions::watch(&world.wire);
         stage_app(&folder, child);
-        let mut app_settings = world.settings(&file);
-        if !child {
-            app_settings.remove("FORERUNNER_CLOCK");
-        }
+        let mut app_settings = match child {
+            true => world.settings(&file),
+            false => world.settings_in_process(&file),
+        };
         app_settings.extend(further.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let build = move |given: BTreeMap<String, String>| {
             let Some(Heard { telemetry, dispatch }) = heard.clone() else {

@@ -8,12 +8,14 @@
 mod apply;
 mod disturb;
 mod event;
+mod failure;
 mod fleet;
 mod rest;
 
 use crate::{disturbed::run, harness::Sandbox, invariants::record::Recorder};
 use apply::Facts;
 use event::Event;
+use failure::Failure;
 use fleet::Fleet;
 use forerunner::sandbox::azure::{self, Lag, Lags};
 use jiff::SignedDuration;
@@ -29,8 +31,9 @@ use std::{
 
 /// How many `cargo test` runs: some twenty seconds of two cores.
 const FEW: u64 = 16;
-/// Histories run at once; each has a runtime of its own.
-const AT_ONCE: usize = 2;
+/// Histories run at once; each has a runtime of its own. One more than a small machine has cores: now and then each waits for
+/// its own handler.
+const AT_ONCE: usize = 3;
 /// The last seeds that `cargo test` runs are the same each day; the nightly form draws its own.
 const FIRST: u64 = 1000;
 
@@ -73,7 +76,7 @@ impl History {
     }
 
     /// Lets it happen; answers how many sweeps the world needed to come to rest.
-    async fn happen(&self) -> Result<usize, String> {
+    async fn happen(&self) -> Result<usize, Failure> {
         let sandbox = Sandbox::with(&self.fleet.text(), self.azure()).await;
         sandbox.world.managers.rest_between(REST);
         let outside = sandbox.world.gitlab.create_group(None, "elsewhere");
@@ -103,15 +106,14 @@ impl History {
         };
         let calm = calm.await?;
         let rested = rest::come_to_rest(&mut facts, &sandbox, &calm, &recorder).await;
-        let broken = recorder.broken(&sandbox);
-        if !broken.is_empty() {
-            return Err(format!("invariants broken:\n  {}", broken.join("\n  ")));
+        match Failure::of_invariants(&recorder.broken(&sandbox)) {
+            Some(broken) => Err(broken),
+            None => rested,
         }
-        rested
     }
 
-    /// Leaves out events as long as it still fails. Answers the shortest that was found, and why it fails.
-    fn shrink(mut self, mut why: String) -> (Self, String) {
+    /// Leaves out events as long as it still fails about the same. Answers the shortest that was found, and why it fails.
+    fn shrink(mut self, mut failure: Failure) -> (Self, Failure) {
         let mut size = self.events.len().div_ceil(2);
         while size > 0 {
             let mut at = 0;
@@ -119,22 +121,19 @@ impl History {
                 let mut shorter = self.clone();
                 shorter.events.drain(at..(at + size).min(self.events.len()));
                 match shorter.try_it() {
-                    Ok(_) => at += size,
-                    Err(reason) => (self, why) = (shorter, reason),
+                    Err(same) if same.part == failure.part => (self, failure) = (shorter, same),
+                    Ok(_) | Err(_) => at += size,
                 }
             }
             size /= 2;
         }
-        (self, why)
+        (self, failure)
     }
 
     /// A panic is a failure like another.
-    fn try_it(&self) -> Result<usize, String> {
+    fn try_it(&self) -> Result<usize, Failure> {
         let attempt = std::panic::catch_unwind(|| run(self.happen()));
-        attempt.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            Err(text.unwrap_or_else(|| "it panicked".to_owned()))
-        })
+        attempt.unwrap_or_else(|panic| Err(Failure::of_panic(&*panic)))
     }
 }
 
@@ -183,13 +182,9 @@ fn a_fleet_comes_to_rest_whatever_befalls_it() {
             }
             match history.try_it() {
                 Ok(needed) => *sweeps.lock().unwrap().entry(needed).or_default() += 1,
-                Err(why) => {
-                    eprintln!(
-                        "seed {} fails: {}",
-                        history.seed,
-                        why.lines().next().unwrap_or_default()
-                    );
-                    failed.lock().unwrap().push((history, why));
+                Err(failure) => {
+                    eprintln!("seed {} fails about {failure}", history.seed);
+                    failed.lock().unwrap().push((history, failure));
                 }
             }
         }
@@ -205,7 +200,7 @@ fn a_fleet_comes_to_rest_whatever_befalls_it() {
     );
     let mut failed = failed.into_inner().unwrap();
     let seeds: Vec<u64> = failed.iter().map(|(history, _)| history.seed).collect();
-    let Some((history, why)) = failed.pop() else { return };
-    let (short, why) = history.shrink(why);
+    let Some((history, failure)) = failed.pop() else { return };
+    let (short, Failure { why, .. }) = history.shrink(failure);
     panic!("seeds {seeds:?} fail; the last with no more than {:#?}\n{why}", short);
 }

@@ -21,14 +21,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 /// The reading profile for one group below `platform`, by its name.
-fn only(name: &str) -> String {
+pub(crate) fn only(name: &str) -> String {
     fleet(&format!(
         "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [plan] }}\nprofiles:\n{}",
         plan_profile()
     ))
 }
 
-fn days(days: i64) -> String {
+pub(crate) fn days(days: i64) -> String {
     let start: Timestamp = START.parse().unwrap();
     (start + SignedDuration::from_hours(24 * days)).to_string()
 }
@@ -45,7 +45,7 @@ async fn untouched() -> Value {
 }
 
 /// A group with a settled runner, two days old.
-async fn settled(file: &str) -> (Sandbox, u64) {
+pub(crate) async fn settled(file: &str) -> (Sandbox, u64) {
     settled_in(Sandbox::new(file).await).await
 }
 
@@ -118,7 +118,7 @@ fn a_crash_around_any_call_leaves_nothing_behind() {
     });
 }
 
-fn deleted(sandbox: &Sandbox) -> Vec<String> {
+pub(crate) fn deleted(sandbox: &Sandbox) -> Vec<String> {
     sandbox.own_writes().into_iter().filter(|call| call.contains(" DELETE ")).collect()
 }
 

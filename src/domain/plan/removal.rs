@@ -4,6 +4,8 @@
 //! Every stage is read off the world, so any round can die anywhere: since when it leaves stands in the entity's
 //! note and on the Deployment (either is enough), and the entity goes last, so that a dead round is found again.
 
+mod objects;
+
 use super::{Draft, Plan, Verdict, domain::SOON, identity};
 use crate::domain::{
     azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
@@ -13,12 +15,14 @@ use crate::domain::{
     ids::{InstallationId, RunnerId, RunnerKey, Unit},
     kubernetes::{Kind, Object, ObjectName},
     ledger::Leave,
+    marker::Marker,
     names,
     spec::FleetSettings,
     status::{ConditionKind, Finding, Leaving, Status},
     step::{Step, StepId},
 };
 use jiff::{SignedDuration, Timestamp};
+use objects::draft_objects;
 use std::collections::BTreeSet;
 
 /// How our note on an entity begins that leaves; a time and a reason follow.
@@ -100,7 +104,7 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
     let idle = remains.job_pods == 0 && ours.iter().all(|one| !remains.busy.contains(&one.id));
     let grace = if pass.why() == Leave::Command { SignedDuration::ZERO } else { what.grace };
     let until = since.saturating_add(grace).unwrap_or(Timestamp::MAX);
-    let mut kept_identity = None;
+    let mut kept = unproven_finding(what, remains);
     if !stopped {
         draft.wait_patiently(SOON, "the manager to finish its jobs and go");
     } else if !idle {
@@ -108,19 +112,15 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
     } else if now < until {
         draft_rights(&mut draft, what, remains);
     } else {
-        kept_identity = draft_end(&mut draft, what, remains, &ours);
+        kept = draft_end(&mut draft, what, remains, &ours).or(kept);
     }
     let message = match (now < until, stopped && idle) {
         (true, _) => format!("leaving until {until}: {}", pass.why().as_str()),
         (false, true) => format!("being taken away: {}", pass.why().as_str()),
         (false, false) => format!("leaves when its jobs have ended: {}", pass.why().as_str()),
     };
-    if let Some(reason) = &kept_identity {
-        draft.find(Finding::holds(
-            ConditionKind::NeedsAdministrator,
-            "ForeignRights",
-            reason.clone(),
-        ));
+    if let Some(kept) = kept {
+        draft.find(kept);
     }
     let mut plan = draft.finish(SOON);
     plan.findings.retain(|finding| finding.kind != ConditionKind::Ready);
@@ -170,6 +170,32 @@ fn is_orphan(remains: &Remains, entity: &Entity) -> bool {
 /// No list shows an orphan, and no marker an entity whose marker was edited away.
 fn only_secret_knows(remains: &Remains, entity: &Entity) -> bool {
     is_orphan(remains, entity) || remains.proven.contains(&entity.id)
+}
+
+/// Entities that our Secret names, without a marker and without proof: somebody edited it away, and their token is dead, or
+/// GitLab judges it no more because the target is gone.
+fn unproven<'a>(what: &'a Departing<'_>, remains: &'a Remains) -> impl Iterator<Item = &'a Entity> {
+    remains.entities.iter().filter(move |entity| {
+        let at_target = what.runner.is_some_and(|key| claim::belongs_to(entity, key.target));
+        remains.entries.contains(&entity.id)
+            && !remains.proven.contains(&entity.id)
+            && Marker::find(&entity.description).is_none()
+            && (at_target || is_orphan(remains, entity))
+    })
+}
+
+/// A person's to look at: nothing without a marker and without proof is touched.
+fn unproven_finding(what: &Departing<'_>, remains: &Remains) -> Option<Finding> {
+    let told = unproven(what, remains).map(|entity| {
+        format!(
+            "our Secret names runner {0}, whose description bears no marker any more, and no token proves it ours; look at it and run: glab api --method DELETE runners/{0}",
+            entity.id
+        )
+    });
+    let told: Vec<String> = told.collect();
+    let message = told.join("; ");
+    (!told.is_empty())
+        .then(|| Finding::holds(ConditionKind::NeedsAdministrator, "UnprovenRunner", message))
 }
 
 fn deployment(remains: &Remains) -> Option<&Object> {
@@ -239,13 +265,13 @@ fn is_ours(assignment: &RoleAssignment, description: &str) -> bool {
         || assignment.description.as_deref() == Some(description)
 }
 
-/// After the grace: the door first, then both branches at once, the entity last. Answers why the identity stays.
+/// After the grace: the door first, then both branches at once, the entity last. Answers why the identity stays, if it does.
 fn draft_end(
     draft: &mut Draft,
     what: &Departing<'_>,
     remains: &Remains,
     ours: &[&Entity],
-) -> Option<String> {
+) -> Option<Finding> {
     if !remains.lent.is_empty() {
         give_back(draft, remains);
         return None;
@@ -277,7 +303,8 @@ fn draft_end(
     let orphans: Vec<StepId> = orphans
         .map(|entity| draft.add(Step::RemoveRunner { runner: entity.id }, doors.iter().copied()))
         .collect();
-    let objects_left = draft_objects(draft, what, remains, &doors, &orphans);
+    let keeps_secret = unproven(what, remains).next().is_some();
+    let objects_left = draft_objects(draft, what, remains, &doors, &orphans, keeps_secret);
     let identity_left = remains.identity.is_some() && kept.is_none();
     if !objects_left && !identity_left {
         for entity in ours.iter().filter(|entity| !only_secret_knows(remains, entity)) {
@@ -287,18 +314,20 @@ fn draft_end(
     kept
 }
 
-/// An existing identity's round alone writes its credentials: the accounts say that they need theirs no longer, and wait.
+/// An existing identity's round alone writes its credentials: the accounts say that they need theirs no longer, and wait. One
+/// that no account asks for its round takes back unasked.
 fn give_back(draft: &mut Draft, remains: &Remains) {
     for account in remains.objects.iter().filter(|one| one.name.kind == Kind::ServiceAccount) {
         let named = account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new);
-        let Some(id) = named.filter(|id| remains.lent.iter().any(|(of, _)| of == id)) else {
-            continue;
-        };
-        if !identity::gives_back(account) {
+        let lent = named.filter(|id| remains.lent.iter().any(|(of, _)| of == id));
+        if let Some(id) = lent.filter(|_| !identity::gives_back(account)) {
             let answer = identity::given_back(&id);
             draft.add(Step::AnswerAccount { account: account.name.clone(), answer }, []);
         }
-        draft.wake(Unit::Identity(names::identity_unit(&id)));
+    }
+    let lenders: BTreeSet<&ResourceId> = remains.lent.iter().map(|(id, _)| id).collect();
+    for id in lenders {
+        draft.wake(Unit::Identity(names::identity_unit(id)));
         draft.wait_patiently(SOON, format!("identity `{}` to take its credential back", id.name()));
     }
 }
@@ -309,7 +338,7 @@ fn foreign_rights(
     remains: &Remains,
     owned: &Owned,
     foreign: &[&FederatedCredential],
-) -> Option<String> {
+) -> Option<Finding> {
     let description =
         names::assignment_description(&what.fleet.name, &remains.installation, what.key);
     let rights = owned.assignments.iter().filter(|one| !is_ours(one, &description));
@@ -317,99 +346,12 @@ fn foreign_rights(
     let doors = foreign.iter().map(|one| format!("federated credential `{}`", one.name));
     let all: Vec<String> = rights.chain(doors).collect();
     (!all.is_empty()).then(|| {
-        format!(
+        let message = format!(
             "identity `{}` carries what forerunner did not give: {}; look at it and run: az identity delete --ids {}",
             owned.identity.id.name(),
             all.join(", "),
             owned.identity.id
-        )
+        );
+        Finding::holds(ConditionKind::NeedsAdministrator, "ForeignRights", message)
     })
-}
-
-/// Deletes what is ours of the objects; says whether any is left to wait for.
-fn draft_objects(
-    draft: &mut Draft,
-    what: &Departing<'_>,
-    remains: &Remains,
-    doors: &[StepId],
-    orphans: &[StepId],
-) -> bool {
-    let managers = &what.fleet.cluster.managers_namespace;
-    let going: BTreeSet<&str> = remains
-        .objects
-        .iter()
-        .filter(|object| object.name.kind == Kind::Namespace && may_delete(what, object))
-        .map(|object| object.name.name.as_str())
-        .collect();
-    let mut left = false;
-    let mut manager = None;
-    // The manager before its account and its Secret, or its pod would be left with neither.
-    let mut objects: Vec<&Object> = remains.objects.iter().collect();
-    objects.sort_by_key(|object| object.name.kind != Kind::Deployment);
-    for object in objects {
-        let within = object.name.namespace.as_deref();
-        if within.is_some_and(|namespace| going.contains(namespace)) {
-            continue;
-        }
-        if !may_delete(what, object) {
-            draft_strip(draft, object, doors);
-            continue;
-        }
-        left = true;
-        if object.is_terminating() {
-            draft.wait_patiently(SOON, format!("{} is going away", object.name));
-            continue;
-        }
-        let beside = within == Some(managers.as_str());
-        let named = if object.name.kind == Kind::Secret { orphans } else { &[] };
-        let needs = doors.iter().chain(named).copied().chain(manager.filter(|_| beside));
-        let uid = object.body["metadata"]["uid"].as_str().map(str::to_owned);
-        let step = draft.add(Step::RemoveObject { object: object.name.clone(), uid }, needs);
-        if object.name.kind == Kind::Deployment {
-            manager = Some(step);
-        }
-    }
-    left
-}
-
-/// An administrator's namespace and account are used and never removed.
-fn may_delete(what: &Departing<'_>, object: &Object) -> bool {
-    let managed = object.label(names::LABEL_MANAGED_BY) == Some(names::MANAGED_BY);
-    let in_managers =
-        object.name.namespace.as_deref() == Some(&what.fleet.cluster.managers_namespace);
-    managed
-        && match object.name.kind {
-            Kind::Namespace => {
-                object.name.name.starts_with(&names::job_namespace_prefix(&what.fleet.name))
-            }
-            Kind::ServiceAccount => in_managers || object.name.name == names::JOB_ACCOUNT,
-            Kind::RoleBinding
-            | Kind::ResourceQuota
-            | Kind::LimitRange
-            | Kind::NetworkPolicy
-            | Kind::Secret
-            | Kind::Deployment => true,
-            Kind::ClusterRole
-            | Kind::ConfigMap
-            | Kind::Pod
-            | Kind::ValidatingAdmissionPolicy
-            | Kind::ValidatingAdmissionPolicyBinding
-            | Kind::MutatingWebhookConfiguration => false,
-        }
-}
-
-/// What stays no longer names our identity.
-fn draft_strip(draft: &mut Draft, object: &Object, doors: &[StepId]) {
-    let all = [
-        names::ANNOTATION_IDENTITY,
-        names::ANNOTATION_IDENTITY_ANSWER,
-        names::ANNOTATION_CLIENT,
-        names::ANNOTATION_TENANT,
-    ];
-    let keys: Vec<&'static str> =
-        all.into_iter().filter(|key| object.annotation(key).is_some()).collect();
-    if object.name.kind == Kind::ServiceAccount && !keys.is_empty() {
-        let object = object.name.clone();
-        draft.add(Step::DropAnnotations { object, keys }, doors.iter().copied());
-    }
 }

@@ -19,13 +19,32 @@ pub fn overlaps(served: &[Served], now: Timestamp) -> Vec<Finding> {
     found.collect()
 }
 
-/// Entities with a marker of ours whose type or owner is another than the marker's target: moved, or copied.
-pub fn misplaced(entities: &[(RunnerId, RunnerKey)], now: Timestamp) -> Vec<Finding> {
-    let found = entities.iter().map(|(id, key)| {
-        let message = format!(
-            "runner {id} in GitLab bears the marker of runner/{key} and belongs to somebody else: moved there, or copied; it is not touched"
-        );
-        let remedy = "find out whose it is: take the marker out of its description, or delete it in GitLab";
+/// An entity with a marker of this installation that does not belong to the marker's target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misplaced {
+    pub runner: RunnerId,
+    pub key: RunnerKey,
+    /// It belongs to nobody: its target is gone.
+    pub orphaned: bool,
+}
+
+/// Entities that bear our marker where it does not count: moved, copied, or left behind when their target was destroyed.
+pub fn misplaced(entities: &[Misplaced], now: Timestamp) -> Vec<Finding> {
+    let found = entities.iter().map(|Misplaced { runner, key, orphaned }| {
+        let (message, remedy) = match orphaned {
+            true => (
+                format!(
+                    "runner {runner} in GitLab bears the marker of runner/{key} and belongs to nobody: its target is gone, and nothing proves any more that it is ours"
+                ),
+                format!("glab api --method DELETE runners/{runner}"),
+            ),
+            false => (
+                format!(
+                    "runner {runner} in GitLab bears the marker of runner/{key} and belongs to somebody else: moved there, or copied; it is not touched"
+                ),
+                "find out whose it is: take the marker out of its description, or delete it in GitLab".to_owned(),
+            ),
+        };
         Finding::new(FindingKind::LookAlike, message, remedy, now)
     });
     found.collect()

@@ -4,6 +4,7 @@ use super::{
     apply::Facts,
     disturb::{ACR_PUSH, THEIRS},
     event::Event,
+    failure::Failure,
     fleet::Profile,
 };
 use crate::{
@@ -56,6 +57,7 @@ pub(super) async fn calm_down(facts: &mut Facts, sandbox: &Sandbox) {
 /// where a token is lost that somebody has polled with.
 fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
     confirm_plan(facts, sandbox, recorder);
+    delete_what_nothing_proves(sandbox);
     let (azure, gitlab) = (&sandbox.world.azure, &sandbox.world.gitlab);
     for identity in azure.identities() {
         azure.remove_credential(&identity.id, THEIRS);
@@ -84,6 +86,25 @@ fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
     }
 }
 
+/// Runners whose marker was edited away and whose token proves nothing any more: people run the command that they are told.
+fn delete_what_nothing_proves(sandbox: &Sandbox) {
+    let gitlab = &sandbox.world.gitlab;
+    for record in records(sandbox) {
+        let said = ["conditions", "findings"].map(|list| record[list].as_array());
+        let said = said.into_iter().flatten().flatten();
+        let texts = said.flat_map(|one| [&one["message"], &one["remedy"]]);
+        let texts = texts.chain([&record["parked"]["reason"]]).filter_map(Value::as_str);
+        for told in texts.flat_map(|text| text.split("glab api --method DELETE runners/").skip(1)) {
+            let digits = told.split(|letter: char| !letter.is_ascii_digit()).next();
+            let id = digits.and_then(|digits| digits.parse().ok()).unwrap();
+            if gitlab.runner(id).is_some() {
+                gitlab.delete_runner(id);
+                record["unit"].as_str().into_iter().for_each(|unit| sandbox.wake(unit));
+            }
+        }
+    }
+}
+
 /// In a fleet of two, what leaves is soon more than the brake lets go, and a person says yes to it.
 fn confirm_plan(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
     let plan = sandbox.world.kubernetes.get("configmaps", MANAGERS, "parked-plan");
@@ -103,12 +124,14 @@ pub(super) async fn come_to_rest(
     sandbox: &Sandbox,
     calm: &Value,
     recorder: &Recorder,
-) -> Result<usize, String> {
-    let mut differs = String::new();
+) -> Result<usize, Failure> {
+    let mut differs = Failure::new("rest", "never looked at");
     for sweep in 1..=SWEEPS_MAX {
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         let settled = sandbox.world.settle(SignedDuration::from_hours(9)).await;
-        settled.map_err(|error| format!("after sweep {sweep}: {error}"))?;
+        settled.map_err(|error| {
+            Failure::new("settling", error.to_string()).within(format!("after sweep {sweep}"))
+        })?;
         match unlike(facts, sandbox, calm) {
             None => return Ok(sweep),
             Some(what) => differs = what,
@@ -117,16 +140,17 @@ pub(super) async fn come_to_rest(
         let apart = if sweep <= CLOSE { AT_ITS_PACE } else { A_DAY };
         sandbox.leap_to(&(sandbox.world.clock.now() + apart).to_string());
     }
-    Err(format!("not at rest after {SWEEPS_MAX} sweeps: {differs}"))
+    Err(differs.within(format!("not at rest after {SWEEPS_MAX} sweeps")))
 }
 
 /// What is otherwise than the undisturbed run leaves it.
-fn unlike(facts: &Facts, sandbox: &Sandbox, calm: &Value) -> Option<String> {
+fn unlike(facts: &Facts, sandbox: &Sandbox, calm: &Value) -> Option<Failure> {
     let wanted = facts.wanted();
     let brakes = facts.fleet.deletions.1 < 100;
     let mut unready = wanted.iter().filter(|unit| !sandbox.is_ready(unit));
     if let Some(unit) = unready.next() {
-        return Some(format!("{unit} is not ready: {}", sandbox.status(unit)));
+        let status = sandbox.status(unit);
+        return Some(Failure::new("readiness", format!("{unit} is not ready: {status}")));
     }
     let found = told(facts, inventory(sandbox));
     let lines = |value: &Value| -> Vec<String> {
@@ -146,23 +170,27 @@ fn unlike(facts: &Facts, sandbox: &Sandbox, calm: &Value) -> Option<String> {
         let (more, less) = (without(&is, &should), without(&should, &is));
         // Where the brake held, what nobody wants may still be there.
         if !less.is_empty() || (!more.is_empty() && !brakes) {
-            return Some(format!(
-                "{part}: too much {more:#?}, too little {less:#?}\n{}",
-                told_of_all(sandbox)
-            ));
+            let told = told_of_all(sandbox);
+            let why = format!("{part}: too much {more:#?}, too little {less:#?}\n{told}");
+            return Some(Failure::new(part, why));
         }
         if part == "queue" && found[part] != *expected && !brakes {
-            return Some(format!("queue: {}", found[part]));
+            return Some(Failure::new(part, format!("queue: {}", found[part])));
         }
     }
     None
 }
 
-/// What is told of every unit, for a test that fails.
-fn told_of_all(sandbox: &Sandbox) -> String {
+/// What is told of every unit and of the fleet as a whole.
+fn records(sandbox: &Sandbox) -> Vec<Value> {
     let maps = sandbox.world.kubernetes.list("configmaps", MANAGERS).into_iter();
-    let records = maps.filter_map(|map| Some(map["data"]["record.json"].as_str()?.to_owned()));
-    records.collect::<Vec<_>>().join("\n")
+    let texts = maps.filter_map(|map| Some(map["data"]["record.json"].as_str()?.to_owned()));
+    texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
+}
+
+/// The same, for a test that fails.
+fn told_of_all(sandbox: &Sandbox) -> String {
+    records(sandbox).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The inventory without what only tells what was: ledger, parked plan, and what is told of targets and identities.
@@ -188,7 +216,7 @@ pub(super) fn told(facts: &Facts, mut all: Value) -> Value {
 }
 
 /// What there is where nothing ever went wrong: the same groups under the file as it is in the end.
-pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Value, String> {
+pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Value, Failure> {
     let gitlab = &sandbox.world.gitlab;
     sandbox.lose_hooks();
     for group in facts.groups.iter().filter(|group| !group.destroyed) {
@@ -203,7 +231,7 @@ pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Valu
     for _ in 0..4 {
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
-        settled.map_err(|error| format!("undisturbed: {error}"))?;
+        settled.map_err(|error| Failure::new("undisturbed", error.to_string()))?;
         if facts.wanted().iter().all(|unit| sandbox.is_ready(unit)) {
             return Ok(told(facts, inventory(sandbox)));
         }
@@ -211,5 +239,6 @@ pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Valu
     }
     let wanted = facts.wanted();
     let unready = wanted.iter().find(|unit| !sandbox.is_ready(unit));
-    Err(format!("undisturbed: {unready:?} {}", sandbox.status(unready.unwrap())))
+    let why = format!("undisturbed: {unready:?} {}", sandbox.status(unready.unwrap()));
+    Err(Failure::new("undisturbed", why))
 }

@@ -2,8 +2,10 @@
 
 use super::{AT_CEILING, Ceilings, Ours, entity::settings, secret_name};
 use crate::domain::{
+    claim,
     ids::{RunnerId, Unit},
     kubernetes::Object,
+    marker::Marker,
     names,
     observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
     plan::Draft,
@@ -84,6 +86,13 @@ pub(super) fn draft_token(
             draft.add(Step::ReplaceToken { runner: keep.id }, [rehearsal])
         }
         None => {
+            if let Some(taken) = taken(spec, observed) {
+                draft.block(format!(
+                    "our Secret names runner {taken}, whose description bears no marker any more, and its token is \
+                     another: nothing proves it ours; look at it and run: glab api --method DELETE runners/{taken}"
+                ));
+                return nothing;
+            }
             let unit = Unit::Runner(spec.key.clone());
             let Some(booking) = draft_booking(draft, &unit, observed, ceilings, now) else {
                 return nothing;
@@ -103,6 +112,19 @@ pub(super) fn draft_token(
     let verifier = names::verifier_system_id(ours.installation, &spec.key);
     let step = Step::KeepToken { from, secret, beside: vec![], version, verifier };
     Kept { step: Some(draft.add(step, [from])), holds: false }
+}
+
+/// An entity that our Secret names and that a person took: the marker edited away, the token reset. A second one beside it
+/// would serve the same jobs, and its id would be forgotten.
+fn taken(spec: &RunnerSpec, observed: &Observed) -> Option<RunnerId> {
+    let named = |id: RunnerId| observed.entries().iter().any(|entry| entry.runner == id);
+    let mut entities = observed.entities.iter();
+    let taken = entities.find(|entity| {
+        named(entity.id)
+            && Marker::find(&entity.description).is_none()
+            && claim::belongs_to(entity, spec.key.target)
+    });
+    taken.map(|entity| entity.id)
 }
 
 /// The step that books a creation (none if a dead round did); `None` where a ceiling says wait.

@@ -1,0 +1,116 @@
+//! Targets that GitLab no longer has: what forerunner made for them goes, as far as it can prove that they are gone.
+
+use crate::{
+    harness::Sandbox,
+    removal::{days, deleted, only, settled},
+};
+
+/// Two groups, each with a settled runner two days old, and their units.
+async fn two_groups() -> (Sandbox, [u64; 2], [String; 2]) {
+    let (sandbox, one) = settled(&only("*")).await;
+    let other = sandbox.world.gitlab.create_group(Some(42), "other");
+    sandbox.settle().await;
+    (sandbox, [one, other], [one, other].map(|group| format!("runner/g{group}-plan")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_groups_of_a_fleet_go_where_their_anchor_is_still_there() {
+    let (sandbox, groups, units) = two_groups().await;
+    groups.iter().for_each(|group| sandbox.world.gitlab.destroy_group(*group));
+    sandbox.settle().await;
+    for unit in &units {
+        assert_eq!(sandbox.ready(unit).0, "LostSightOf", "one 404 proves nothing");
+    }
+    sandbox.pass_minutes(10).await;
+    sandbox.sweep().await;
+    for unit in &units {
+        assert_eq!(sandbox.ready(unit).0, "Leaving", "{}", sandbox.status(unit));
+    }
+    sandbox.leap_to(&days(12));
+    sandbox.sweep().await;
+    assert!(sandbox.world.gitlab.runners().is_empty(), "{:?}", sandbox.world.gitlab.runners());
+    assert!(sandbox.world.azure.identities().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_all_groups_and_their_anchors_are_lost_from_sight_nothing_goes() {
+    let (sandbox, _, units) = two_groups().await;
+    for anchor in [42, 77] {
+        sandbox.world.gitlab.destroy_group(anchor);
+    }
+    sandbox.settle().await;
+    for day in [3, 4, 20] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+        for unit in &units {
+            assert_eq!(sandbox.ready(unit).0, "LostSightOf", "{}", sandbox.status(unit));
+        }
+    }
+    assert!(deleted(&sandbox).is_empty(), "{:#?}", deleted(&sandbox));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orphan_that_nothing_proves_to_be_ours_is_told_with_the_command_and_left() {
+    let (sandbox, [group, other], [unit, _]) = two_groups().await;
+    let runner = sandbox.runner(&format!("g{group}-plan")).id;
+    for group in [group, other] {
+        sandbox.world.gitlab.destroy_group(group);
+    }
+    sandbox.settle().await;
+    sandbox.pass_minutes(10).await;
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings("LookAlike"), vec![], "it goes with its unit");
+    let secret = format!("runner-g{group}-plan-config");
+    sandbox.world.kubernetes.delete_as_admin("secrets", "forerunner-nonprod", &secret);
+    for day in [12, 13] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
+    let left: Vec<u64> = sandbox.world.gitlab.runners().iter().map(|runner| runner.id).collect();
+    assert_eq!(left, [runner], "no manager is left, and still");
+    let found = sandbox.findings("LookAlike");
+    let [(message, remedy)] = &found[..] else { panic!("{}", sandbox.fleet_status()) };
+    assert!(message.contains(&format!("runner {runner} ")), "{message}");
+    assert!(message.contains("belongs to nobody"), "{message}");
+    assert_eq!(*remedy, format!("glab api --method DELETE runners/{runner}"));
+    assert!(sandbox.world.gitlab.runner(runner).is_some());
+    sandbox.world.gitlab.delete_runner(runner);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings("LookAlike"), vec![]);
+}
+
+/// A unit that no rule wants any more, said and kept because the ledger is young; its manager is deleted by somebody.
+async fn unwanted_and_without_manager() -> (Sandbox, u64, String) {
+    let sandbox = Sandbox::new(&only("payments")).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.sweep().await;
+    let unit = format!("runner/g{group}-plan");
+    assert_eq!(sandbox.ready(&unit).0, "NotWanted");
+    let manager = format!("runner-g{group}-plan");
+    sandbox.world.kubernetes.delete_as_admin("deployments", "forerunner-nonprod", &manager);
+    (sandbox, group, unit)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_that_was_unwanted_before_its_target_was_destroyed_goes_too() {
+    let (sandbox, group, unit) = unwanted_and_without_manager().await;
+    sandbox.lose_hooks();
+    sandbox.world.gitlab.destroy_group(group);
+    for day in [2, 3] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.status(&unit));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroy_hook_is_remembered_of_a_unit_whose_manager_is_gone() {
+    let (sandbox, group, unit) = unwanted_and_without_manager().await;
+    sandbox.world.gitlab.destroy_group(group);
+    sandbox.settle().await;
+    let missing = &sandbox.status(&unit)["missing"];
+    assert!(missing["destroyed"].is_string(), "{}", sandbox.status(&unit));
+}

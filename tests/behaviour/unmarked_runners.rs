@@ -1,0 +1,81 @@
+//! Runners of ours whose marker somebody edited away: known again by our token alone. Where that proves nothing any more they
+//! are told, with the command, and left to a person.
+
+use crate::{
+    harness::Sandbox,
+    removal::{days, only, settled},
+};
+use forerunner::sandbox::gitlab::RunnerEdit;
+
+fn unmark(sandbox: &Sandbox, runner: u64) {
+    let edit = RunnerEdit { description: Some("mine".into()), ..RunnerEdit::default() };
+    sandbox.world.gitlab.edit_runner(runner, edit);
+}
+
+/// The unit waits for a person to look at the runner, whom it tells the command; when it is deleted, nothing is left.
+async fn assert_left_to_a_person(sandbox: &Sandbox, unit: &str, runner: u64, from: i64) {
+    let before = sandbox.world.gitlab.runner(runner).unwrap();
+    for day in [from, from + 1] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    let needs = sandbox.condition(unit, "NeedsAdministrator");
+    assert_eq!(needs["reason"], "UnprovenRunner", "{}", sandbox.status(unit));
+    let message = needs["message"].as_str().unwrap();
+    assert!(message.ends_with(&format!("glab api --method DELETE runners/{runner}")), "{message}");
+    let now = sandbox.world.gitlab.runner(runner).unwrap();
+    assert_eq!((now.description, now.paused), (before.description, before.paused));
+    assert!(sandbox.world.azure.identities().is_empty(), "all else goes");
+    sandbox.world.gitlab.delete_runner(runner);
+    for day in [from + 2, from + 3] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert!(sandbox.status(unit).is_null(), "{}", sandbox.status(unit));
+    assert!(sandbox.world.kubernetes.list("secrets", "forerunner-nonprod").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unmarked_orphan_is_told_and_left_and_all_else_goes() {
+    let (sandbox, group) = settled(&only("*")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    sandbox.world.gitlab.destroy_group(group);
+    sandbox.settle().await;
+    unmark(&sandbox, runner);
+    sandbox.leap_to(&days(3));
+    sandbox.sweep().await;
+    assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unmarked_runner_with_a_reset_token_is_told_and_left_and_all_else_goes() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    sandbox.world.gitlab.reset_runner_token(runner);
+    unmark(&sandbox, runner);
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.leap_to(&days(3));
+    sandbox.sweep().await;
+    assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_second_runner_is_made_beside_one_that_a_person_took() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    sandbox.world.gitlab.reset_runner_token(runner);
+    unmark(&sandbox, runner);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
+    let reason = &sandbox.status(&unit)["parked"]["reason"];
+    let command = format!("glab api --method DELETE runners/{runner}");
+    assert!(reason.as_str().is_some_and(|reason| reason.ends_with(&command)), "{reason}");
+    sandbox.world.gitlab.delete_runner(runner);
+    sandbox.wake(&unit);
+    sandbox.settle().await;
+    assert!(sandbox.is_ready(&unit), "{}", sandbox.status(&unit));
+    assert_ne!(sandbox.runner(&key).id, runner);
+}
