@@ -15,8 +15,8 @@ use crate::{
         names,
         observed::{DomainObserved, Observed, SecretObserved},
         plan::{
-            domain::{foreign_rights, missing_grants},
             identity::IdentityRound,
+            rights::{foreign_rights, missing_grants},
         },
         sight::{self, Marks, Sight},
         slice::{self, Slice},

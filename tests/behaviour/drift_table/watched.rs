@@ -126,6 +126,28 @@ async fn an_identity_with_hardly_a_place_left_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_with_hardly_an_assignment_left_is_told() {
+    let settled = Settled::new().await;
+    let azure = &settled.sandbox.world.azure;
+    let somebody = azure.add_user();
+    let held = |azure: &forerunner::sandbox::azure::Azure| {
+        azure.assignments().iter().filter(|one| one.scope.starts_with(APP)).count()
+    };
+    let fill = |most: usize| {
+        for number in held(azure)..most {
+            let role = uuid::Uuid::from_u128(u128::try_from(number).unwrap());
+            azure.assign_role(APP, role, somebody, None);
+        }
+    };
+    fill(3_599);
+    let parts = ["at least 3600 of 4000 role assignments", "take away what nobody needs"];
+    told("assignments", &settled, "LimitNear", &parts, |_| fill(3_600)).await;
+    let one = azure.assignments().into_iter().find(|one| one.principal_id == somebody).unwrap();
+    assert!(azure.remove_assignment(one.name));
+    over("assignments", &settled, "LimitNear").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_managers_role_is_told_where_it_is_not_as_the_file_asks() {
     let settled = Settled::new().await;
     let kubernetes = &settled.sandbox.world.kubernetes;
