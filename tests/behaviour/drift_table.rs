@@ -295,7 +295,8 @@ const OBJECTS_GONE: [Row; 8] = [
     row("namespace", |settled| delete(settled, "namespaces", "", &settled.jobs())),
 ];
 
-const OBJECTS_EDITED: [Row; 7] = [
+const OBJECTS_EDITED: [Row; 8] = [
+    row("another role", cluster::rebind),
     row("scaled", |settled| {
         settled.edit("deployments", MANAGERS, &settled.manager(), |object| {
             object["spec"]["replicas"] = 3.into();

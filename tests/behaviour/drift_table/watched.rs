@@ -172,6 +172,18 @@ async fn the_managers_role_is_told_where_it_is_not_as_the_file_asks() {
     told("narrower", &settled, kind, &less, |_| put(&narrower)).await;
     put(&whole);
     over("narrower", &settled, kind).await;
+    let mut both = narrower.clone();
+    both["rules"]
+        .as_array_mut()
+        .unwrap()
+        .push(wider["rules"].as_array().unwrap().last().unwrap().clone());
+    let other = [
+        "was changed: more than the file asks: * roles.rbac.authorization.k8s.io",
+        "missing: create pods, delete pods",
+    ];
+    told("both", &settled, kind, &other, |_| put(&both)).await;
+    put(&whole);
+    over("both", &settled, kind).await;
     told("gone", &settled, kind, &["does not exist", "kubectl apply -f -"], |_| {
         assert!(kubernetes.delete_as_admin("clusterroles", "", ROLE));
     })
