@@ -8,7 +8,7 @@ use crate::{
         claim,
         class::Class,
         fleet::Fleet,
-        gitlab::{Entity, EntityKind},
+        gitlab::{Entity, EntityKind, Manager},
         ids::{FleetName, IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object},
         marker::Marker,
@@ -21,6 +21,8 @@ use crate::{
         sight::{self, Marks, Sight},
         slice::{self, Slice},
         spec::{FleetSettings, Grant},
+        version::Version,
+        watch::gitlab::Misplaced,
     },
 };
 use futures::future::try_join_all;
@@ -41,6 +43,8 @@ pub(super) struct Looks {
     assignments: Option<BTreeMap<Uuid, Vec<RoleAssignment>>>,
     /// Runners that have not been polled with for long, or never.
     silent: BTreeSet<RunnerKey>,
+    /// Versions of our managers that poll, where the file sets a floor and GitLab tells them in bulk.
+    versions: BTreeMap<RunnerKey, Version>,
     /// Keys of identities whose credentials are others than their tags say.
     changed_credentials: BTreeSet<String>,
 }
@@ -70,15 +74,16 @@ pub(super) struct Lent {
 pub(super) struct Entities {
     looks: BTreeMap<RunnerKey, Option<String>>,
     silent: BTreeSet<RunnerKey>,
+    versions: BTreeMap<RunnerKey, Version>,
     /// Entities with a marker of this installation that belong to somebody else than its target.
-    pub(super) misplaced: Vec<(RunnerId, RunnerKey)>,
+    pub(super) misplaced: Vec<Misplaced>,
 }
 
 impl Looks {
     pub(super) fn of(seen: Seen<'_>) -> Self {
         let Seen { objects, identities, entities, changed_credentials, lent, assignments, issuer } =
             seen;
-        let Entities { looks: gitlab, silent, .. } = entities;
+        let Entities { looks: gitlab, silent, versions, .. } = entities;
         let digest = |lent: &Lent, issuer: &str| {
             let mut marks = Marks::default();
             lent.credentials.iter().for_each(|one| marks.credential(one));
@@ -91,8 +96,15 @@ impl Looks {
             .filter_map(|(name, lent)| Some((name.clone(), digest(lent, issuer?))));
         let lent = lent.collect();
         let kubernetes = objects;
-        let mut looks =
-            Self { gitlab, silent, lent, changed_credentials, kubernetes, ..Self::default() };
+        let mut looks = Self {
+            gitlab,
+            silent,
+            versions,
+            lent,
+            changed_credentials,
+            kubernetes,
+            ..Self::default()
+        };
         looks.azure = identities.zip(issuer).map(|(identities, issuer)| {
             let mut azure: BTreeMap<String, Marks> = BTreeMap::new();
             for identity in identities {
@@ -133,6 +145,16 @@ impl Looks {
         self.silent.contains(key)
     }
 
+    /// Whether a list of this sweep shows an entity with the runner's marker where it belongs; `None`: it did not look.
+    pub(super) fn shows_entity(&self, key: &RunnerKey) -> Option<bool> {
+        self.gitlab.get(key).map(Option::is_some)
+    }
+
+    /// Whether its manager is known to be older than this.
+    pub(super) fn is_older(&self, key: &RunnerKey, floor: Option<Version>) -> bool {
+        floor.zip(self.versions.get(key)).is_some_and(|(floor, version)| *version < floor)
+    }
+
     /// Whether the unit still looks as its last settled round saw it.
     pub(super) fn agree(&self, unit: &Unit, seen: &Sight) -> bool {
         let key = match unit {
@@ -169,12 +191,18 @@ pub(super) async fn entities(
     let (name, now) = (&fleet.settings().name, clients.now());
     let search = format!("[forerunner:{name}:");
     let kinds: BTreeSet<u8> = made.iter().map(|key| rank(EntityKind::of(key.target))).collect();
-    let mut all: Vec<Entity> = Vec::new();
+    let floors = fleet.profiles().any(|profile| profile.version_floor.is_some());
+    let mut all: Vec<(Entity, Vec<Manager>)> = Vec::new();
     for kind in [EntityKind::Instance, EntityKind::Group, EntityKind::Project] {
         if !kinds.contains(&rank(kind)) {
             continue;
         }
-        match clients.gitlab().runners_bulk(kind, &search).await {
+        let gitlab = clients.gitlab();
+        let found = match floors {
+            true => gitlab.polled_bulk(kind, &search).await,
+            false => gitlab.runners_bulk(kind, &search).await.map(unpolled),
+        };
+        match found {
             Ok(entities) => all.extend(entities),
             // What a token without an administrator's rights gets, and what proves nothing.
             Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
@@ -183,24 +211,48 @@ pub(super) async fn entities(
             Err(error) => return Err(error.into()),
         }
     }
+    let (all, managers): (Vec<Entity>, Vec<Vec<Manager>>) = all.into_iter().unzip();
     let mut found = Entities::default();
     for key in made {
         found.take(&all, name, key, now);
     }
+    found.versions = versions(&all, &managers, installation);
     found.misplaced = misplaced(&all, name, installation);
     Ok(Sliced { seen: found, next: None, unseen: vec![] })
+}
+
+fn unpolled(entities: Vec<Entity>) -> Vec<(Entity, Vec<Manager>)> {
+    entities.into_iter().map(|entity| (entity, vec![])).collect()
+}
+
+/// What each of our managers says of itself.
+fn versions(
+    entities: &[Entity],
+    managers: &[Vec<Manager>],
+    installation: &InstallationId,
+) -> BTreeMap<RunnerKey, Version> {
+    let known = entities.iter().zip(managers).filter_map(|(entity, managers)| {
+        let key = Marker::find(&entity.description)?.key;
+        let own = names::system_id(installation, &key);
+        let manager = managers.iter().find(|one| one.system_id == own)?;
+        let version = manager.version.as_deref()?.parse().ok()?;
+        claim::belongs_to(entity, key.target).then_some((key, version))
+    });
+    known.collect()
 }
 
 fn misplaced(
     entities: &[Entity],
     fleet: &FleetName,
     installation: &InstallationId,
-) -> Vec<(RunnerId, RunnerKey)> {
+) -> Vec<Misplaced> {
     let elsewhere = entities.iter().filter_map(|entity| {
         let marker = Marker::find(&entity.description)?;
         let ours = marker.fleet == *fleet && marker.installation == *installation;
-        let there = claim::belongs_to(entity, marker.key.target);
-        (ours && !there).then_some((entity.id, marker.key))
+        let target = marker.key.target;
+        let shared = entity.kind == EntityKind::of(target) && entity.owners.contains(&target);
+        let there = claim::belongs_to(entity, target);
+        (ours && !there).then_some(Misplaced { runner: entity.id, key: marker.key, shared })
     });
     elsewhere.collect()
 }

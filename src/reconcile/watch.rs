@@ -4,6 +4,7 @@ use super::{
     Clients, Failure,
     inventory::Inventory,
     looks::Lent,
+    rivals,
     survey::{self, Survey},
 };
 use crate::{
@@ -12,13 +13,14 @@ use crate::{
         azure::{Identity, ResourceId, RoleAssignment},
         fleet::{Fleet, Profile},
         fleet_status::{Finding, FindingKind},
-        ids::{IdentityName, RunnerId, RunnerKey},
+        ids::IdentityName,
         kubernetes::{Kind, ObjectName},
         names,
         watch::{
             self,
             azure::{Guarded, Holder},
             cluster::{ClusterObserved, Seen},
+            gitlab::Misplaced,
         },
     },
 };
@@ -37,7 +39,7 @@ pub(super) struct Watched {
     pub(super) guarded: Vec<Guarded>,
     pub(super) cluster: Option<ClusterObserved>,
     pub(super) strays: Vec<ResourceId>,
-    pub(super) misplaced: Vec<(RunnerId, RunnerKey)>,
+    pub(super) misplaced: Vec<Misplaced>,
 }
 
 /// The objects of the cluster that an administrator applied.
@@ -94,6 +96,7 @@ pub(super) async fn findings(
     found.extend(watch::azure::limits(credentials, &watched.assignments, now));
     let served = survey::served(inventory, &survey.wanted);
     found.extend(watch::gitlab::overlaps(&served, now));
+    found.extend(rivals::findings(clients, fleet, inventory, &served, now).await);
     found.extend(watch::gitlab::misplaced(&watched.misplaced, now));
     found
 }

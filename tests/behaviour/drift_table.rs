@@ -6,7 +6,9 @@ mod cluster;
 mod file;
 mod gitlab;
 mod rights;
+mod rivals;
 mod strangers;
+mod targets;
 mod watched;
 
 use crate::{

@@ -18,7 +18,7 @@ const WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
 
 /// Damages, sweeps once: one finding of this kind says so and names what mends it; nobody but the damage changed
 /// anything, and the next sweep writes nothing.
-async fn told(
+pub(super) async fn told(
     row: &str,
     settled: &Settled,
     kind: &str,
@@ -29,6 +29,12 @@ async fn told(
     sandbox.sweep().await;
     assert_eq!(sandbox.findings(kind), vec![], "{row}: before");
     damage(settled);
+    told_once(row, settled, kind, parts).await
+}
+
+/// The same of what is damaged already.
+pub(super) async fn told_once(row: &str, settled: &Settled, kind: &str, parts: &[&str]) -> String {
+    let sandbox = &settled.sandbox;
     let damaged = administrators(settled);
     sandbox.sweep().await;
     let found = sandbox.findings(kind);
@@ -59,7 +65,7 @@ fn administrators(settled: &Settled) -> Value {
 }
 
 /// It is mended, and the next sweep tells it no more.
-async fn over(row: &str, settled: &Settled, kind: &str) {
+pub(super) async fn over(row: &str, settled: &Settled, kind: &str) {
     settled.sandbox.sweep().await;
     let found = settled.sandbox.findings(kind);
     assert_eq!(found, vec![], "{row}: mended");
