@@ -47,6 +47,7 @@ mod identities;
 mod invariants;
 mod kubernetes_answers;
 mod load;
+mod look_alike_world;
 mod look_alikes;
 mod names;
 mod neighbours;
