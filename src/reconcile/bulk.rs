@@ -57,9 +57,9 @@ pub(super) async fn credentials(
             Ok((told != Some(&credentials_digest(&held))).then_some(key))
         }
     };
-    let asked = due.iter().cloned().filter(|key| settled.contains(key)).map(read);
+    let asked: Vec<String> = due.iter().filter(|key| settled.contains(*key)).cloned().collect();
     let answers: Vec<Result<Option<String>, Failure>> =
-        stream::iter(asked).buffered(AT_ONCE).collect().await;
+        stream::iter(asked.into_iter().map(read)).buffered(AT_ONCE).collect().await;
     let (mut seen, mut unseen) = (BTreeSet::new(), Vec::new());
     for answer in answers {
         match answer {

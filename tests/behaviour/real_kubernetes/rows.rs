@@ -273,8 +273,11 @@ async fn tells_strangers(settled: &Settled) {
     told(settled, policies, &policy, "ForeignPolicy").await;
 }
 
+/// What is told of an edit, and the edit.
+type Edit = (&'static str, fn(&mut Value));
+
 /// An administrator's object that is edited, or gone, is one finding until it is as it was.
-async fn watches(settled: &Settled, kind: &str, path: &str, edits: &[(&str, fn(&mut Value))]) {
+async fn watches(settled: &Settled, kind: &str, path: &str, edits: &[Edit]) {
     let whole = settled.get(path).await;
     let put = async |object: &Value| {
         settled
@@ -327,11 +330,11 @@ async fn watches_what_administrators_applied(settled: &Settled) {
         widen(role);
         narrow(role);
     };
-    let edits: [(&str, fn(&mut Value)); 3] =
+    let edits: [Edit; 3] =
         [("list nodes", widen), ("lacks what managers need", narrow), ("; missing: ", both)];
     watches(settled, "ManagerRole", &role, &edits).await;
     let policy = format!("{ADMISSION}/validatingadmissionpolicies/{MANAGERS}");
-    let edits: [(&str, fn(&mut Value)); 2] = [
+    let edits: [Edit; 2] = [
         ("spec.validations", |policy| {
             policy["spec"]["validations"].as_array_mut().unwrap().remove(3);
         }),
@@ -339,7 +342,7 @@ async fn watches_what_administrators_applied(settled: &Settled) {
     ];
     watches(settled, "AdmissionPolicy", &policy, &edits).await;
     let binding = format!("{ADMISSION}/validatingadmissionpolicybindings/{MANAGERS}");
-    let edits: [(&str, fn(&mut Value)); 1] = [("spec.validationActions", |binding| {
+    let edits: [Edit; 1] = [("spec.validationActions", |binding| {
         binding["spec"]["validationActions"] = json!(["Warn"]);
     })];
     watches(settled, "AdmissionPolicy", &binding, &edits).await;
@@ -406,7 +409,7 @@ async fn goes_one_by_one_and_whole(settled: &Settled) {
         let own = all.iter().filter(|(path, _)| path.contains(key));
         own.map(|(path, object)| (path.clone(), object.clone())).collect::<BTreeMap<_, _>>()
     };
-    let (mine, others) = (format!("{}", settled.key), format!("g{other}-plan"));
+    let (mine, others) = (settled.key.clone(), format!("g{other}-plan"));
     let beside = of(&others, &settled.whole().await);
     let remove = |targets: &str| {
         let order =
