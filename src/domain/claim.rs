@@ -46,11 +46,16 @@ pub fn judge(
 
 /// Whether the entity's type and only owner are `target`.
 pub fn belongs_to(entity: &Entity, target: TargetId) -> bool {
+    is_owned(entity.kind, &entity.owners, target)
+}
+
+/// The same of a type and owners.
+pub fn is_owned(kind: EntityKind, owners: &[TargetId], target: TargetId) -> bool {
     let owner = match target {
-        TargetId::Instance => entity.owners.is_empty(),
-        TargetId::Group(_) | TargetId::Project(_) => entity.owners == [target],
+        TargetId::Instance => owners.is_empty(),
+        TargetId::Group(_) | TargetId::Project(_) => owners == [target],
     };
-    entity.kind == EntityKind::of(target) && owner
+    kind == EntityKind::of(target) && owner
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ pub enum FindingKind {
     ManagerRole,
     /// Two runners of the real tree that a job cannot tell apart.
     Overlap,
+    /// A runner that is not ours and takes jobs meant for one of ours.
+    ForeignRunner,
     /// The workload-identity webhook is missing in the cluster.
     IdentityWebhook,
     /// A GitLab runner with our marker that belongs to somebody else.

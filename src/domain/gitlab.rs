@@ -74,6 +74,18 @@ pub struct Listed {
     pub kind: EntityKind,
 }
 
+/// A runner that takes jobs, whoever's it is: as much of it as an overlap needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRunner {
+    pub id: RunnerId,
+    pub description: String,
+    pub kind: EntityKind,
+    /// The groups or projects it belongs to, with their full paths.
+    pub owners: Vec<(TargetId, String)>,
+    pub tags: Vec<String>,
+    pub run_untagged: bool,
+}
+
 /// A process that polled with a runner's token (`GET /runners/:id/managers`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manager {

@@ -8,20 +8,21 @@ use crate::{
         claim,
         class::Class,
         fleet::{Fleet, TargetKind},
-        gitlab::{Entity, EntityKind},
+        gitlab::{Entity, EntityKind, Manager},
         ids::{FleetName, IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object},
         marker::Marker,
         names,
         observed::{DomainObserved, Observed, SecretObserved},
         plan::{
-            domain::{foreign_rights, missing_grants},
             identity::IdentityRound,
+            rights::{foreign_rights, missing_grants},
         },
         sight::{self, Marks, Sight},
         slice::{self, Slice},
         spec::{FleetSettings, Grant},
-        watch::gitlab::Misplaced,
+        version::Version,
+        watch::gitlab::{Misplaced, Whose},
     },
 };
 use futures::future::try_join_all;
@@ -42,6 +43,8 @@ pub(super) struct Looks {
     assignments: Option<BTreeMap<Uuid, Vec<RoleAssignment>>>,
     /// Runners that have not been polled with for long, or never.
     silent: BTreeSet<RunnerKey>,
+    /// Versions of our managers that poll, where the file sets a floor and GitLab tells them in bulk.
+    versions: BTreeMap<RunnerKey, Version>,
     /// Keys of identities whose credentials are others than their tags say.
     changed_credentials: BTreeSet<String>,
 }
@@ -71,7 +74,8 @@ pub(super) struct Lent {
 pub(super) struct Entities {
     looks: BTreeMap<RunnerKey, Option<String>>,
     silent: BTreeSet<RunnerKey>,
-    /// Entities with a marker of this installation that do not belong to its target.
+    versions: BTreeMap<RunnerKey, Version>,
+    /// Entities with a marker of this installation that do not belong, or not alone, to its target.
     pub(super) misplaced: Vec<Misplaced>,
 }
 
@@ -79,7 +83,7 @@ impl Looks {
     pub(super) fn of(seen: Seen<'_>) -> Self {
         let Seen { objects, identities, entities, changed_credentials, lent, assignments, issuer } =
             seen;
-        let Entities { looks: gitlab, silent, .. } = entities;
+        let Entities { looks: gitlab, silent, versions, .. } = entities;
         let digest = |lent: &Lent, issuer: &str| {
             let mut marks = Marks::default();
             lent.credentials.iter().for_each(|one| marks.credential(one));
@@ -92,8 +96,15 @@ impl Looks {
             .filter_map(|(name, lent)| Some((name.clone(), digest(lent, issuer?))));
         let lent = lent.collect();
         let kubernetes = objects;
-        let mut looks =
-            Self { gitlab, silent, lent, changed_credentials, kubernetes, ..Self::default() };
+        let mut looks = Self {
+            gitlab,
+            silent,
+            versions,
+            lent,
+            changed_credentials,
+            kubernetes,
+            ..Self::default()
+        };
         looks.azure = identities.zip(issuer).map(|(identities, issuer)| {
             let mut azure: BTreeMap<String, Marks> = BTreeMap::new();
             for identity in identities {
@@ -132,6 +143,16 @@ impl Looks {
     /// Whether nobody has polled with it for long.
     pub(super) fn is_silent(&self, key: &RunnerKey) -> bool {
         self.silent.contains(key)
+    }
+
+    /// Whether a list of this sweep shows an entity with the runner's marker where it belongs; `None`: it did not look.
+    pub(super) fn shows_entity(&self, key: &RunnerKey) -> Option<bool> {
+        self.gitlab.get(key).map(Option::is_some)
+    }
+
+    /// Whether its manager is known to be older than this.
+    pub(super) fn is_older(&self, key: &RunnerKey, floor: Option<Version>) -> bool {
+        floor.zip(self.versions.get(key)).is_some_and(|(floor, version)| *version < floor)
     }
 
     /// Whether the unit still looks as its last settled round saw it.
@@ -176,12 +197,18 @@ pub(super) async fn entities(
     });
     let kinds = made.iter().map(|key| EntityKind::of(key.target)).chain(ruled);
     let kinds: BTreeSet<u8> = kinds.map(rank).collect();
-    let mut all: Vec<Entity> = Vec::new();
+    let floors = fleet.profiles().any(|profile| profile.version_floor.is_some());
+    let mut all: Vec<(Entity, Vec<Manager>)> = Vec::new();
     for kind in [EntityKind::Instance, EntityKind::Group, EntityKind::Project] {
         if !kinds.contains(&rank(kind)) {
             continue;
         }
-        match clients.gitlab().runners_bulk(kind, &search).await {
+        let gitlab = clients.gitlab();
+        let found = match floors {
+            true => gitlab.polled_bulk(kind, &search).await,
+            false => gitlab.runners_bulk(kind, &search).await.map(unpolled),
+        };
+        match found {
             Ok(entities) => all.extend(entities),
             // What a token without an administrator's rights gets, and what proves nothing.
             Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
@@ -190,12 +217,34 @@ pub(super) async fn entities(
             Err(error) => return Err(error.into()),
         }
     }
+    let (all, managers): (Vec<Entity>, Vec<Vec<Manager>>) = all.into_iter().unzip();
     let mut found = Entities::default();
     for key in made {
         found.take(&all, name, key, now);
     }
+    found.versions = versions(&all, &managers, installation);
     found.misplaced = misplaced(&all, name, installation, made);
     Ok(Sliced { seen: found, next: None, unseen: vec![] })
+}
+
+fn unpolled(entities: Vec<Entity>) -> Vec<(Entity, Vec<Manager>)> {
+    entities.into_iter().map(|entity| (entity, vec![])).collect()
+}
+
+/// What each of our managers says of itself.
+fn versions(
+    entities: &[Entity],
+    managers: &[Vec<Manager>],
+    installation: &InstallationId,
+) -> BTreeMap<RunnerKey, Version> {
+    let known = entities.iter().zip(managers).filter_map(|(entity, managers)| {
+        let key = Marker::find(&entity.description)?.key;
+        let own = names::system_id(installation, &key);
+        let manager = managers.iter().find(|one| one.system_id == own)?;
+        let version = manager.version.as_deref()?.parse().ok()?;
+        claim::belongs_to(entity, key.target).then_some((key, version))
+    });
+    known.collect()
 }
 
 fn misplaced(
@@ -207,10 +256,16 @@ fn misplaced(
     let elsewhere = entities.iter().filter_map(|entity| {
         let Marker { key, .. } = Marker::find(&entity.description)
             .filter(|marker| marker.fleet == *fleet && marker.installation == *installation)?;
-        let orphaned = entity.owners.is_empty() && entity.kind == EntityKind::of(key.target);
-        // An orphan of a unit that is still there goes with it, or is told by its round.
-        let accounted = claim::belongs_to(entity, key.target) || orphaned && made.contains(&key);
-        (!accounted).then_some(Misplaced { runner: entity.id, key, orphaned })
+        let is_kind = entity.kind == EntityKind::of(key.target);
+        let whose = match entity.owners.as_slice() {
+            // An orphan of a unit that is still there goes with it, or is told by its round.
+            [] if is_kind && made.contains(&key) => return None,
+            [] if is_kind => Whose::Nobody,
+            owners if is_kind && owners.contains(&key.target) => Whose::Shared,
+            _ => Whose::Others,
+        };
+        let is_there = claim::belongs_to(entity, key.target);
+        (!is_there).then_some(Misplaced { runner: entity.id, key, whose })
     });
     elsewhere.collect()
 }

@@ -20,6 +20,7 @@ mod outbox;
 mod permits;
 mod prepare;
 mod preview;
+mod rivals;
 mod round;
 mod status_store;
 mod survey;

@@ -96,21 +96,22 @@ pub(super) fn served(
     served.collect()
 }
 
-/// What no digest shows: roles taken or added, and a manager that polls no more. What is parked comes at its own time.
+/// What no digest shows: roles taken or added, a manager that polls no more or is older than the file allows. What is parked comes at its own time.
 fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>) -> bool {
     let Some(WantedState::Runner(spec)) = state else { return false };
     let parked = |status: &Status| status.parked.is_some() || status.sight.is_none();
     if inventory.statuses.get(&Unit::Runner(key.clone())).is_some_and(parked) {
         return false;
     }
-    let roles = match (&spec.identity, spec.isolation) {
-        (IdentitySpec::Managed { roles, .. }, Isolation::Target) => roles.as_slice(),
-        (IdentitySpec::Managed { .. }, Isolation::Profile)
-        | (IdentitySpec::Existing { .. } | IdentitySpec::None, _) => {
-            return inventory.looks.is_silent(key);
+    let has_roles = match (&spec.identity, spec.isolation) {
+        (IdentitySpec::Managed { roles, .. }, Isolation::Target) => {
+            inventory.looks.has_roles(&key.to_string(), roles)
         }
+        (IdentitySpec::Managed { .. }, Isolation::Profile)
+        | (IdentitySpec::Existing { .. } | IdentitySpec::None, _) => true,
     };
-    inventory.looks.is_silent(key) || !inventory.looks.has_roles(&key.to_string(), roles)
+    let looks = &inventory.looks;
+    looks.is_silent(key) || looks.is_older(key, spec.version_floor) || !has_roles
 }
 
 /// Whether a round has looked for the target and put down since when it is missing; what is parked comes at its own time.

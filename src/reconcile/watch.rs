@@ -4,6 +4,7 @@ use super::{
     Clients, Failure,
     inventory::Inventory,
     looks::Lent,
+    rivals,
     survey::{self, Survey},
 };
 use crate::{
@@ -95,6 +96,7 @@ pub(super) async fn findings(
     found.extend(watch::azure::limits(credentials, &watched.assignments, now));
     let served = survey::served(inventory, &survey.wanted);
     found.extend(watch::gitlab::overlaps(&served, now));
+    found.extend(rivals::findings(clients, fleet, inventory, &served, now).await);
     found.extend(watch::gitlab::misplaced(&watched.misplaced, now));
     found
 }

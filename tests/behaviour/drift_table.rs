@@ -5,7 +5,10 @@ mod azure;
 mod cluster;
 mod file;
 mod gitlab;
+mod rights;
+mod rivals;
 mod strangers;
+mod targets;
 mod watched;
 
 use crate::{
@@ -22,7 +25,7 @@ use serde_json::{Value, json};
 /// What a row touches.
 pub(crate) struct Settled {
     pub(crate) sandbox: Sandbox,
-    key: String,
+    pub(crate) key: String,
     pub(crate) unit: String,
 }
 
@@ -45,8 +48,12 @@ impl Settled {
     }
 
     async fn with(profile: &str) -> Self {
+        Self::under("platform/*", profile).await
+    }
+
+    async fn under(pattern: &str, profile: &str) -> Self {
         let file = fleet(&format!(
-            "rules:\n  - {{ match: {{ groups: 'platform/*' }}, profiles: [plan] }}\nprofiles:\n{profile}"
+            "rules:\n  - {{ match: {{ groups: '{pattern}' }}, profiles: [plan] }}\nprofiles:\n{profile}"
         ));
         let sandbox = Sandbox::new(&file).await;
         let group = sandbox.world.gitlab.create_group(Some(42), "payments");
@@ -106,6 +113,10 @@ impl Settled {
             .map(|one| json!([one.run_untagged, one.maximum_timeout_seconds, one.ref_protected]))
             .collect();
         let azure = &self.sandbox.world.azure;
+        let rights = azure.assignments().into_iter();
+        let mut narrowed: Vec<String> = rights.filter_map(|one| one.condition).collect();
+        narrowed.sort();
+        all["conditions"] = json!(narrowed);
         let identities = azure.identities().into_iter();
         let doors = identities.flat_map(|identity| azure.credentials(&identity.id));
         all["doors"] =
@@ -215,7 +226,8 @@ fn edit_credential(settled: &Settled, change: fn(&mut Credential)) {
     azure.edit_credential(&id, credential);
 }
 
-const IDENTITY: [Row; 6] = [
+const IDENTITY: [Row; 7] = [
+    row("condition", rights::narrow),
     row("tags of the identity", |settled| {
         let Identity { id, mut tags, .. } = identity(settled);
         tags.insert("costCenter".into(), "0000".into());
@@ -285,7 +297,8 @@ const OBJECTS_GONE: [Row; 8] = [
     row("namespace", |settled| delete(settled, "namespaces", "", &settled.jobs())),
 ];
 
-const OBJECTS_EDITED: [Row; 7] = [
+const OBJECTS_EDITED: [Row; 8] = [
+    row("another role", cluster::rebind),
     row("scaled", |settled| {
         settled.edit("deployments", MANAGERS, &settled.manager(), |object| {
             object["spec"]["replicas"] = 3.into();

@@ -50,6 +50,7 @@ mod invariants;
 mod kubernetes_answers;
 mod lent_credentials;
 mod load;
+mod look_alike_world;
 mod look_alikes;
 mod names;
 mod neighbours;

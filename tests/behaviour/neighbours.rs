@@ -238,3 +238,43 @@ async fn two_fleets_on_one_of_everything_leave_each_other_alone() {
     sandbox.assert_ready(&format!("runner/{plan}"));
     sandbox.assert_ready(&format!("runner/{tf}"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_is_taken_away_whole_leaves_its_neighbour_as_it_is() {
+    let sandbox = Sandbox::new(&file(OURS, "*")).await;
+    sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.lose_hooks();
+    let neighbour = Neighbour::move_in(&sandbox);
+    neighbour.sweep().await;
+    let theirs = all_of(&sandbox, THEIRS);
+    assert_eq!(theirs["runners"].as_array().unwrap().len(), 2, "{theirs:#}");
+    let order = json!({"command": "remove", "targets": ["all"], "by": "jane", "why": "a move"});
+    let goes = async {
+        sandbox.order("approvals", &order);
+        sandbox.settle().await;
+        sandbox.sweep().await;
+    };
+    beside(&sandbox, THEIRS, "remove all", goes).await;
+    let left = all_of(&sandbox, OURS);
+    for part in ["runners", "identities", "doors", "rights"] {
+        assert_eq!(left[part], json!([]), "{part}");
+    }
+    let found = left["objects"].as_array().unwrap().iter();
+    let names: Vec<&str> = found.filter_map(|one| one["metadata"]["name"].as_str()).collect();
+    assert!(
+        !names.iter().any(|name| name.starts_with("runner-") || name.starts_with("ci-")),
+        "{names:?}"
+    );
+    // And it goes on as before: what is damaged there is mended there.
+    let key = theirs["runners"][0]["description"].as_str().unwrap().rsplit(':').nth(1).unwrap();
+    assert!(sandbox.world.kubernetes.delete_as_admin(
+        "namespaces",
+        "",
+        &format!("ci-{THEIRS}--{key}")
+    ));
+    neighbour.sweep().await;
+    let parts = ["runners", "identities", "doors", "rights"];
+    let after = all_of(&sandbox, THEIRS);
+    parts.iter().for_each(|part| assert_eq!(after[*part], theirs[*part], "{part}"));
+}

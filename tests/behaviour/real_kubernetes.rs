@@ -8,4 +8,5 @@ mod drift;
 mod limits;
 mod managers;
 mod path;
+mod rows;
 mod target;

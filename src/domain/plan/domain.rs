@@ -1,8 +1,11 @@
 //! The trust domain: namespace, job account, identity, credential and roles: what decides what a job may do in Azure.
 
-use super::{Draft, Plan, identity};
+use super::{
+    Draft, Plan, identity,
+    rights::{self, foreign_rights, missing_grants},
+};
 use crate::domain::{
-    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
+    azure::{FederatedCredential, Identity, ResourceId},
     ids::{FleetName, InstallationId, Unit},
     kubernetes::{Kind, Object, ObjectName},
     names,
@@ -316,6 +319,8 @@ fn draft_managed(
         draft.add(step, made)
     });
     draft_tags(draft, id, identity.as_ref(), tags, credentials, &wanted, trust);
+    let foreign = foreign_rights(roles, assignments);
+    let removed = rights::draft_foreign(draft, spec, context, id, credentials, &foreign);
     let missing = missing_grants(roles, assignments);
     for grant in &missing {
         let principal = match (identity, made) {
@@ -325,9 +330,14 @@ fn draft_managed(
         };
         let description =
             names::assignment_description(&context.fleet.name, context.installation, &key);
-        draft.add(Step::AssignRole { grant: (*grant).clone(), principal, description }, made);
+        let assign = Step::AssignRole { grant: (*grant).clone(), principal, description };
+        match rights::in_the_way(grant, assignments).map(|narrowed| removed.get(&narrowed.name)) {
+            None => draft.add(assign, made),
+            Some(Some(gone)) => draft.add(assign, [*gone]),
+            // Told with the command that clears the way.
+            Some(None) => continue,
+        };
     }
-    draft_foreign(draft, spec, context, id, credentials, &foreign_rights(roles, assignments));
     if trusted {
         draft_surplus(draft, context, id, &key, credentials, &wanted);
     }
@@ -438,84 +448,6 @@ pub fn credentials_digest(credentials: &[FederatedCredential]) -> String {
     names::hash(&pairs.join("\n"))[..16].to_owned()
 }
 
-/// Which of the roles nobody has assigned yet; under which name does not matter.
-pub(crate) fn missing_grants<'a>(
-    wanted: &'a [Grant],
-    assignments: &[RoleAssignment],
-) -> Vec<&'a Grant> {
-    let is_there = |grant: &Grant| {
-        assignments.iter().any(|one| {
-            one.role == grant.role && one.scope == grant.scope && one.condition.is_none()
-        })
-    };
-    wanted.iter().filter(|grant| !is_there(grant)).collect()
-}
-
-/// What others gave where one of these roles lies, above it or below it. Ours are known by their names.
-pub(crate) fn foreign_rights<'a>(
-    wanted: &[Grant],
-    assignments: &'a [RoleAssignment],
-) -> Vec<&'a RoleAssignment> {
-    let is_near = |one: &RoleAssignment| {
-        wanted
-            .iter()
-            .any(|grant| grant.scope.contains(&one.scope) || one.scope.contains(&grant.scope))
-    };
-    let is_ours = |one: &RoleAssignment| {
-        one.name == names::role_assignment(&one.scope, one.principal_id, one.role)
-    };
-    let is_asked = |one: &RoleAssignment| {
-        wanted.iter().any(|grant| grant.role == one.role && grant.scope == one.scope)
-    };
-    assignments.iter().filter(|one| is_near(one) && !is_ours(one) && !is_asked(one)).collect()
-}
-
-/// A right or a credential that others gave an identity of ours: told with the command that takes it away, or taken
-/// away where the profile says so.
-fn draft_foreign(
-    draft: &mut Draft,
-    spec: &RunnerSpec,
-    context: &Context<'_>,
-    id: &ResourceId,
-    credentials: &[FederatedCredential],
-    rights: &[&RoleAssignment],
-) {
-    let key = names::domain_key(&spec.key, spec.isolation);
-    let doors: Vec<&FederatedCredential> = credentials
-        .iter()
-        .filter(|one| !names::is_credential_of(&context.fleet.name, &key, &one.name))
-        .collect();
-    if spec.remove_foreign_rights {
-        for right in rights {
-            draft.add(Step::RemoveRole { assignment: (*right).clone() }, []);
-        }
-        let mut last = None;
-        for door in doors {
-            let (identity, name) = (id.clone(), door.name.clone());
-            last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
-        }
-        return;
-    }
-    let rights = rights.iter().map(|one| {
-        format!("az role assignment delete --ids \"{}/providers/Microsoft.Authorization/roleAssignments/{}\"", one.scope, one.name)
-    });
-    let doors = doors.iter().map(|one| {
-        format!("az identity federated-credential delete --ids \"{id}/federatedIdentityCredentials/{}\"", one.name)
-    });
-    let commands: Vec<String> = rights.chain(doors).collect();
-    if !commands.is_empty() {
-        draft.find(Finding::holds(
-            ConditionKind::NeedsAdministrator,
-            "ForeignRights",
-            format!(
-                "identity `{}` carries what forerunner did not give; to take it away: {}",
-                id.name(),
-                commands.join("; ")
-            ),
-        ));
-    }
-}
-
 fn draft_existing<'a>(
     draft: &mut Draft,
     domain: &mut DomainDraft,
@@ -548,7 +480,7 @@ fn draft_existing<'a>(
             return AccountIdentity::default();
         }
     };
-    draft_expected(draft, candidate, expect);
+    rights::draft_expected(draft, candidate, expect);
     AccountIdentity { identity: candidate.identity.as_ref(), asks: Some(&candidate.id) }
 }
 
@@ -582,27 +514,4 @@ fn choose<'a>(
         (None, Some(missing)) => Choice::Missing(&missing.id),
         (None, None) => Choice::Full,
     }
-}
-
-/// A right that an administrator was expected to give and has not.
-fn draft_expected(draft: &mut Draft, candidate: &Candidate, expect: &[Grant]) {
-    let Some(identity) = &candidate.identity else { return };
-    let missing = missing_grants(expect, &candidate.assignments);
-    if missing.is_empty() {
-        return;
-    }
-    let commands: Vec<String> = missing
-        .iter()
-        .map(|grant| {
-            format!(
-                "az role assignment create --assignee-object-id {} --assignee-principal-type ServicePrincipal --role \"{}\" --scope \"{}\"",
-                identity.principal_id, grant.role_name, grant.scope
-            )
-        })
-        .collect();
-    draft.find(Finding::holds(
-        ConditionKind::NeedsAdministrator,
-        "RightMissing",
-        commands.join("; "),
-    ));
 }

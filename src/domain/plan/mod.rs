@@ -9,6 +9,7 @@ pub mod identity;
 #[cfg(test)]
 mod properties;
 pub mod removal;
+pub(crate) mod rights;
 pub mod rollout;
 pub mod runner;
 mod trouble;

@@ -185,6 +185,18 @@ impl Azure {
         name
     }
 
+    /// Puts a condition on an assignment or takes it off; its name stays. Whether there was such an assignment.
+    pub fn narrow_assignment(&self, name: Uuid, condition: Option<&str>) -> bool {
+        let now = self.0.clock.now();
+        let mut state = self.state();
+        let Some(record) = state.assignments.remove(&name) else { return false };
+        let condition = condition.map(str::to_owned);
+        let assignment = Assignment { condition, ..record.assignment };
+        state.assignments.insert(name, arm::assignments::made_by_administrator(assignment, now));
+        state.show_assignment(&self.0.settings, now, name);
+        true
+    }
+
     /// Whether there was such an assignment.
     pub fn remove_assignment(&self, name: Uuid) -> bool {
         let now = self.0.clock.now();

@@ -31,6 +31,14 @@ impl Gitlab {
         allowed(self.lock().restore_group(group));
     }
 
+    /// Takes a project back out of its retention.
+    ///
+    /// # Panics
+    /// Where it is not scheduled for deletion.
+    pub fn restore_project(&self, project: u64) {
+        allowed(self.lock().restore_project(project));
+    }
+
     /// The end of the retention, now: `project_destroy` for the projects of each group, then
     /// `group_destroy` for the children, then for the group itself.
     pub fn destroy_group(&self, group: u64) {

@@ -3,7 +3,7 @@
 use super::{
     Gitlab,
     changes::allowed,
-    runners::{Owner, Runner, RunnerEdit},
+    runners::{Owner, Runner, RunnerEdit, RunnerKind},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -56,6 +56,28 @@ impl Gitlab {
 
     pub fn delete_runner(&self, id: u64) {
         self.lock().delete_runner(id);
+    }
+
+    /// Lets a project's runner serve another project too, as an administrator may though it is locked.
+    ///
+    /// # Panics
+    /// Where it is no project's runner.
+    pub fn assign_runner(&self, id: u64, project: u64) {
+        let mut state = self.lock();
+        let runner = state.runners.get_mut(&id).filter(|one| one.kind == RunnerKind::Project);
+        let runner = runner.expect("only a project's runner serves further projects");
+        if !runner.projects.contains(&project) {
+            runner.projects.push(project);
+        }
+        state.wake_runners();
+    }
+
+    /// Takes a further project away again; its owner's, which is the first, it keeps as long as it lives.
+    pub fn unassign_runner(&self, id: u64, project: u64) {
+        if let Some(runner) = self.lock().runners.get_mut(&id) {
+            let owner = runner.projects.first().copied();
+            runner.projects.retain(|one| *one != project || Some(*one) == owner);
+        }
     }
 
     /// A new token; the old one is dead.

@@ -32,7 +32,8 @@ pub(super) fn furnish(state: &mut State, namespace: &str, now: Timestamp) {
     }
 }
 
-/// Deletes what is in a namespace that is going away; pods get their time to stop.
+/// Deletes what is in a namespace that is going away; pods get their time to stop, and what has a finalizer stays until somebody
+/// takes that away.
 pub(super) fn empty(state: &mut State, namespace: &str, now: Timestamp) {
     let inside: Vec<Key> = state
         .objects()
@@ -42,8 +43,8 @@ pub(super) fn empty(state: &mut State, namespace: &str, now: Timestamp) {
     for key in inside {
         if key.plural == "pods" {
             super::pods::delete(state, &key, None, now);
-        } else {
-            state.remove(&key, now);
+        } else if let Some(live) = state.find(key.plural, &key.namespace, &key.name).cloned() {
+            verbs::delete_object(state, &key, live, &verbs::Deletion::default(), now);
         }
     }
 }

@@ -461,7 +461,7 @@ fn delete_namespace(state: &mut State, key: &Key, mut live: Value, now: Timestam
     state.schedule_in(Task::EndNamespace(key.name.clone()), end, now);
 }
 
-fn delete_object(
+pub(super) fn delete_object(
     state: &mut State,
     key: &Key,
     mut live: Value,

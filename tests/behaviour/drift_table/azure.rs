@@ -33,14 +33,6 @@ async fn after_a_rebuild_the_new_issuer_is_trusted_before_the_old_one_goes() {
     assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new());
 }
 
-/// The runner's own right, as Azure has it.
-fn own_role(settled: &Settled) -> (uuid::Uuid, uuid::Uuid, uuid::Uuid) {
-    let azure = &settled.sandbox.world.azure;
-    let principal = azure.identities().remove(0).principal_id;
-    let own = azure.assignments().into_iter().find(|one| one.principal_id == principal).unwrap();
-    (own.name, own.role, principal)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_audience_and_a_credential_of_ours_too_many_are_mended() {
     mended("audience", |settled| {
@@ -61,44 +53,6 @@ async fn a_wrong_audience_and_a_credential_of_ours_too_many_are_mended() {
         azure.edit_credential(&id, credential);
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_with_a_condition_or_at_another_scope_is_given_as_the_file_says() {
-    for row in ["condition", "scope"] {
-        let settled = Settled::new().await;
-        let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
-        let (name, role, principal) = own_role(&settled);
-        assert!(azure.remove_assignment(name));
-        match row {
-            "condition" => {
-                let condition =
-                    "((!(ActionMatches{'Microsoft.Authorization/roleAssignments/write'})))";
-                azure.assign_role(APP, role, principal, Some(condition));
-            }
-            _ => {
-                let below = format!("{APP}/providers/Microsoft.Storage/storageAccounts/one");
-                azure.add_resource(&below);
-                azure.assign_role(&below, role, principal, None);
-            }
-        }
-        sandbox.sweep().await;
-        let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
-        let given =
-            azure.assignments().into_iter().any(|one| one.name == name && one.condition.is_none());
-        match row {
-            // Azure has one assignment of a role to one principal at one scope: whoever put the condition there takes it off.
-            "condition" => assert!(
-                given || sandbox.is_parked(&settled.unit),
-                "{row}: {}",
-                sandbox.status(&settled.unit)
-            ),
-            _ => {
-                assert!(given, "{row}: {}", sandbox.status(&settled.unit));
-                assert_eq!(told["reason"], "ForeignRights", "{row}: {told}");
-            }
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

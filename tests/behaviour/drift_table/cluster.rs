@@ -3,7 +3,7 @@
 use super::{Settled, mended};
 use crate::disturbed::entries;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MANAGERS: &str = "forerunner-nonprod";
 
@@ -112,4 +112,64 @@ async fn what_another_manager_adds_to_our_objects_stays_and_what_it_takes_comes_
     assert_eq!(applied, 3, "one write for each fight");
     let namespace = kubernetes.get("namespaces", "", &settled.jobs()).unwrap();
     assert_eq!(namespace["metadata"]["labels"]["team"], "theirs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_is_going_away_is_waited_for_and_then_made_anew() {
+    let settled = Settled::new().await;
+    let (sandbox, kubernetes) = (&settled.sandbox, &settled.sandbox.world.kubernetes);
+    let whole = settled.whole();
+    // Somebody's controller has not let go of it yet.
+    kubernetes
+        .apply_as_admin(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": "held", "namespace": settled.jobs(), "finalizers": ["example.com/cleanup"]}}))
+        .unwrap();
+    assert!(kubernetes.delete_as_admin("namespaces", "", &settled.jobs()));
+    sandbox.pass_minutes(1).await;
+    assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+    sandbox.pass_minutes(90).await;
+    let going = kubernetes.get("namespaces", "", &settled.jobs()).unwrap();
+    assert_eq!(going["status"]["phase"], "Terminating");
+    assert!(!sandbox.is_parked(&settled.unit), "{}", sandbox.status(&settled.unit));
+    assert_eq!(sandbox.ready(&settled.unit).0, "Progressing", "{}", sandbox.status(&settled.unit));
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1, "its entity and token stay");
+    settled.edit("configmaps", &settled.jobs(), "held", |object| {
+        object["metadata"]["finalizers"] = json!([]);
+    });
+    sandbox.pass_minutes(30).await;
+    sandbox.assert_ready(&settled.unit);
+    assert_eq!(settled.whole(), whole);
+}
+
+fn binding(settled: &Settled) -> Value {
+    let kubernetes = &settled.sandbox.world.kubernetes;
+    kubernetes.get("rolebindings", &settled.jobs(), &settled.manager()).unwrap()
+}
+
+/// Its role cannot be edited, so somebody puts another binding in its place, labels and all.
+pub(super) fn rebind(settled: &Settled) {
+    let mut wider = binding(settled);
+    let kubernetes = &settled.sandbox.world.kubernetes;
+    assert!(kubernetes.delete_as_admin("rolebindings", &settled.jobs(), &settled.manager()));
+    let known = ["name", "namespace", "labels", "annotations"];
+    wider["metadata"].as_object_mut().unwrap().retain(|key, _| known.contains(&key.as_str()));
+    wider["roleRef"]["name"] = "cluster-admin".into();
+    kubernetes.apply_as_admin(wider).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_under_our_name_without_our_labels_stays() {
+    let settled = Settled::new().await;
+    let (sandbox, kubernetes) = (&settled.sandbox, &settled.sandbox.world.kubernetes);
+    rebind(&settled);
+    settled.edit("rolebindings", &settled.jobs(), &settled.manager(), |object| {
+        object["metadata"]["labels"] = json!({"team": "somebody"});
+    });
+    let theirs = binding(&settled);
+    sandbox.sweep().await;
+    assert!(sandbox.is_parked(&settled.unit), "{}", sandbox.status(&settled.unit));
+    assert_eq!(binding(&settled), theirs);
+    assert!(kubernetes.delete_as_admin("rolebindings", &settled.jobs(), &settled.manager()));
+    sandbox.pass_minutes(25).await;
+    sandbox.assert_ready(&settled.unit);
 }

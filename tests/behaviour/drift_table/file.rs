@@ -1,7 +1,7 @@
 //! Rows of `fleet.yaml`: what changes there is drift like any other.
 
 use super::Settled;
-use crate::deeds::{APP, fleet, plan_profile};
+use crate::deeds::{APP, PLAIN, fleet, plan_profile};
 use serde_json::json;
 
 /// The settled world under another file.
@@ -23,10 +23,34 @@ async fn a_renamed_profile_makes_nothing_anew() {
     settled.sandbox.assert_ready(&settled.unit);
 }
 
+/// Another profile in its place: nothing in the file speaks of the first any more.
+fn without_the_profile() -> String {
+    format!("{}profiles:\n{PLAIN}", RULE.replace("[plan]", "[plain]").replace("/*", "/elsewhere"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_profile_gave_goes_whole_when_the_profile_is_gone() {
+    let settled = Settled::new().await;
+    let sandbox = &settled.sandbox;
+    sandbox.leap_to("2026-11-26T08:00:00Z");
+    under(&settled, &without_the_profile()).await;
+    assert_eq!(sandbox.ready(&settled.unit).0, "Leaving", "{}", sandbox.status(&settled.unit));
+    let mine = sandbox.runner(&settled.key);
+    assert!(mine.paused && sandbox.replicas(&settled.key) == json!(0), "{mine:?}");
+    sandbox.leap_to("2026-12-08T08:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(sandbox.keys().len(), 0, "{}", sandbox.status(&settled.unit));
+    assert_eq!(sandbox.world.azure.identities().len(), 0);
+    let kubernetes = &sandbox.world.kubernetes;
+    assert!(kubernetes.get("namespaces", "", &settled.jobs()).is_none());
+    assert!(sandbox.replicas(&settled.key).is_null() && sandbox.status(&settled.unit).is_null());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_file_no_longer_gives_is_said_held_or_kept_as_each_row_says() {
     for (row, reason, replicas) in [
         ("rule gone", "NotWanted", 1),
+        ("profile gone", "NotWanted", 1),
         ("withdrawn", "Withdrawn", 0),
         ("outside", "OutsideGuardrails", 0),
         ("exception ended", "ExceptionEnded", 0),
@@ -43,6 +67,7 @@ async fn what_the_file_no_longer_gives_is_said_held_or_kept_as_each_row_says() {
                 )
                 .await;
             }
+            "profile gone" => under(&settled, &without_the_profile()).await,
             "withdrawn" => {
                 let withdrawn = format!("withdrawn: [{{ group: {group}, reason: SEC-1182 }}]\n");
                 under(&settled, &format!("{RULE}{withdrawn}{profiles}")).await;

@@ -27,8 +27,8 @@ async fn a_manager_older_than_the_file_allows_is_told() {
     };
     restart(Some("19.1.9"));
     sandbox.pass_minutes(5).await;
-    sandbox.wake(&settled.unit);
-    sandbox.settle().await;
+    assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null(), "nobody looked yet");
+    sandbox.sweep().await;
     let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
     assert_eq!(told["reason"], "VersionFloor", "{told}\n{}", sandbox.status(&settled.unit));
     let message = told["message"].as_str().unwrap();

@@ -18,7 +18,7 @@ const WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
 
 /// Damages, sweeps once: one finding of this kind says so and names what mends it; nobody but the damage changed
 /// anything, and the next sweep writes nothing.
-async fn told(
+pub(super) async fn told(
     row: &str,
     settled: &Settled,
     kind: &str,
@@ -29,6 +29,12 @@ async fn told(
     sandbox.sweep().await;
     assert_eq!(sandbox.findings(kind), vec![], "{row}: before");
     damage(settled);
+    told_once(row, settled, kind, parts).await
+}
+
+/// The same of what is damaged already.
+pub(super) async fn told_once(row: &str, settled: &Settled, kind: &str, parts: &[&str]) -> String {
+    let sandbox = &settled.sandbox;
     let damaged = administrators(settled);
     sandbox.sweep().await;
     let found = sandbox.findings(kind);
@@ -59,7 +65,7 @@ fn administrators(settled: &Settled) -> Value {
 }
 
 /// It is mended, and the next sweep tells it no more.
-async fn over(row: &str, settled: &Settled, kind: &str) {
+pub(super) async fn over(row: &str, settled: &Settled, kind: &str) {
     settled.sandbox.sweep().await;
     let found = settled.sandbox.findings(kind);
     assert_eq!(found, vec![], "{row}: mended");
@@ -126,6 +132,28 @@ async fn an_identity_with_hardly_a_place_left_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_with_hardly_an_assignment_left_is_told() {
+    let settled = Settled::new().await;
+    let azure = &settled.sandbox.world.azure;
+    let somebody = azure.add_user();
+    let held = |azure: &forerunner::sandbox::azure::Azure| {
+        azure.assignments().iter().filter(|one| one.scope.starts_with(APP)).count()
+    };
+    let fill = |most: usize| {
+        for number in held(azure)..most {
+            let role = uuid::Uuid::from_u128(u128::try_from(number).unwrap());
+            azure.assign_role(APP, role, somebody, None);
+        }
+    };
+    fill(3_599);
+    let parts = ["at least 3600 of 4000 role assignments", "take away what nobody needs"];
+    told("assignments", &settled, "LimitNear", &parts, |_| fill(3_600)).await;
+    let one = azure.assignments().into_iter().find(|one| one.principal_id == somebody).unwrap();
+    assert!(azure.remove_assignment(one.name));
+    over("assignments", &settled, "LimitNear").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_managers_role_is_told_where_it_is_not_as_the_file_asks() {
     let settled = Settled::new().await;
     let kubernetes = &settled.sandbox.world.kubernetes;
@@ -150,6 +178,18 @@ async fn the_managers_role_is_told_where_it_is_not_as_the_file_asks() {
     told("narrower", &settled, kind, &less, |_| put(&narrower)).await;
     put(&whole);
     over("narrower", &settled, kind).await;
+    let mut both = narrower.clone();
+    both["rules"]
+        .as_array_mut()
+        .unwrap()
+        .push(wider["rules"].as_array().unwrap().last().unwrap().clone());
+    let other = [
+        "was changed: more than the file asks: * roles.rbac.authorization.k8s.io",
+        "missing: create pods, delete pods",
+    ];
+    told("both", &settled, kind, &other, |_| put(&both)).await;
+    put(&whole);
+    over("both", &settled, kind).await;
     told("gone", &settled, kind, &["does not exist", "kubectl apply -f -"], |_| {
         assert!(kubernetes.delete_as_admin("clusterroles", "", ROLE));
     })

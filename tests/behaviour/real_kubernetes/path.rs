@@ -16,7 +16,7 @@ use std::{
 };
 
 /// API group, resource and verb.
-type Right = (String, String, String);
+pub(super) type Right = (String, String, String);
 
 /// An identity and a namespace that an administrator made, beside the managed ones.
 const EXISTING: &str = "
@@ -154,7 +154,7 @@ async fn the_demo_runs_on_a_real_server() {
 }
 
 /// Of everything that carries the fleet's label: path and `resourceVersion`. A Deployment's, without its status.
-async fn versions(cluster: &Cluster, fleet: &str) -> BTreeMap<String, Value> {
+pub(super) async fn versions(cluster: &Cluster, fleet: &str) -> BTreeMap<String, Value> {
     let mut versions = BTreeMap::new();
     for list in [
         "/api/v1/namespaces",
@@ -185,7 +185,7 @@ async fn versions(cluster: &Cluster, fleet: &str) -> BTreeMap<String, Value> {
 }
 
 /// What forerunner's role and its Role in the managers' namespace let it do.
-async fn granted(cluster: &Cluster, name: &str, user: &str) -> BTreeSet<Right> {
+pub(super) async fn granted(cluster: &Cluster, name: &str, user: &str) -> BTreeSet<Right> {
     let root = "/apis/rbac.authorization.k8s.io/v1";
     let mut granted = BTreeSet::new();
     for path in
@@ -215,7 +215,7 @@ async fn granted(cluster: &Cluster, name: &str, user: &str) -> BTreeSet<Right> {
 
 /// What was asked for, as rights. An apply that made something needed `create` too. Asking who one is, and what the
 /// server is, everybody may.
-fn used(events: &[Value]) -> BTreeSet<Right> {
+pub(super) fn used(events: &[Value]) -> BTreeSet<Right> {
     let mut used = BTreeSet::new();
     for event in events {
         let reference = &event["objectRef"];

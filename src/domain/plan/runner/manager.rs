@@ -126,7 +126,10 @@ pub(super) fn draft_manager(
             None
         };
         let needs: Vec<StepId> = match object.name.kind {
-            Kind::RoleBinding => domain.namespace.into_iter().collect(),
+            Kind::RoleBinding => {
+                let before = live.as_ref().and_then(|live| draft_rebinding(draft, &object, live));
+                domain.namespace.into_iter().chain(before).collect()
+            }
             // The pod mounts the Secret and runs as the account: both first.
             Kind::Deployment => {
                 kept.step.into_iter().chain(turn).chain(applied.iter().copied()).collect()
@@ -154,6 +157,15 @@ pub(super) fn draft_manager(
         }
     }
     rolling
+}
+
+/// A binding of ours that gives another role: no server lets the role of a binding change, so it has to go first.
+fn draft_rebinding(draft: &mut Draft, wanted: &Object, live: &Object) -> Option<StepId> {
+    if live.body["roleRef"] == wanted.body["roleRef"] {
+        return None;
+    }
+    let uid = live.body["metadata"]["uid"].as_str()?.to_owned();
+    Some(draft.add(Step::RemoveObject { object: live.name.clone(), uid: Some(uid) }, []))
 }
 
 /// It was leaving and is wanted again: what went meanwhile settles anew.

@@ -1,0 +1,139 @@
+//! Rights of an identity against what is asked: which are missing, which nobody asked for, and which stand in the way.
+
+use super::Draft;
+use crate::domain::{
+    azure::{FederatedCredential, ResourceId, RoleAssignment},
+    names,
+    observed::Candidate,
+    render::Context,
+    spec::{Grant, RunnerSpec},
+    status::{ConditionKind, Finding},
+    step::{Step, StepId},
+};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Which of the roles nobody has assigned yet; under which name does not matter.
+pub(crate) fn missing_grants<'a>(
+    wanted: &'a [Grant],
+    assignments: &[RoleAssignment],
+) -> Vec<&'a Grant> {
+    let is_there =
+        |grant: &Grant| assignments.iter().any(|one| is_of(grant, one) && one.condition.is_none());
+    wanted.iter().filter(|grant| !is_there(grant)).collect()
+}
+
+/// What others gave where one of these roles lies, above it or below it. Ours are known by their names.
+pub(crate) fn foreign_rights<'a>(
+    wanted: &[Grant],
+    assignments: &'a [RoleAssignment],
+) -> Vec<&'a RoleAssignment> {
+    let is_near = |one: &RoleAssignment| {
+        wanted
+            .iter()
+            .any(|grant| grant.scope.contains(&one.scope) || one.scope.contains(&grant.scope))
+    };
+    let is_asked = |one: &RoleAssignment| {
+        one.condition.is_none() && wanted.iter().any(|grant| is_of(grant, one))
+    };
+    assignments.iter().filter(|one| is_near(one) && !is_ours(one) && !is_asked(one)).collect()
+}
+
+/// What others gave of this very role and scope under a condition. Azure has one assignment of a role to a principal at a
+/// scope, so ours can only follow once it is gone (azure.md §5.4). Under our own name a write takes the condition off.
+pub(super) fn in_the_way<'a>(
+    grant: &Grant,
+    assignments: &'a [RoleAssignment],
+) -> Option<&'a RoleAssignment> {
+    let mut same = assignments.iter().filter(|one| is_of(grant, one));
+    same.find(|one| one.condition.is_some() && !is_ours(one))
+}
+
+fn is_of(grant: &Grant, assignment: &RoleAssignment) -> bool {
+    assignment.role == grant.role && assignment.scope == grant.scope
+}
+
+fn is_ours(one: &RoleAssignment) -> bool {
+    one.name == names::role_assignment(&one.scope, one.principal_id, one.role)
+}
+
+/// A right or a credential that others gave an identity of ours: told with the command that takes it away, or taken
+/// away where the profile says so. Answers the steps that take a right away.
+pub(super) fn draft_foreign(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    id: &ResourceId,
+    credentials: &[FederatedCredential],
+    rights: &[&RoleAssignment],
+) -> BTreeMap<Uuid, StepId> {
+    let key = names::domain_key(&spec.key, spec.isolation);
+    let doors: Vec<&FederatedCredential> = credentials
+        .iter()
+        .filter(|one| !names::is_credential_of(&context.fleet.name, &key, &one.name))
+        .collect();
+    if spec.remove_foreign_rights {
+        let removed = rights.iter().map(|right| {
+            let step = Step::RemoveRole { assignment: (*right).clone() };
+            (right.name, draft.add(step, []))
+        });
+        let removed = removed.collect();
+        let mut last = None;
+        for door in doors {
+            let (identity, name) = (id.clone(), door.name.clone());
+            last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
+        }
+        return removed;
+    }
+    let rights = rights.iter().map(|one| take_away(one));
+    let doors = doors.iter().map(|one| {
+        format!("az identity federated-credential delete --ids \"{id}/federatedIdentityCredentials/{}\"", one.name)
+    });
+    let commands: Vec<String> = rights.chain(doors).collect();
+    if !commands.is_empty() {
+        draft.find(Finding::holds(
+            ConditionKind::NeedsAdministrator,
+            "ForeignRights",
+            format!(
+                "identity `{}` carries what forerunner did not give; to take it away: {}",
+                id.name(),
+                commands.join("; ")
+            ),
+        ));
+    }
+    BTreeMap::new()
+}
+
+/// What an administrator types to take a right away.
+fn take_away(right: &RoleAssignment) -> String {
+    format!(
+        "az role assignment delete --ids \"{}/providers/Microsoft.Authorization/roleAssignments/{}\"",
+        right.scope, right.name
+    )
+}
+
+/// A right that an administrator was expected to give and has not.
+pub(super) fn draft_expected(draft: &mut Draft, candidate: &Candidate, expect: &[Grant]) {
+    let Some(identity) = &candidate.identity else { return };
+    let missing = missing_grants(expect, &candidate.assignments);
+    if missing.is_empty() {
+        return;
+    }
+    let commands: Vec<String> = missing
+        .iter()
+        .map(|grant| {
+            let give = format!(
+                "az role assignment create --assignee-object-id {} --assignee-principal-type ServicePrincipal --role \"{}\" --scope \"{}\"",
+                identity.principal_id, grant.role_name, grant.scope
+            );
+            // A condition keeps the right from being what was expected, and the same right from being given again.
+            let mut same = candidate.assignments.iter().filter(|one| is_of(grant, one));
+            same.next().map_or(give.clone(), |narrowed| format!("{}; {give}", take_away(narrowed)))
+        })
+        .collect();
+    draft.find(Finding::holds(
+        ConditionKind::NeedsAdministrator,
+        "RightMissing",
+        commands.join("; "),
+    ));
+}

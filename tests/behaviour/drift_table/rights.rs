@@ -1,0 +1,107 @@
+//! A role of ours that is there and is not what the file asks.
+
+use super::Settled;
+use crate::deeds::{APP, plan_profile};
+use uuid::Uuid;
+
+/// Keeps the right from writing rights: a condition as an administrator may add it.
+const CONDITION: &str = "((!(ActionMatches{'Microsoft.Authorization/roleAssignments/write'})))";
+
+/// The runner's own right, as Azure has it.
+fn own_role(settled: &Settled) -> (Uuid, Uuid, Uuid) {
+    let azure = &settled.sandbox.world.azure;
+    let principal = azure.identities().remove(0).principal_id;
+    let own = azure.assignments().into_iter().find(|one| one.principal_id == principal).unwrap();
+    (own.name, own.role, principal)
+}
+
+/// Whether the runner's own right is given as the file says.
+fn is_given(settled: &Settled, name: Uuid) -> bool {
+    let all = settled.sandbox.world.azure.assignments();
+    all.iter().any(|one| one.name == name && one.condition.is_none())
+}
+
+/// Somebody puts a condition on the right that we gave.
+pub(super) fn narrow(settled: &Settled) {
+    let (name, ..) = own_role(settled);
+    assert!(settled.sandbox.world.azure.narrow_assignment(name, Some(CONDITION)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_under_a_condition_of_others_is_told_or_makes_way() {
+    for remove in [false, true] {
+        let profile = match remove {
+            true => {
+                plan_profile().replace("  plan: { ", "  plan: { drift: { foreignRights: remove }, ")
+            }
+            false => plan_profile(),
+        };
+        let settled = Settled::with(&profile).await;
+        let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+        let (name, role, principal) = own_role(&settled);
+        assert!(azure.remove_assignment(name));
+        let narrowed = azure.assign_role(APP, role, principal, Some(CONDITION));
+        sandbox.sweep().await;
+        if !remove {
+            // Azure holds one assignment of a role to a principal at a scope: ours has to wait.
+            let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+            assert_eq!(told["reason"], "ForeignRights", "{}", sandbox.status(&settled.unit));
+            let command = format!("roleAssignments/{narrowed}");
+            assert!(told["message"].as_str().unwrap().contains(&command), "{told}");
+            assert!(!sandbox.is_parked(&settled.unit), "{}", sandbox.status(&settled.unit));
+            assert_eq!(sandbox.condition(&settled.unit, "IdentityReady")["status"], false);
+            assert!(azure.assignments().iter().any(|one| one.name == narrowed), "theirs");
+            let writes = sandbox.own_writes().len();
+            sandbox.sweep().await;
+            let further = sandbox.own_writes().split_off(writes);
+            assert_eq!(further, Vec::<String>::new(), "what Azure would refuse is not tried");
+            assert!(azure.remove_assignment(narrowed));
+            sandbox.sweep().await;
+        }
+        assert!(is_given(&settled, name), "{remove}: {}", sandbox.status(&settled.unit));
+        assert!(!azure.assignments().iter().any(|one| one.name == narrowed), "{remove}");
+        sandbox.assert_ready(&settled.unit);
+        assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expected_right_under_a_condition_is_missing_and_the_command_clears_its_way() {
+    let id = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-admin/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
+    let settled = Settled::with(&format!(
+        "  plan: {{ runner: {{ tags: [tf] }}, identity: {{ existing: ['{id}'], expect: [{{ role: Reader, scope: {APP} }}] }} }}\n"
+    ))
+    .await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let identity = azure.identities().into_iter().find(|one| one.id.ends_with("/id-tf")).unwrap();
+    let all = azure.assignments();
+    let given = all.iter().find(|one| one.principal_id == identity.principal_id).unwrap();
+    assert!(azure.narrow_assignment(given.name, Some(CONDITION)));
+    sandbox.wake(&settled.unit);
+    sandbox.settle().await;
+    let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+    assert_eq!(told["reason"], "RightMissing", "{told}");
+    let message = told["message"].as_str().unwrap();
+    let delete = message.find(&format!("roleAssignments/{}", given.name));
+    let create = message.find("az role assignment create");
+    assert!(delete.is_some() && delete < create, "{message}");
+    assert!(azure.narrow_assignment(given.name, None));
+    sandbox.sweep().await;
+    assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
+    sandbox.assert_ready(&settled.unit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_at_another_scope_is_told_and_ours_is_given_again() {
+    let settled = Settled::new().await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let (name, role, principal) = own_role(&settled);
+    assert!(azure.remove_assignment(name));
+    let below = format!("{APP}/providers/Microsoft.Storage/storageAccounts/one");
+    azure.add_resource(&below);
+    azure.assign_role(&below, role, principal, None);
+    sandbox.sweep().await;
+    assert!(is_given(&settled, name), "{}", sandbox.status(&settled.unit));
+    let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+    assert_eq!(told["reason"], "ForeignRights", "{told}");
+}

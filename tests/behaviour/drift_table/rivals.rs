@@ -1,0 +1,125 @@
+//! Runners of others that take a job meant for ours: told, and never touched.
+
+use super::{Settled, watched};
+use crate::{
+    deeds::{fleet, plan_profile},
+    harness::Sandbox,
+    look_alikes::{runner_at, runner_of},
+};
+use forerunner::sandbox::{
+    gitlab::RunnerEdit,
+    wire::{Fault, Service, What},
+};
+use serde_json::json;
+
+const KIND: &str = "ForeignRunner";
+
+fn group(settled: &Settled) -> u64 {
+    settled.key.trim_start_matches('g').split('-').next().unwrap().parse().unwrap()
+}
+
+/// Where others' runner is, as its creation says it.
+async fn rival(settled: &Settled, place: &str) -> u64 {
+    let (sandbox, gitlab) = (&settled.sandbox, &settled.sandbox.world.gitlab);
+    let ours = group(settled);
+    let of_group = |id: u64| json!({ "runner_type": "group_type", "group_id": id });
+    let scope = match place {
+        "instance" => json!({ "runner_type": "instance_type" }),
+        "above" => of_group(42),
+        "here" => of_group(ours),
+        "group below" => of_group(gitlab.create_group(Some(ours), "below")),
+        "project below" => {
+            let project = gitlab.create_project(ours, "app");
+            json!({ "runner_type": "project_type", "project_id": project })
+        }
+        // The path of one is the beginning of the other's.
+        "beside" => of_group(gitlab.create_group(Some(42), "payments-2")),
+        "elsewhere" => of_group(gitlab.create_group(None, "elsewhere")),
+        other => panic!("no place {other}"),
+    };
+    runner_at(sandbox, scope, "made by hand").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_takes_our_jobs_is_told_wherever_it_is_and_let_alone() {
+    for place in ["instance", "above", "here", "group below", "project below"] {
+        let settled = Settled::new().await;
+        let gitlab = &settled.sandbox.world.gitlab;
+        let id = rival(&settled, place).await;
+        let before = json!(gitlab.runner(id));
+        let (number, unit) = (format!("runner {id} "), settled.unit.clone());
+        let parts = [number.as_str(), "is not ours", "the tag `azure-plan`", &unit, "other tags"];
+        watched::told_once(place, &settled, KIND, &parts).await;
+        assert_eq!(json!(gitlab.runner(id)), before, "{place}: never touched");
+        settled.sandbox.assert_ready(&settled.unit);
+        let paused = RunnerEdit { paused: Some(true), ..RunnerEdit::default() };
+        gitlab.edit_runner(id, paused);
+        watched::over(place, &settled, KIND).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_can_take_none_of_our_jobs_is_nobodys_business() {
+    let settled = Settled::under("platform/payments", &plan_profile()).await;
+    for place in ["beside", "elsewhere"] {
+        rival(&settled, place).await;
+    }
+    let other = rival(&settled, "here").await;
+    let tags = Some(vec!["azure-plan-2".into()]);
+    settled.sandbox.world.gitlab.edit_runner(other, RunnerEdit { tags, ..RunnerEdit::default() });
+    settled.sandbox.sweep().await;
+    assert_eq!(settled.sandbox.findings(KIND), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_without_tags_has_rivals_too() {
+    let file = fleet(
+        "rules:\n  - { match: { groups: 'platform/*' }, profiles: [any] }\nprofiles:\n  any: { runner: { tags: [any], runUntagged: true }, identity: none }\n",
+    );
+    let sandbox = Sandbox::new(&file).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let id = runner_of(&sandbox, 42, "made by hand").await;
+    let untagged = |on| {
+        let edit = RunnerEdit { run_untagged: Some(on), ..RunnerEdit::default() };
+        sandbox.world.gitlab.edit_runner(id, edit);
+    };
+    untagged(false);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings(KIND), vec![], "it takes jobs with its tag alone");
+    untagged(true);
+    sandbox.sweep().await;
+    let found = sandbox.findings(KIND);
+    let [(message, _)] = &found[..] else { panic!("{}", sandbox.fleet_status()) };
+    for part in ["jobs without tags", &format!("runner/g{group}-any")] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_rival_of_many_is_told_once_and_stays_told_while_nobody_can_look() {
+    let file = fleet(&format!(
+        "rules:\n  - {{ match: {{ groups: 'platform/*' }}, profiles: [plan] }}\nprofiles:\n{}",
+        plan_profile()
+    ));
+    let sandbox = Sandbox::new(&file).await;
+    for name in ["one", "two", "three"] {
+        sandbox.world.gitlab.create_group(Some(42), name);
+    }
+    sandbox.settle().await;
+    let id = runner_of(&sandbox, 42, "made by hand").await;
+    sandbox.sweep().await;
+    let told = sandbox.findings(KIND);
+    let [(message, _)] = &told[..] else { panic!("{}", sandbox.fleet_status()) };
+    assert!(message.contains(&format!("runner {id} of `platform`")), "{message}");
+    assert!(message.contains("and 2 more of ours"), "{message}");
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Gitlab,
+        method: Some("POST"),
+        path: "/api/graphql".into(),
+        times: 1000,
+        what: What::Answer { status: 503, body: "later".into(), headers: vec![] },
+    });
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings(KIND), told, "what could not be read is not over");
+}

@@ -1,0 +1,456 @@
+//! Kubernetes' rows of docs/drift.md, and removal, on a real API server: with forerunner's own rights, the audit and the admission
+//! policy on.
+
+use super::{
+    cluster::{Cluster, cluster},
+    path::{ALONE, Right, granted, used, versions},
+    target::JSON,
+};
+use crate::harness::{FLEET, Sandbox};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+const NAME: &str = "rows";
+const MANAGERS: &str = "forerunner-rows";
+const ROLE: &str = "forerunner-manager-rows";
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
+
+/// A fleet of its own on the server that all tests share, with a ClusterRole of its own.
+fn fleet() -> String {
+    FLEET
+        .replace("fleet: nonprod", &format!("fleet: {NAME}"))
+        .replace("groups:\n", "groups:\n  platform/network: { values: { subscription: 00000000-0000-4000-8000-000000002222 } }\n")
+        .replace("  images: {", &format!("  managerClusterRole: {ROLE}\n  images: {{"))
+}
+
+/// A settled runner on the real server.
+struct Settled {
+    cluster: &'static Cluster,
+    sandbox: Sandbox,
+    key: String,
+}
+
+impl Settled {
+    async fn new(cluster: &'static Cluster) -> Self {
+        let sandbox = Sandbox::on_cluster(&fleet(), &cluster.kubeconfig).await;
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        sandbox.settle().await;
+        sandbox.lose_hooks();
+        let settled = Self { cluster, sandbox, key: format!("g{group}-plan") };
+        settled.assert_ready();
+        settled
+    }
+
+    fn unit(&self) -> String {
+        format!("runner/{}", self.key)
+    }
+
+    fn assert_ready(&self) {
+        let unit = self.unit();
+        assert!(self.sandbox.is_ready(&unit), "{}", self.sandbox.status(&unit));
+    }
+
+    fn place(&self, path: &str) -> String {
+        let jobs = format!("ci-{NAME}--{}", self.key);
+        path.replace("JOBS", &jobs).replace("MANAGERS", MANAGERS).replace("KEY", &self.key)
+    }
+
+    /// As an administrator.
+    async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let token = &self.cluster.administrator_token;
+        self.cluster.call(token, method, &self.place(path), JSON, body).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, object) = self.call("GET", path, &Value::Null).await;
+        assert_eq!(status, 200, "{path}: {object}");
+        object
+    }
+
+    async fn make(&self, path: &str, object: &Value) {
+        let (status, answer) = self.call("POST", path, object).await;
+        assert_eq!(status, 201, "{path}: {answer}");
+    }
+
+    async fn delete(&self, path: &str) {
+        let (status, answer) = self.call("DELETE", path, &Value::Null).await;
+        assert!([200, 202].contains(&status), "{path}: {status} {answer}");
+    }
+
+    /// As a person with an editor: again, where a controller was faster.
+    async fn edit(&self, path: &str, change: impl Fn(&mut Value)) {
+        loop {
+            let mut object = self.get(path).await;
+            change(&mut object);
+            let (status, answer) = self.call("PUT", path, &object).await;
+            match status {
+                409 => {}
+                200 => return,
+                _ => panic!("{path}: {status} {answer}"),
+            }
+        }
+    }
+
+    /// Everything that bears the fleet's label, without what a server or a second making changes.
+    async fn whole(&self) -> BTreeMap<String, Value> {
+        let mut whole = BTreeMap::new();
+        for name in versions(self.cluster, NAME).await.keys() {
+            let mut parts = name.split(' ');
+            let mut part = || parts.next().unwrap().trim_matches('"').to_owned();
+            let (list, namespace, name) = (part(), part(), part());
+            if list.ends_with("/configmaps") {
+                continue;
+            }
+            let (root, plural) = list.rsplit_once('/').unwrap();
+            let path = match namespace.as_str() {
+                "null" => format!("{list}/{name}"),
+                namespace => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
+            };
+            let (status, mut object) = self.call("GET", &path, &Value::Null).await;
+            if status == 404 {
+                continue;
+            }
+            let metadata = object["metadata"].take();
+            let annotations = metadata["annotations"].as_object().into_iter().flatten();
+            let stable = |key: &str| {
+                key.starts_with("azure.workload.identity/")
+                    || key.starts_with("forerunner.dev/") && !key.ends_with("settling-since")
+            };
+            let kept: BTreeMap<_, _> = annotations.filter(|(key, _)| stable(key)).collect();
+            object["metadata"] = json!([metadata["labels"], kept, metadata["deletionTimestamp"]]);
+            object.as_object_mut().unwrap().remove("status");
+            whole.insert(path, object);
+        }
+        whole
+    }
+
+    async fn findings(&self, kind: &str) -> Vec<String> {
+        let path = "/api/v1/namespaces/MANAGERS/configmaps/fleet-status";
+        let (status, map) = self.call("GET", path, &Value::Null).await;
+        if status == 404 {
+            return vec![];
+        }
+        let told: Value =
+            serde_json::from_str(map["data"]["record.json"].as_str().unwrap()).unwrap();
+        let all = told["findings"].as_array().cloned().unwrap_or_default().into_iter();
+        let of_kind = all.filter(|one| one["kind"] == kind);
+        of_kind.map(|one| format!("{}\n{}", one["message"], one["remedy"])).collect()
+    }
+}
+
+/// What somebody does behind forerunner's back.
+enum Damage {
+    Gone,
+    Edit(fn(&mut Value)),
+}
+
+struct Row {
+    path: &'static str,
+    damage: Damage,
+}
+
+const fn gone(path: &'static str) -> Row {
+    Row { path, damage: Damage::Gone }
+}
+
+const fn edit(path: &'static str, change: fn(&mut Value)) -> Row {
+    Row { path, damage: Damage::Edit(change) }
+}
+
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/MANAGERS/deployments/runner-KEY";
+const ACCOUNT: &str = "/api/v1/namespaces/JOBS/serviceaccounts/job";
+const QUOTA: &str = "/api/v1/namespaces/JOBS/resourcequotas/jobs-KEY";
+const LIMITS: &str = "/api/v1/namespaces/JOBS/limitranges/jobs-KEY";
+const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/JOBS/networkpolicies/jobs-KEY";
+const MANAGER_POLICY: &str =
+    "/apis/networking.k8s.io/v1/namespaces/MANAGERS/networkpolicies/runner-KEY";
+const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/JOBS/rolebindings/runner-KEY";
+const SECRET: &str = "/api/v1/namespaces/MANAGERS/secrets/runner-KEY-config";
+const JOBS: &str = "/api/v1/namespaces/JOBS";
+
+fn container(deployment: &mut Value) -> &mut Value {
+    &mut deployment["spec"]["template"]["spec"]["containers"][0]
+}
+
+const ROWS: [Row; 20] = [
+    gone(DEPLOYMENT),
+    gone(MANAGER_POLICY),
+    gone(POLICY),
+    gone(BINDING),
+    gone(QUOTA),
+    gone(LIMITS),
+    gone(ACCOUNT),
+    gone(JOBS),
+    edit(DEPLOYMENT, |object| object["spec"]["replicas"] = 3.into()),
+    edit(DEPLOYMENT, |object| container(object)["image"] = "evil".into()),
+    edit(DEPLOYMENT, |object| container(object)["env"][0]["value"] = "elsewhere".into()),
+    edit(JOBS, |object| {
+        object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "privileged".into();
+    }),
+    edit(ACCOUNT, |object| object["automountServiceAccountToken"] = true.into()),
+    edit(ACCOUNT, |object| {
+        object["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "somebody".into();
+    }),
+    edit(ACCOUNT, |object| {
+        object["metadata"]["annotations"]["azure.workload.identity/client-id"] =
+            "00000000-0000-4000-8000-00000000dead".into();
+    }),
+    edit(POLICY, |object| object["spec"]["egress"] = json!([{}])),
+    edit(MANAGER_POLICY, |object| object["spec"]["egress"] = json!([{}])),
+    edit(QUOTA, |object| object["spec"]["hard"]["pods"] = "500".into()),
+    edit(BINDING, |object| object["subjects"][0]["name"] = "somebody".into()),
+    edit(SECRET, |object| {
+        let text = object["data"]["config.toml"].as_str().unwrap();
+        let text = String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap();
+        let text = text.replacen("check_interval = ", "check_interval = 1", 1);
+        object["data"]["config.toml"] = BASE64_STANDARD.encode(text).into();
+    }),
+];
+
+/// One sweep mends it, and the next writes nothing.
+async fn mended(settled: &Settled, row: &str, before: &BTreeMap<String, Value>) {
+    assert_ne!(settled.whole().await, *before, "{row}: the damage shows");
+    settled.sandbox.sweep().await;
+    let after = settled.whole().await;
+    for (path, object) in before {
+        assert_eq!(after.get(path), Some(object), "{row}: {path}");
+    }
+    assert_eq!(after.len(), before.len(), "{row}: {:?}", after.keys());
+    settled.assert_ready();
+    let left = versions(settled.cluster, NAME).await;
+    settled.sandbox.sweep().await;
+    assert_eq!(versions(settled.cluster, NAME).await, left, "{row}: and then nothing more");
+}
+
+async fn mends_every_row(settled: &Settled) {
+    let before = settled.whole().await;
+    assert!(before.len() > 10, "{:?}", before.keys());
+    for Row { path, damage } in &ROWS {
+        match damage {
+            Damage::Gone => settled.delete(path).await,
+            Damage::Edit(change) => settled.edit(path, change).await,
+        }
+        mended(settled, path, &before).await;
+    }
+    // A role cannot be edited, so somebody put another binding in its place.
+    let mut wider = settled.get(BINDING).await;
+    settled.delete(BINDING).await;
+    let (labels, annotations) =
+        (wider["metadata"]["labels"].take(), wider["metadata"]["annotations"].take());
+    wider["metadata"] = json!({"name": wider["metadata"]["name"],
+        "namespace": wider["metadata"]["namespace"], "labels": labels, "annotations": annotations});
+    wider["roleRef"]["name"] = "view".into();
+    settled.make(BINDING.rsplit_once('/').unwrap().0, &wider).await;
+    mended(settled, "another role", &before).await;
+}
+
+/// Told with this in it, left as it is, and over when it is gone.
+async fn told(settled: &Settled, path: &str, object: &Value, reason: &str) {
+    let at = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap());
+    settled.make(path, object).await;
+    let before = settled.get(&at).await;
+    settled.sandbox.sweep().await;
+    let condition = settled.sandbox.condition(&settled.unit(), "NeedsAdministrator");
+    assert_eq!(condition["reason"], reason, "{}", settled.sandbox.status(&settled.unit()));
+    assert_eq!(settled.get(&at).await, before, "theirs");
+    settled.delete(&at).await;
+    settled.sandbox.sweep().await;
+    assert!(settled.sandbox.condition(&settled.unit(), "NeedsAdministrator").is_null(), "{reason}");
+}
+
+async fn tells_strangers(settled: &Settled) {
+    let metadata = json!({"name": "theirs", "namespace": settled.place("JOBS")});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": metadata, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "job", "namespace": settled.place("JOBS")}]});
+    let bindings = format!("{RBAC}/namespaces/JOBS/rolebindings");
+    told(settled, &bindings, &binding, "ForeignBinding").await;
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata,
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}});
+    let policies = "/apis/networking.k8s.io/v1/namespaces/JOBS/networkpolicies";
+    told(settled, policies, &policy, "ForeignPolicy").await;
+}
+
+/// What is told of an edit, and the edit.
+type Edit = (&'static str, fn(&mut Value));
+
+/// An administrator's object that is edited, or gone, is one finding until it is as it was.
+async fn watches(settled: &Settled, kind: &str, path: &str, edits: &[Edit]) {
+    let whole = settled.get(path).await;
+    let put = async |object: &Value| {
+        settled
+            .edit(path, |live| {
+                let fields = object.as_object().unwrap().iter();
+                let own = ["apiVersion", "kind", "metadata", "status"];
+                for (field, value) in fields.filter(|(field, _)| !own.contains(&field.as_str())) {
+                    live[field.as_str()] = value.clone();
+                }
+            })
+            .await;
+    };
+    settled.sandbox.sweep().await;
+    assert_eq!(settled.findings(kind).await, Vec::<String>::new(), "{path}");
+    for (part, change) in edits {
+        settled.edit(path, change).await;
+        let damaged = settled.get(path).await;
+        settled.sandbox.sweep().await;
+        let found = settled.findings(kind).await;
+        assert!(found.len() == 1 && found[0].contains(part), "{path}: {part}: {found:?}");
+        assert_eq!(settled.get(path).await, damaged, "{path}: an administrator's");
+        put(&whole).await;
+        settled.sandbox.sweep().await;
+        assert_eq!(settled.findings(kind).await, Vec::<String>::new(), "{path}: {part}");
+    }
+    settled.delete(path).await;
+    settled.sandbox.sweep().await;
+    let found = settled.findings(kind).await;
+    let mut again = whole;
+    again["metadata"] =
+        json!({"name": again["metadata"]["name"], "labels": again["metadata"]["labels"]});
+    settled.make(path.rsplit_once('/').unwrap().0, &again).await;
+    assert!(found.len() == 1, "{path}: gone: {found:?}");
+    settled.sandbox.sweep().await;
+    assert_eq!(settled.findings(kind).await, Vec::<String>::new(), "{path}: applied again");
+}
+
+fn widen(role: &mut Value) {
+    let right = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]});
+    role["rules"].as_array_mut().unwrap().push(right);
+}
+
+fn narrow(role: &mut Value) {
+    role["rules"].as_array_mut().unwrap().remove(0);
+}
+
+async fn watches_what_administrators_applied(settled: &Settled) {
+    let role = format!("{RBAC}/clusterroles/{ROLE}");
+    let both: fn(&mut Value) = |role| {
+        widen(role);
+        narrow(role);
+    };
+    let edits: [Edit; 3] =
+        [("list nodes", widen), ("lacks what managers need", narrow), ("; missing: ", both)];
+    watches(settled, "ManagerRole", &role, &edits).await;
+    let policy = format!("{ADMISSION}/validatingadmissionpolicies/{MANAGERS}");
+    let edits: [Edit; 2] = [
+        ("spec.validations", |policy| {
+            policy["spec"]["validations"].as_array_mut().unwrap().remove(3);
+        }),
+        ("spec.failurePolicy", |policy| policy["spec"]["failurePolicy"] = "Ignore".into()),
+    ];
+    watches(settled, "AdmissionPolicy", &policy, &edits).await;
+    let binding = format!("{ADMISSION}/validatingadmissionpolicybindings/{MANAGERS}");
+    let edits: [Edit; 1] = [("spec.validationActions", |binding| {
+        binding["spec"]["validationActions"] = json!(["Warn"]);
+    })];
+    watches(settled, "AdmissionPolicy", &binding, &edits).await;
+}
+
+/// A namespace that somebody's controller does not let go of is waited for.
+async fn waits_for_a_namespace(settled: &Settled) {
+    let before = settled.whole().await;
+    let held = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "held", "finalizers": ["example.com/cleanup"]}});
+    settled.make("/api/v1/namespaces/JOBS/configmaps", &held).await;
+    settled.delete(JOBS).await;
+    let host = settled.sandbox.world.host();
+    assert!(host.is_some_and(|host| host.run_timer_now("sweep")));
+    settled.sandbox.pass_minutes(4).await;
+    assert_eq!(settled.get(JOBS).await["status"]["phase"], "Terminating");
+    let unit = settled.unit();
+    assert!(!settled.sandbox.is_parked(&unit), "{}", settled.sandbox.status(&unit));
+    settled
+        .edit("/api/v1/namespaces/JOBS/configmaps/held", |object| {
+            object["metadata"]["finalizers"] = json!([]);
+        })
+        .await;
+    mended(settled, "going away", &before).await;
+}
+
+/// Of others, in the same places and under much the same names.
+async fn look_alikes(settled: &Settled) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, labels) in [
+        (format!("ci-{NAME}--somebody"), json!({"team": "theirs"})),
+        (
+            format!("ci-{NAME}-2--{}", settled.key),
+            json!({"forerunner.dev/fleet": format!("{NAME}-2")}),
+        ),
+    ] {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": labels}});
+        settled.make("/api/v1/namespaces", &namespace).await;
+        all.push(format!("/api/v1/namespaces/{name}"));
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "data": {"theirs": "dGhlaXJz"},
+            "metadata": {"name": format!("runner-{name}-config"), "labels": labels}});
+        settled.make("/api/v1/namespaces/MANAGERS/secrets", &secret).await;
+        all.push(format!("/api/v1/namespaces/{MANAGERS}/secrets/runner-{name}-config"));
+    }
+    all
+}
+
+async fn goes_one_by_one_and_whole(settled: &Settled) {
+    let sandbox = &settled.sandbox;
+    let other = sandbox.world.gitlab.create_group(Some(42), "network");
+    sandbox.sweep().await;
+    assert!(sandbox.is_ready(&format!("runner/g{other}-plan")));
+    let theirs = look_alikes(settled).await;
+    let seen = async || {
+        let mut seen = Vec::new();
+        for path in &theirs {
+            seen.push(settled.get(path).await);
+        }
+        seen
+    };
+    let before = seen().await;
+    let of = |key: &str, all: &BTreeMap<String, Value>| {
+        let own = all.iter().filter(|(path, _)| path.contains(key));
+        own.map(|(path, object)| (path.clone(), object.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let (mine, others) = (settled.key.clone(), format!("g{other}-plan"));
+    let beside = of(&others, &settled.whole().await);
+    let remove = |targets: &str| {
+        let order =
+            json!({"command": "remove", "targets": [targets], "by": "jane", "why": "a test"});
+        sandbox.order("approvals", &order);
+    };
+    remove("platform/payments");
+    sandbox.settle().await;
+    let whole = settled.whole().await;
+    assert_eq!(of(&mine, &whole), BTreeMap::new(), "{}", sandbox.status(&settled.unit()));
+    assert_eq!(of(&others, &whole), beside, "the other stays as it is");
+    remove("all");
+    sandbox.settle().await;
+    sandbox.sweep().await;
+    let left = versions(settled.cluster, NAME).await;
+    let left: Vec<_> = left.keys().filter(|name| name.contains("-plan")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(sandbox.world.gitlab.runners().is_empty());
+    assert!(sandbox.world.azure.identities().iter().all(|one| !one.id.contains("--g")));
+    assert_eq!(seen().await, before, "others' objects");
+    for path in theirs {
+        settled.delete(&path).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_differs_on_a_real_server_is_mended_or_told_and_all_of_it_goes_whole() {
+    let Some(cluster) = cluster() else { return };
+    let _alone = ALONE.lock().await;
+    let settled = Settled::new(cluster).await;
+    mends_every_row(&settled).await;
+    waits_for_a_namespace(&settled).await;
+    tells_strangers(&settled).await;
+    watches_what_administrators_applied(&settled).await;
+    goes_one_by_one_and_whole(&settled).await;
+    let user = settled.sandbox.world.forerunner_user();
+    let audited = cluster.audited(user);
+    let refused: Vec<&Value> =
+        audited.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let granted = granted(cluster, MANAGERS, user).await;
+    let missing: BTreeSet<Right> = used(&audited).difference(&granted).cloned().collect();
+    assert_eq!(missing, BTreeSet::new(), "used and not granted by us");
+}
