@@ -8,7 +8,7 @@ use crate::domain::{
 use jiff::Timestamp;
 
 /// Overlaps on the real tree, as `forerunner plan` shows them.
-pub fn overlaps(served: &[Served], now: Timestamp) -> Vec<Finding> {
+pub fn overlaps(served: &[Served<'_>], now: Timestamp) -> Vec<Finding> {
     let found = clashes(served).into_iter().map(|clash| {
         let remedy = match clash.identity {
             true => "give one of the two profiles other tags, or except the target from its rule: until then it is chance as whom a job signs in",
