@@ -3,6 +3,7 @@
 use super::{
     Clients, Failure,
     fleet_status::{self, Told},
+    gone,
     inventory::{self, Inventory},
     permits,
     round::{Outcome, Rounds, wake},
@@ -31,6 +32,18 @@ use tracing::{error, info, warn};
 
 /// Hook events after which the paths of everything below have changed without a word.
 const MOVES: [&str; 4] = ["group_rename", "project_rename", "project_transfer", "group_update"];
+
+/// What came of one sweep.
+struct Looked {
+    /// The units to wake.
+    wakes: BTreeSet<Unit>,
+    /// What a person should know.
+    told: Vec<String>,
+    /// Whether the whole fleet was seen.
+    whole: bool,
+    /// How long it took to hold what was read against what is asked.
+    planning: Duration,
+}
 
 impl Rounds {
     /// Wakes every runner of the target that a rule gives it or a marker shows it has; after a move, of its
@@ -90,19 +103,25 @@ impl Rounds {
         let origin = tell::origin_of_sweep(&fleet, self.clock.now());
         let looked = audit::because(origin, Box::pin(self.look_over(&fleet))).await;
         let (how, woken) = match &looked {
-            Ok((units, _, true)) => (SweepEnd::Whole, units.len()),
-            Ok((units, _, false)) => (SweepEnd::Partial, units.len()),
+            Ok(looked) if looked.whole => (SweepEnd::Whole, looked.wakes.len()),
+            Ok(looked) => (SweepEnd::Partial, looked.wakes.len()),
             Err(_) => (SweepEnd::Failed, 0),
         };
         meters::sweep(how, woken, began.elapsed());
         match looked {
-            Ok((units, told, _)) => {
+            Ok(Looked { wakes, told, planning, .. }) => {
                 let now = self.clock.now();
                 let cause = format!("sweep-{}", now.as_second());
-                info!(units = units.len(), "the sweep wakes {} unit(s)", units.len());
-                let mut lines = vec![format!("woke {} unit(s)", units.len())];
+                let planning = planning.as_secs_f64() * 1000.0;
+                info!(
+                    units = wakes.len(),
+                    planning_ms = planning,
+                    "the sweep wakes {} unit(s)",
+                    wakes.len()
+                );
+                let mut lines = vec![format!("woke {} unit(s)", wakes.len())];
                 lines.extend(told);
-                let wakes = units
+                let wakes = wakes
                     .into_iter()
                     .map(|unit| Message::wake(unit, Reason::Sweep, cause.clone()).send(now));
                 self.send(wakes.collect(), lines).await
@@ -115,24 +134,27 @@ impl Rounds {
         }
     }
 
-    /// The units to wake, what a person should know, and whether the whole fleet was seen.
-    async fn look_over(
-        &self,
-        fleet: &Fleet,
-    ) -> Result<(BTreeSet<Unit>, Vec<String>, bool), Failure> {
-        let inventory = Box::pin(inventory::take(self.clients(), fleet)).await?;
+    async fn look_over(&self, fleet: &Fleet) -> Result<Looked, Failure> {
+        let deadline = self.deadline();
+        let inventory = Box::pin(inventory::take(self.clients(), fleet, deadline)).await?;
         let now = self.clock.now();
         tell::swept(self.clients(), &inventory, now).await;
-        let survey = survey::survey(fleet, &inventory, now);
-        let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
-        let findings = watch::findings(self.clients(), fleet, &inventory, &survey, now).await;
-        let mut wakes = survey.wakes;
+        let began = Instant::now();
+        let mut survey = survey::survey(fleet, &inventory, now);
+        let planning = inventory.planning + began.elapsed();
+        let orphans = watch::orphans(self.clients(), fleet, &inventory, now);
+        let orphans = deadline.wait(orphans).await.unwrap_or_default();
+        let mut findings = watch::findings(fleet, &inventory, &survey, now);
+        findings.extend(orphans);
+        let mut wakes = std::mem::take(&mut survey.wakes);
         let told = fleet_status::keep(self.clients(), fleet, &inventory, findings, now).await;
         if !self.observes_all(fleet) && inventory.unseen.is_empty() {
+            let wants = self.with_gone(fleet, &inventory, &survey, now);
+            let wants = deadline.hold("what is destroyed", wants).await?;
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
         }
-        Ok((wakes, told, inventory.unseen.is_empty()))
+        Ok(Looked { wakes, told, whole: inventory.unseen.is_empty(), planning })
     }
 
     /// Every unit that wants removal now, and why.
@@ -153,7 +175,7 @@ impl Rounds {
         survey: &Survey,
         now: Timestamp,
     ) -> Result<BTreeMap<Unit, Leave>, Failure> {
-        let gone = inventory::confirm_gone(self.clients(), inventory, &survey.missing, now).await?;
+        let gone = gone::confirm_gone(self.clients(), inventory, &survey.missing, now).await?;
         let may = |unit: &Unit| {
             !survey::is_protected(fleet, unit) && inventory.ledger.book.held(unit, now).is_none()
         };
