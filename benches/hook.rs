@@ -4,6 +4,7 @@
 #[path = "support/figures.rs"]
 mod figures;
 #[path = "support/handler.rs"]
+#[expect(dead_code, reason = "other benches look at more")]
 mod handler;
 #[path = "support/queue.rs"]
 mod queue;
@@ -72,9 +73,9 @@ async fn measure(binary: &Path) {
     let mut passes = Vec::new();
     queue.answer_after(QUEUE_ANSWERS);
     for _ in 0..PASSES {
-        let before = cpu(&handler);
+        let before = handler.cpu();
         let beyond = at_a_rate(port, &queue, &next).await;
-        let spent = cpu(&handler).saturating_sub(before).as_secs_f64() * 1e6 / beyond.len() as f64;
+        let spent = handler.cpu().saturating_sub(before).as_secs_f64() * 1e6 / beyond.len() as f64;
         passes.push(Pass { beyond, cpu: spent });
     }
     queue.answer_after(Duration::ZERO);
@@ -133,15 +134,6 @@ fn one_core() -> (Command, bool) {
     taskset.args(["--cpu-list", "0"]);
     let works = Command::new("taskset").args(["--cpu-list", "0", "true"]).status();
     (taskset, works.is_ok_and(|status| status.success()))
-}
-
-/// CPU time so far, user and system: fields 14 and 15 of `/proc/PID/stat`, in hundredths of a second.
-fn cpu(handler: &Handler) -> Duration {
-    let stat = handler.proc("stat");
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
 }
 
 /// Sends hooks at a fixed rate, whether or not earlier ones were answered; milliseconds beyond the queue's own answer.

@@ -4,6 +4,7 @@
 #[path = "support/figures.rs"]
 mod figures;
 #[path = "support/scene.rs"]
+#[expect(dead_code, reason = "another bench turns the clock")]
 mod scene;
 
 use figures::{percentile, table};

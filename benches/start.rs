@@ -3,6 +3,7 @@
 #[path = "support/figures.rs"]
 mod figures;
 #[path = "support/handler.rs"]
+#[expect(dead_code, reason = "other benches look at more")]
 mod handler;
 
 use figures::{percentile, table};

@@ -1,10 +1,11 @@
 //! The real binary as a child process, with the settings of a sandbox.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,7 +39,7 @@ impl Handler {
     /// Starts `program handler` on `port`, and says how long it took from just before the process was made until
     /// `GET /` was answered. `service` is the port where GitLab and Azure would be.
     pub(crate) fn start(
-        mut program: Command,
+        program: Command,
         fleet: &Path,
         service: u16,
         port: u16,
@@ -52,18 +53,32 @@ impl Handler {
             "*.servicebus.windows.net",
         ];
         let loopback = hosts.map(|host| format!("{host}={service}")).join(",");
+        let settings = [
+            ("FORERUNNER_FLEET", fleet.display().to_string()),
+            ("FORERUNNER_LOOPBACK", loopback),
+            ("GITLAB_HOOK_TOKENS", HOOK_TOKEN.to_owned()),
+            ("ServiceBus__fullyQualifiedNamespace", "sb-bench.servicebus.windows.net".to_owned()),
+            ("SweepSchedule", "0 */10 * * * *".to_owned()),
+            ("AZURE_CLIENT_ID", "00000000-0000-4000-8000-00000000c11d".to_owned()),
+            ("IDENTITY_ENDPOINT", endpoint),
+            ("IDENTITY_HEADER", "made-up-identity-header".to_owned()),
+        ];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value));
+        Self::start_with(program, settings, port, |_| {})
+    }
+
+    /// The same with these settings; `hear` gets each line that the handler says.
+    pub(crate) fn start_with(
+        mut program: Command,
+        settings: impl IntoIterator<Item = (String, String)>,
+        port: u16,
+        hear: impl Fn(&str) + Send + Sync + 'static,
+    ) -> (Self, Duration) {
         program
             .arg("handler")
             .env_clear()
             .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
-            .env("FORERUNNER_FLEET", fleet)
-            .env("FORERUNNER_LOOPBACK", loopback)
-            .env("GITLAB_HOOK_TOKENS", HOOK_TOKEN)
-            .env("ServiceBus__fullyQualifiedNamespace", "sb-bench.servicebus.windows.net")
-            .env("SweepSchedule", "0 */10 * * * *")
-            .env("AZURE_CLIENT_ID", "00000000-0000-4000-8000-00000000c11d")
-            .env("IDENTITY_ENDPOINT", endpoint)
-            .env("IDENTITY_HEADER", "made-up-identity-header")
+            .envs(settings)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -78,28 +93,49 @@ impl Handler {
             pause(Duration::from_micros(50));
         };
         // The host reads what the handler says, so somebody has to here.
-        for mut said in [
+        let hear = Arc::new(hear);
+        for said in [
             child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>),
             child.stderr.take().map(|out| Box::new(out) as Box<dyn Read + Send>),
         ]
         .into_iter()
         .flatten()
         {
-            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+            let hear = hear.clone();
+            let lines = BufReader::new(said).lines();
+            std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| hear(&line)));
         }
         (Self { child }, first_answer)
     }
 
-    /// Resident memory in MiB (`VmRSS` of `/proc/PID/status`).
+    /// Resident memory in MiB.
     pub(crate) fn resident(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in MiB.
+    pub(crate) fn peak(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    /// CPU time so far, user and system: fields 14 and 15 of `/proc/PID/stat`, in hundredths of a second.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    fn memory(&self, name: &str) -> f64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
         kib.expect("Linux tells it in KiB") / 1024.0
     }
 
     /// A file of `/proc/PID`.
-    pub(crate) fn proc(&self, file: &str) -> String {
+    fn proc(&self, file: &str) -> String {
         let path = format!("/proc/{}/{file}", self.child.id());
         std::fs::read_to_string(path).expect("the process lives, and this is Linux")
     }

@@ -22,7 +22,7 @@ use forerunner::domain::{
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 use uuid::Uuid;
 
 pub(crate) const CEILINGS: Ceilings = Ceilings { runners: 10_000, creations_per_hour: 10_000 };
@@ -56,6 +56,23 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::constant(1_795_507_200, 0)
 }
 
+/// What all runners of a fleet share.
+pub(crate) struct Cluster {
+    pub(crate) installation: InstallationId,
+    pub(crate) api_server: Vec<IpAddr>,
+    pub(crate) issuer: String,
+}
+
+/// A group in a top-level group.
+pub(crate) fn below(above: GroupId, path: &str, id: GroupId, name: &str) -> TargetFacts {
+    TargetFacts {
+        id: TargetId::Group(id),
+        path: format!("{path}/{name}"),
+        ancestors: vec![(above, path.to_owned())],
+        personal: false,
+    }
+}
+
 /// One runner with what a round saw of it.
 pub(crate) struct Case {
     pub(crate) facts: TargetFacts,
@@ -66,12 +83,17 @@ pub(crate) struct Case {
 impl Case {
     /// Nothing is there.
     pub(crate) fn empty(fleet: &Fleet, group: u64) -> Self {
-        let facts = TargetFacts {
-            id: TargetId::Group(GroupId(group)),
-            path: format!("platform/team-{group}"),
-            ancestors: vec![(GroupId(42), "platform".to_owned())],
-            personal: false,
+        let cluster = Cluster {
+            installation: InstallationId("00000000-0000-4000-8000-0000000000aa".to_owned()),
+            api_server: vec![[192, 0, 2, 1].into()],
+            issuer: "https://issuer.example.com/".to_owned(),
         };
+        let facts = below(GroupId(42), "platform", GroupId(group), &format!("team-{group}"));
+        Self::of(fleet, &cluster, facts)
+    }
+
+    /// The same for any group of a certain cluster's fleet.
+    pub(crate) fn of(fleet: &Fleet, cluster: &Cluster, facts: TargetFacts) -> Self {
         let mut wanted = fleet.wanted_at(&facts, now()).into_iter();
         let Some(WantedState::Runner(spec)) = wanted.next().map(|wanted| wanted.state) else {
             panic!("the rule gives every group below the anchor a runner")
@@ -88,12 +110,12 @@ impl Case {
         let names = domain::object_names(&settings.name, &spec);
         let domain = DomainObserved {
             strangers: vec![],
-            installation: InstallationId("00000000-0000-4000-8000-0000000000aa".to_owned()),
-            api_server: vec![[192, 0, 2, 1].into()],
+            installation: cluster.installation.clone(),
+            api_server: cluster.api_server.clone(),
             gitlab_ca: None,
             objects: names.into_iter().map(|name| (name, None)).collect(),
             identity: IdentityObserved::Managed {
-                issuer: "https://issuer.example.com/".to_owned(),
+                issuer: cluster.issuer.clone(),
                 id: id.expect("it begins with a slash"),
                 identity: None,
                 credentials: vec![],

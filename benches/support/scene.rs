@@ -18,7 +18,8 @@ use forerunner::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,7 @@ const START: &str = "2026-11-24T08:00:00Z";
 
 pub(crate) struct Scene {
     pub(crate) world: World,
-    clock: Clock,
+    pub(crate) clock: Clock,
     folder: PathBuf,
     latencies: Vec<(Service, Duration)>,
 }
@@ -68,10 +69,26 @@ impl Scene {
 
     /// What a process that was just started knows: nothing.
     pub(crate) fn rounds(&self) -> Rounds {
-        let given = self.world.settings(&self.folder.join("fleet.yaml"));
+        let given = self.settings();
         let read = |name: &str| given.get(name).filter(|_| name != "FORERUNNER_CLOCK").cloned();
         let settings = Settings::read(read).expect("the sandbox gives good settings");
         load::load(&settings, self.clock.clone()).expect("and the fleet is valid").rounds
+    }
+
+    /// Puts the clock forward, and nothing acts: no controller, no manager.
+    pub(crate) fn turn(&self, by: SignedDuration) {
+        self.clock.turn_to(self.clock.now() + by);
+        let file = self.settings().remove("FORERUNNER_CLOCK");
+        let published = file.map(|file| self.clock.publish(Path::new(&file)));
+        assert!(
+            published.is_some_and(|written| written.is_ok()),
+            "a temporary file can be written"
+        );
+    }
+
+    /// With which forerunner speaks to this world.
+    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
+        self.world.settings(&self.folder.join("fleet.yaml"))
     }
 
     /// Runs one round as if `unit` had been woken by a hook.

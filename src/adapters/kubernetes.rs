@@ -5,6 +5,7 @@ mod connection;
 mod error;
 mod exec;
 mod kubeconfig;
+mod page;
 
 pub use cluster::Access;
 pub use error::Error;
@@ -138,11 +139,9 @@ impl Kubernetes {
         let mut taken = A::default();
         loop {
             let body = self.call(&what, kind, requests.list(&parameters)).await?;
-            let page: Page = read(&what, &body)?;
-            for item in page.items {
-                take(&mut taken, listed(kind, item).ok_or_else(|| unreadable(&what))?);
-            }
-            match page.metadata.next.filter(|token| !token.is_empty()) {
+            let mut take = |object| take(&mut taken, object);
+            let next = page::read(kind, &body, &mut take).map_err(|_| unreadable(&what))?;
+            match next {
                 Some(token) => parameters = parameters.continue_token(&token),
                 None => return Ok(taken),
             }
@@ -276,22 +275,8 @@ impl fmt::Debug for Kubernetes {
 type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
 #[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    metadata: PageMetadata,
-    #[serde(default)]
-    items: Vec<Value>,
-}
-
-#[derive(Deserialize)]
 struct Discovery {
     issuer: String,
-}
-
-#[derive(Default, Deserialize)]
-struct PageMetadata {
-    #[serde(rename = "continue")]
-    next: Option<String>,
 }
 
 fn requests(name: &ObjectName) -> Request {
@@ -318,17 +303,6 @@ fn post(dry_run: DryRun) -> PostParams {
 
 fn json(body: &Value) -> Vec<u8> {
     body.to_string().into_bytes()
-}
-
-/// List items come without `apiVersion` and `kind`.
-fn listed(kind: Kind, mut body: Value) -> Option<Object> {
-    let (api_version, kind_name, _) = kind.wire();
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let name = text(&body["metadata"]["name"])?;
-    let namespace = text(&body["metadata"]["namespace"]);
-    body["apiVersion"] = Value::from(api_version);
-    body["kind"] = Value::from(kind_name);
-    Some(Object { name: ObjectName { kind, namespace, name }, body })
 }
 
 /// A parse error may quote a Secret, so it is not passed on.

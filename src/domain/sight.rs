@@ -89,11 +89,15 @@ impl Marks {
     }
 }
 
-/// Whether an entity is this runner's beyond doubt: only then do all lists agree on it.
+/// The runner that an entity is beyond doubt: only then do all lists agree on it.
+pub fn whose(entity: &Entity, fleet: &FleetName) -> Option<RunnerKey> {
+    let marker = Marker::find(&entity.description).filter(|marker| marker.fleet == *fleet)?;
+    claim::belongs_to(entity, marker.key.target).then_some(marker.key)
+}
+
+/// Whether it is this one.
 pub fn is_of(entity: &Entity, fleet: &FleetName, key: &RunnerKey) -> bool {
-    let marker = Marker::find(&entity.description);
-    marker.is_some_and(|marker| marker.fleet == *fleet && marker.key == *key)
-        && claim::belongs_to(entity, key.target)
+    whose(entity, fleet).as_ref() == Some(key)
 }
 
 /// Whose object it is, by its labels.

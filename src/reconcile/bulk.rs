@@ -1,6 +1,6 @@
 //! What a sweep reads of Azure, in lists and rotating slices.
 
-use super::{Clients, Failure, looks::Lent};
+use super::{Clients, Failure, deadline::Deadline, looks::Lent};
 use crate::domain::{
     azure::{Identity, ResourceId, RoleAssignment},
     class::Class,
@@ -35,7 +35,7 @@ pub(super) async fn credentials(
     fleet: &Fleet,
     identities: &[Identity],
     statuses: &[Status],
-    before: Option<&Slice>,
+    (before, deadline): (Option<&Slice>, Deadline),
 ) -> Result<Sliced<BTreeSet<String>>, Failure> {
     let keyed: BTreeMap<&str, &Identity> = identities
         .iter()
@@ -49,26 +49,27 @@ pub(super) async fn credentials(
     let due = slice::due(before, &keys);
     let due = due.get(..most).unwrap_or(due);
     let read = |key: String| {
+        let settled = settled.contains(&key);
         let identity = keyed.get(key.as_str()).copied();
         async move {
-            let Some(identity) = identity else { return Ok(None) };
+            let Some(identity) = identity.filter(|_| settled) else { return Ok(None) };
             let held = clients.arm().credentials(&identity.id).await?.unwrap_or_default();
             let told = identity.tags.get(names::TAG_CREDENTIALS);
-            Ok((told != Some(&credentials_digest(&held))).then_some(key))
+            Ok::<_, Failure>((told != Some(&credentials_digest(&held))).then_some(key))
         }
     };
-    let asked: Vec<String> = due.iter().filter(|key| settled.contains(*key)).cloned().collect();
-    let answers: Vec<Result<Option<String>, Failure>> =
-        stream::iter(asked.into_iter().map(read)).buffered(AT_ONCE).collect().await;
-    let (mut seen, mut unseen) = (BTreeSet::new(), Vec::new());
-    for answer in answers {
+    let mut answers = stream::iter(due.iter().cloned().map(read)).buffered(AT_ONCE);
+    let (mut seen, mut unseen, mut looked) = (BTreeSet::new(), Vec::new(), 0);
+    // Answers come in order: where the time ends, the next sweep goes on.
+    while let Some(Some(answer)) = deadline.wait(answers.next()).await {
+        looked += 1;
         match answer {
             Ok(changed) => seen.extend(changed),
             Err(failure) if failure.class == Class::Permanent => unseen.push(failure.text),
             Err(failure) => return Err(failure),
         }
     }
-    let next = slice::next(before, &keys, due.len(), clients.now());
+    let next = slice::next(before, &keys, looked, clients.now());
     Ok(Sliced { seen, next, unseen })
 }
 

@@ -61,7 +61,7 @@ impl Rounds {
         fleet: &Fleet,
         order: &Order,
     ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
-        let inventory = Box::pin(inventory::take(self.clients(), fleet)).await?;
+        let inventory = Box::pin(inventory::take(self.clients(), fleet, self.deadline())).await?;
         let now = self.clock.now();
         if let Deed::Confirm { plan } = &order.deed {
             return self.confirm(fleet, &inventory, plan, order, now).await;

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         fleet::Fleet,
         fleet_status::{Finding, FleetStatus},
-        kubernetes::Kind,
+        kubernetes::{Kind, Object},
         names, records,
         render::Context,
         status::Status,
@@ -34,14 +34,11 @@ pub(super) async fn told(clients: &Clients, fleet: &Fleet) -> Result<Told, Failu
         records::RECORD_FLEET
     );
     let namespace = Some(settings.cluster.managers_namespace.as_str());
-    let found = clients.kubernetes().list(Kind::ConfigMap, namespace, Some(&selector)).await?;
-    let is_fleet = |name: &str| name == names::FLEET_STATUS;
-    let (whole, units): (Vec<_>, Vec<_>) =
-        found.iter().partition(|object| is_fleet(&object.name.name));
-    Ok(Told {
-        units: units.into_iter().filter_map(records::read_status).collect(),
-        fleet: whole.into_iter().find_map(records::read_fleet_status),
-    })
+    let take = |told: &mut Told, object: Object| match object.name.name.as_str() {
+        names::FLEET_STATUS => told.fleet = records::read_fleet_status(&object),
+        _ => told.units.extend(records::read_status(&object)),
+    };
+    Ok(clients.kubernetes().fold(Kind::ConfigMap, namespace, Some(&selector), take).await?)
 }
 
 /// Logs what is new, and writes down what changed. Answers every line that a person should know.

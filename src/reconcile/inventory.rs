@@ -4,32 +4,32 @@
 use super::{
     Clients, Failure,
     bulk::{self, Sliced},
-    fleet_status,
+    deadline::Deadline,
+    fleet_status::{self, Told},
     looks::{self, Looks, Seen},
     observe,
     target::{self, TargetRead},
     tree,
     watch::{self, Watched},
 };
-use crate::{
-    adapters::gitlab,
-    domain::{
-        azure::Identity,
-        fleet::Fleet,
-        fleet_status::FleetStatus,
-        ids::{FleetName, InstallationId, RunnerKey, TargetId, Unit},
-        kubernetes::{Kind, Object, ObjectName},
-        ledger::Ledger,
-        names,
-        sight::{self, Mark, Marks},
-        slice::{Slice, SliceKind},
-        status::Status,
-    },
+use crate::domain::{
+    azure::{Identity, ResourceId},
+    fleet::Fleet,
+    fleet_status::FleetStatus,
+    ids::{FleetName, InstallationId, RunnerKey, TargetId, Unit},
+    kubernetes::{Kind, Object, ObjectName},
+    ledger::Ledger,
+    names,
+    sight::{self, Mark, Marks},
+    slice::{Slice, SliceKind},
+    status::Status,
 };
-use futures::{future::try_join_all, try_join};
-use jiff::{SignedDuration, Timestamp};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream, try_join};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 /// The whole fleet, as one sweep saw it.
 pub(super) struct Inventory {
@@ -49,11 +49,17 @@ pub(super) struct Inventory {
     pub(super) looks: Looks,
     /// What belongs to no unit.
     pub(super) watched: Watched,
+    /// How long it took to make looks of what was read.
+    pub(super) planning: Duration,
     /// What could not be read, and why: then the sweep has not seen the whole fleet, and permits nothing.
     pub(super) unseen: Vec<String>,
 }
 
-pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, Failure> {
+pub(super) async fn take(
+    clients: &Clients,
+    fleet: &Fleet,
+    deadline: Deadline,
+) -> Result<Inventory, Failure> {
     let settings = fleet.settings();
     let core = async {
         try_join!(
@@ -64,53 +70,37 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
             objects(clients, fleet),
         )
     };
-    let (core, identities, lent, assignments, issuer, guarded, cluster) = tokio::join!(
-        core,
-        identities(clients, fleet),
-        bulk::lent(clients, fleet),
-        bulk::assignments(clients, fleet),
-        bulk::issuer(clients, fleet),
-        bulk::guarded(clients, fleet),
-        watch::cluster(clients, fleet),
+    // Nothing waits here for what it does not need: a part that hangs leaves the others their time.
+    let units = async {
+        let core = deadline.hold("the targets, the cluster's objects and the ledger", core).await?;
+        Ok::<_, Failure>(Units::read(clients, fleet, core, deadline).await)
+    };
+    let (units, lent, assignments, issuer, guarded, cluster) = tokio::join!(
+        units,
+        deadline.hold("the existing identities", bulk::lent(clients, fleet)),
+        deadline.hold("the role assignments", bulk::assignments(clients, fleet)),
+        deadline.hold("the cluster's token issuer", bulk::issuer(clients, fleet)),
+        deadline.hold("who reaches guardrails.never", bulk::guarded(clients, fleet)),
+        deadline.hold("what an administrator applied", watch::cluster(clients, fleet)),
     );
-    let (installation, told, targets, ledger, objects) = core?;
+    let Units { core, made, known, targets, identities, strays, entities, credentials } = units?;
+    let (installation, told, _, ledger, objects) = core;
     let statuses = told.units;
     // What Azure or one of GitLab's bulk reads does not show is not judged, and holds up nothing else.
     let mut unseen = Vec::new();
-    let identities = seen_or_told(identities, &mut unseen);
+    let ours = seen_or_told(identities, &mut unseen);
     let lent = seen_or_told(lent, &mut unseen);
     let assignments = seen_or_told(assignments, &mut unseen);
     let issuer = seen_or_told(issuer, &mut unseen).flatten();
     let guarded = seen_or_told(guarded, &mut unseen);
     let cluster = seen_or_told(cluster, &mut unseen);
-    let made: BTreeSet<RunnerKey> =
-        objects.managers.iter().filter_map(|key| key.parse().ok()).collect();
-    let ours: Option<Vec<Identity>> = identities
-        .map(|all| all.into_iter().filter(|one| is_ours(one, fleet, &installation)).collect());
-    let tagged =
-        ours.iter().flatten().filter_map(|one| one.tags.get(names::TAG_KEY).map(String::as_str));
-    let keys = objects.namespaces.values().map(String::as_str).chain(tagged);
-    let mut known: BTreeSet<Unit> = keys.filter_map(names::unit_of_key).collect();
-    known.extend(made.iter().cloned().map(Unit::Runner));
-    known.extend(statuses.iter().map(|status| status.unit.clone()));
-    let managed = ours.as_deref().unwrap_or_default();
-    let before = |kind| told.fleet.as_ref().and_then(|told| told.slices.get(&kind));
-    let (strays, entities, credentials) = tokio::join!(
-        bulk::strays(clients, fleet, &installation),
-        looks::entities(clients, fleet, &installation, &made, before(SliceKind::Runners)),
-        bulk::credentials(
-            clients,
-            fleet,
-            managed,
-            &statuses,
-            before(SliceKind::FederatedCredentials)
-        ),
-    );
+    let targets = targets?;
     let mut slices = told.fleet.as_ref().map(|told| told.slices.clone()).unwrap_or_default();
     let mut entities = take_slice(entities, SliceKind::Runners, &mut slices, &mut unseen);
     let misplaced = std::mem::take(&mut entities.misplaced);
     let changed_credentials =
         take_slice(credentials, SliceKind::FederatedCredentials, &mut slices, &mut unseen);
+    let began = Instant::now();
     let looks = Looks::of(Seen {
         objects: objects.marks,
         identities: ours.as_deref(),
@@ -120,9 +110,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         assignments: assignments.as_deref(),
         issuer: issuer.as_deref(),
     });
-    let mut targets: BTreeMap<TargetId, TargetRead> =
-        targets.into_iter().map(|read| (read.facts.id, read)).collect();
-    targets.extend(unlisted(clients, &known, &targets).await?);
+    let planning = began.elapsed();
     Ok(Inventory {
         installation,
         targets,
@@ -133,6 +121,7 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         made,
         ledger,
         looks,
+        planning,
         watched: Watched {
             identities: ours,
             lent,
@@ -145,6 +134,75 @@ pub(super) async fn take(clients: &Clients, fleet: &Fleet) -> Result<Inventory, 
         unseen,
     })
 }
+
+/// What no unit can be judged without: the installation, what is told, the targets that a rule could match, the ledger, and the
+/// cluster's objects.
+type Core = (InstallationId, Told, Vec<TargetRead>, Ledger, Objects);
+
+/// What is read of units once the core is there. What failed is told, or ends the sweep, where all of it is put together.
+struct Units {
+    core: Core,
+    made: BTreeSet<RunnerKey>,
+    known: BTreeSet<Unit>,
+    targets: Result<BTreeMap<TargetId, TargetRead>, Failure>,
+    /// Ours alone.
+    identities: Result<Vec<Identity>, Failure>,
+    strays: Vec<ResourceId>,
+    entities: Result<Sliced<looks::Entities>, Failure>,
+    credentials: Result<Sliced<BTreeSet<String>>, Failure>,
+}
+
+impl Units {
+    async fn read(clients: &Clients, fleet: &Fleet, mut core: Core, deadline: Deadline) -> Self {
+        let listed = std::mem::take(&mut core.2);
+        let listed: BTreeMap<TargetId, TargetRead> =
+            listed.into_iter().map(|read| (read.facts.id, read)).collect();
+        let (installation, told, _, _, objects) = &core;
+        let made: BTreeSet<RunnerKey> =
+            objects.managers.iter().filter_map(|key| key.parse().ok()).collect();
+        let mut known: BTreeSet<Unit> =
+            objects.namespaces.values().filter_map(|key| names::unit_of_key(key)).collect();
+        known.extend(made.iter().cloned().map(Unit::Runner));
+        known.extend(told.units.iter().map(|status| status.unit.clone()));
+        let before = |kind| told.fleet.as_ref().and_then(|told| told.slices.get(&kind));
+        let before = |kind| (before(kind), deadline);
+        let of_azure = async {
+            let all = deadline.hold("the managed identities", identities(clients, fleet)).await;
+            let ours = all.map(|all| {
+                let ours = all.into_iter().filter(|one| is_ours(one, fleet, installation));
+                ours.collect::<Vec<Identity>>()
+            });
+            let managed = ours.as_deref().unwrap_or_default();
+            let keys = managed.iter().filter_map(|one| one.tags.get(names::TAG_KEY));
+            let tagged: BTreeSet<Unit> = keys.filter_map(|key| names::unit_of_key(key)).collect();
+            let alone = tagged.difference(&known).cloned().collect();
+            let more = unlisted(clients, &alone, &listed);
+            let slice = before(SliceKind::FederatedCredentials);
+            let (more, credentials) = tokio::join!(
+                deadline.hold(UNLISTED, more),
+                bulk::credentials(clients, fleet, managed, &told.units, slice),
+            );
+            (ours, tagged, more, credentials)
+        };
+        let (unlisted, strays, entities, (identities, tagged, more, credentials)) = tokio::join!(
+            deadline.hold(UNLISTED, unlisted(clients, &known, &listed)),
+            deadline.wait(bulk::strays(clients, fleet, installation)),
+            looks::entities(clients, fleet, installation, &made, before(SliceKind::Runners)),
+            of_azure,
+        );
+        known.extend(tagged);
+        let targets = unlisted.and_then(|unlisted| {
+            let unlisted = unlisted.into_iter().chain(more?);
+            Ok(listed.into_iter().chain(unlisted).collect())
+        });
+        let strays = strays.unwrap_or_default();
+        Self { core, made, known, targets, identities, strays, entities, credentials }
+    }
+}
+
+const UNLISTED: &str = "targets that were in no list";
+/// How many of them are read at once.
+const AT_ONCE: usize = 25;
 
 /// What was read, or why it was not.
 fn seen_or_told<T>(read: Result<T, Failure>, unseen: &mut Vec<String>) -> Option<T> {
@@ -285,11 +343,12 @@ async fn unlisted(
 ) -> Result<Vec<(TargetId, TargetRead)>, Failure> {
     let targets: BTreeSet<TargetId> = known.iter().filter_map(target_of).collect();
     let absent = targets.into_iter().filter(|target| !listed.contains_key(target));
-    let read = try_join_all(absent.map(|target| target::read(clients, target))).await?;
+    let read = stream::iter(absent.map(|target| target::read(clients, target)));
+    let read: Vec<Option<TargetRead>> = read.buffered(AT_ONCE).try_collect().await?;
     Ok(read.into_iter().flatten().map(|read| (read.facts.id, read)).collect())
 }
 
-fn target_of(unit: &Unit) -> Option<TargetId> {
+pub(super) fn target_of(unit: &Unit) -> Option<TargetId> {
     match unit {
         Unit::Runner(key) => Some(key.target),
         Unit::Target(_) | Unit::Domain(_) | Unit::Identity(_) => None,
@@ -312,54 +371,4 @@ async fn identities(clients: &Clients, fleet: &Fleet) -> Result<Vec<Identity>, F
             azure.resource_group
         ))
     })
-}
-
-/// Two answers of 404 count as two when they are this far apart: a round's and a sweep's.
-const APART: SignedDuration = SignedDuration::from_mins(5);
-
-/// Which of the units whose target is missing belong to one that is destroyed: 404 by id twice and apart, our token
-/// valid, other known targets readable, and a token that sees everything or a verified destroy hook.
-pub(super) async fn confirm_gone(
-    clients: &Clients,
-    fleet: &Fleet,
-    inventory: &Inventory,
-    missing: &BTreeSet<RunnerKey>,
-    now: Timestamp,
-) -> Result<Vec<Unit>, Failure> {
-    let told = |key: &RunnerKey| {
-        let status = inventory.statuses.get(&Unit::Runner(key.clone()))?;
-        status.missing.clone().filter(|missing| now.duration_since(missing.since) >= APART)
-    };
-    let suspects: Vec<(&RunnerKey, bool)> =
-        missing.iter().filter_map(|key| Some((key, told(key)?.destroyed.is_some()))).collect();
-    if suspects.is_empty() || !others_are_readable(fleet, inventory, missing) {
-        return Ok(vec![]);
-    }
-    let gitlab = clients.gitlab();
-    if !gitlab.token_self().await?.active {
-        return Ok(vec![]);
-    }
-    let sees_everything = match gitlab.runners_of(TargetId::Instance).await {
-        Ok(_) => true,
-        Err(gitlab::Error::Forbidden { .. } | gitlab::Error::InsufficientScope { .. }) => false,
-        Err(error) => return Err(error.into()),
-    };
-    let gone = suspects.into_iter().filter(|(_, destroyed)| *destroyed || sees_everything);
-    Ok(gone.map(|(key, _)| Unit::Runner(key.clone())).collect())
-}
-
-/// Void where no other target is known. An anchor is known by the file: where everything below it was destroyed, that it is
-/// there tells an end from a token that sees no more.
-fn others_are_readable(
-    fleet: &Fleet,
-    inventory: &Inventory,
-    missing: &BTreeSet<RunnerKey>,
-) -> bool {
-    let lost: BTreeSet<TargetId> = missing.iter().map(|key| key.target).collect();
-    let known = inventory.known.iter().filter_map(target_of);
-    let others: BTreeSet<TargetId> = known.filter(|target| *target != TargetId::Instance).collect();
-    let mut anchors = fleet.anchors().map(|(_, id)| TargetId::Group(id));
-    others.iter().any(|target| !lost.contains(target))
-        || others.len() == 1
-        || anchors.any(|anchor| inventory.targets.contains_key(&anchor))
 }

@@ -1,6 +1,6 @@
 //! What units look like in a sweep's lists, to be compared with what their last settled round saw.
 
-use super::{Clients, Failure, bulk::Sliced};
+use super::{Clients, Failure, bulk::Sliced, deadline::Deadline};
 use crate::{
     adapters::gitlab,
     domain::{
@@ -9,7 +9,7 @@ use crate::{
         class::Class,
         fleet::{Fleet, TargetKind},
         gitlab::{Entity, EntityKind, Manager},
-        ids::{FleetName, IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
+        ids::{FleetName, IdentityName, InstallationId, RunnerKey, Unit},
         kubernetes::{Kind, Object},
         marker::Marker,
         names,
@@ -186,7 +186,7 @@ pub(super) async fn entities(
     fleet: &Fleet,
     installation: &InstallationId,
     made: &BTreeSet<RunnerKey>,
-    before: Option<&Slice>,
+    (before, deadline): (Option<&Slice>, Deadline),
 ) -> Result<Sliced<Entities>, Failure> {
     let (name, now) = (&fleet.settings().name, clients.now());
     let search = format!("[forerunner:{name}:");
@@ -204,24 +204,26 @@ pub(super) async fn entities(
             continue;
         }
         let gitlab = clients.gitlab();
-        let found = match floors {
-            true => gitlab.polled_bulk(kind, &search).await,
-            false => gitlab.runners_bulk(kind, &search).await.map(unpolled),
+        let bulk = async {
+            match floors {
+                true => gitlab.polled_bulk(kind, &search).await,
+                false => gitlab.runners_bulk(kind, &search).await.map(unpolled),
+            }
         };
-        match found {
+        let Some(bulk) = deadline.wait(bulk).await else {
+            return Err(deadline.late("GitLab's runners"));
+        };
+        match bulk {
             Ok(entities) => all.extend(entities),
             // What a token without an administrator's rights gets, and what proves nothing.
             Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
-                return one_by_one(clients, fleet, made, before).await;
+                return one_by_one(clients, fleet, made, (before, deadline)).await;
             }
             Err(error) => return Err(error.into()),
         }
     }
     let (all, managers): (Vec<Entity>, Vec<Vec<Manager>>) = all.into_iter().unzip();
-    let mut found = Entities::default();
-    for key in made {
-        found.take(&all, name, key, now);
-    }
+    let mut found = Entities::of(&all, name, made.iter(), now);
     found.versions = versions(&all, &managers, installation);
     found.misplaced = misplaced(&all, name, installation, made);
     Ok(Sliced { seen: found, next: None, unseen: vec![] })
@@ -271,18 +273,27 @@ fn misplaced(
 }
 
 impl Entities {
-    fn take(&mut self, entities: &[Entity], fleet: &FleetName, key: &RunnerKey, now: Timestamp) {
-        let mut marks = Marks::default();
-        let ours: Vec<&Entity> =
-            entities.iter().filter(|one| sight::is_of(one, fleet, key)).collect();
-        ours.iter().for_each(|entity| marks.entity(entity));
-        let polled = |one: &&&Entity| {
-            one.paused || one.contacted_at.is_some_and(|at| now.duration_since(at) < SILENT)
-        };
-        if ours.iter().filter(polled).count() < ours.len() {
-            self.silent.insert(key.clone());
+    /// What of these is each runner's; one that has none looks like nothing.
+    fn of<'a>(
+        entities: &[Entity],
+        fleet: &FleetName,
+        keys: impl Iterator<Item = &'a RunnerKey>,
+        now: Timestamp,
+    ) -> Self {
+        let mut marks: BTreeMap<RunnerKey, Marks> =
+            keys.map(|key| (key.clone(), Marks::default())).collect();
+        let mut silent = BTreeSet::new();
+        for entity in entities {
+            let Some(key) = sight::whose(entity, fleet) else { continue };
+            let Some(marks) = marks.get_mut(&key) else { continue };
+            marks.entity(entity);
+            let polls = entity.contacted_at.is_some_and(|at| now.duration_since(at) < SILENT);
+            if !entity.paused && !polls {
+                silent.insert(key);
+            }
         }
-        self.looks.insert(key.clone(), marks.digest());
+        let looks = marks.into_iter().map(|(key, marks)| (key, marks.digest())).collect();
+        Self { looks, silent, ..Self::default() }
     }
 }
 
@@ -299,9 +310,9 @@ async fn one_by_one(
     clients: &Clients,
     fleet: &Fleet,
     made: &BTreeSet<RunnerKey>,
-    before: Option<&Slice>,
+    (before, deadline): (Option<&Slice>, Deadline),
 ) -> Result<Sliced<Entities>, Failure> {
-    let (settings, gitlab, now) = (fleet.settings(), clients.gitlab(), clients.now());
+    let (settings, now) = (fleet.settings(), clients.now());
     let mut runners: BTreeMap<String, Vec<&RunnerKey>> = BTreeMap::new();
     for key in made {
         runners.entry(key.target.to_string()).or_default().push(key);
@@ -314,34 +325,46 @@ async fn one_by_one(
         if calls >= most {
             break;
         }
+        let keys = runners.get(target).map_or(&[][..], Vec::as_slice);
+        // Where the time ends, the next sweep goes on.
+        let Some(read) = deadline.wait(entities_of_one(clients, fleet, keys)).await else { break };
         looked += 1;
         calls += 1;
-        let keys = runners.get(target).map_or(&[][..], Vec::as_slice);
-        let Some(first) = keys.first() else { continue };
-        // A target that is gone or hidden is the round's to judge.
-        let listed = match gitlab.runners_of(first.target).await {
-            Ok(listed) => listed,
-            Err(gitlab::Error::NotFound { .. } | gitlab::Error::Forbidden { .. }) => continue,
-            Err(error) if error.class() == Class::Permanent => {
-                unseen.push(Failure::from(error).text);
+        let entities = match read {
+            Ok(Some(entities)) => entities,
+            Ok(None) => continue,
+            Err(failure) if failure.class == Class::Permanent => {
+                unseen.push(failure.text);
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(failure) => return Err(failure),
         };
-        let ids: Vec<RunnerId> = listed
-            .iter()
-            .filter(|one| keys.iter().any(|key| claim::concerns(one, &settings.name, key, &[])))
-            .map(|one| one.id)
-            .collect();
-        calls += ids.len();
-        let read = try_join_all(ids.into_iter().map(|id| gitlab.entity(id))).await?;
-        let entities: Vec<Entity> = read.into_iter().flatten().collect();
-        for key in keys {
-            seen.take(&entities, &settings.name, key, now);
-        }
+        calls += entities.len();
+        let found = Entities::of(&entities, &settings.name, keys.iter().copied(), now);
+        seen.looks.extend(found.looks);
+        seen.silent.extend(found.silent);
     }
     let next = slice::next(before, &targets, looked, now);
     Ok(Sliced { seen, next, unseen })
+}
+
+/// The entities of one target's runners. `None`: it is gone or hidden, which is the round's to judge.
+async fn entities_of_one(
+    clients: &Clients,
+    fleet: &Fleet,
+    keys: &[&RunnerKey],
+) -> Result<Option<Vec<Entity>>, Failure> {
+    let (gitlab, name) = (clients.gitlab(), &fleet.settings().name);
+    let Some(first) = keys.first() else { return Ok(None) };
+    let listed = match gitlab.runners_of(first.target).await {
+        Ok(listed) => listed,
+        Err(gitlab::Error::NotFound { .. } | gitlab::Error::Forbidden { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let ours =
+        listed.iter().filter(|one| keys.iter().any(|key| claim::concerns(one, name, key, &[])));
+    let read = try_join_all(ours.map(|one| gitlab.entity(one.id))).await?;
+    Ok(Some(read.into_iter().flatten().collect()))
 }
 
 /// What a settled round saw of its runner.

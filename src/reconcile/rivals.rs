@@ -1,6 +1,11 @@
 //! Runners in GitLab that are not ours and take jobs meant for ours: read in bulk, told, never touched.
 
-use super::{Clients, Failure, inventory::Inventory};
+use super::{
+    Clients, Failure,
+    deadline::Deadline,
+    inventory::Inventory,
+    survey::{self, Survey},
+};
 use crate::{
     adapters::gitlab,
     domain::{
@@ -24,16 +29,20 @@ pub(super) async fn findings(
     clients: &Clients,
     fleet: &Fleet,
     inventory: &Inventory,
-    served: &[Served],
-    now: Timestamp,
+    survey: &Survey,
+    (now, deadline): (Timestamp, Deadline),
 ) -> Vec<Finding> {
+    let served = &survey::served(inventory, &survey.wanted);
     let (settings, looks) = (fleet.settings(), &inventory.looks);
     let before = || {
         let all = inventory.told.iter().flat_map(|told| &told.findings);
         all.filter(|one| one.kind == FindingKind::ForeignRunner).cloned().collect()
     };
     let pages = settings.sweep_calls.gitlab as usize;
-    let (open, whole) = match open_runners(clients, served, pages).await {
+    let Some(open) = deadline.wait(open_runners(clients, served, pages)).await else {
+        return before();
+    };
+    let (open, whole) = match open {
         Ok(_) if inventory.made.iter().any(|key| looks.shows_entity(key).is_none()) => {
             return before();
         }
@@ -56,7 +65,7 @@ pub(super) async fn findings(
 /// Those with a tag of ours; all of them where a runner of ours takes jobs without tags, which GitLab has no filter for.
 async fn open_runners(
     clients: &Clients,
-    served: &[Served],
+    served: &[Served<'_>],
     pages: usize,
 ) -> Result<(Vec<OpenRunner>, bool), gitlab::Error> {
     let tags: BTreeSet<&str> =

@@ -4,6 +4,7 @@ use super::{
     Clients, Failure,
     act::{self, Acted},
     conclude::Ended,
+    deadline::{Deadline, SWEEP_READS},
     outbox::Outbox,
     prepare::{Prepared, prepare, prepare_word},
     tell,
@@ -20,7 +21,10 @@ use crate::{
     telemetry::{audit, meters, words::RoundEnd},
 };
 use jiff::{SignedDuration, Timestamp, civil::Date};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tracing::{error, info, warn};
 
 /// What a function answers to its host.
@@ -40,6 +44,8 @@ pub struct Rounds {
     pub(super) clock: Clock,
     /// Lowers `fleet.yaml`'s own mode, never raises it.
     mode: Mode,
+    /// How long a sweep may read.
+    sweep_reads: Duration,
 }
 
 /// What one round found and did.
@@ -68,7 +74,16 @@ impl Rounds {
         clock: Clock,
         mode: Mode,
     ) -> Self {
-        Self { bound, outbox, clock, mode }
+        Self { bound, outbox, clock, mode, sweep_reads: SWEEP_READS }
+    }
+
+    /// Another time for a sweep's reading, such as a desk's.
+    pub fn with_sweep_reads(self, time: Duration) -> Self {
+        Self { sweep_reads: time, ..self }
+    }
+
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::within(self.sweep_reads)
     }
 
     /// The fleet, or why there is none.

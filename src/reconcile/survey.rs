@@ -10,7 +10,10 @@ use crate::domain::{
     status::{ConditionKind, Status},
 };
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// What a sweep asks for.
 #[derive(Debug, Default)]
@@ -78,14 +81,14 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
 }
 
 /// The runners that the rules give, where they are.
-pub(super) fn served(
-    inventory: &Inventory,
-    wanted: &BTreeMap<RunnerKey, WantedState>,
-) -> Vec<Served> {
+pub(super) fn served<'a>(
+    inventory: &'a Inventory,
+    wanted: &'a BTreeMap<RunnerKey, WantedState>,
+) -> Vec<Served<'a>> {
     let served = wanted.iter().filter_map(|(key, state)| match state {
         WantedState::Runner(spec) => {
-            let facts = inventory.targets.get(&key.target)?.facts.clone();
-            Some(Served { facts, spec: (**spec).clone() })
+            let facts = &inventory.targets.get(&key.target)?.facts;
+            Some(Served { facts, spec: Cow::Borrowed(spec) })
         }
         WantedState::NeedsValue { .. }
         | WantedState::Withdrawn { .. }

@@ -3,8 +3,9 @@
 use super::{
     Clients, Failure,
     fleet_status::{self, Told},
+    gone,
     inventory::{self, Inventory},
-    permits,
+    permits, rivals,
     round::{Outcome, Rounds, wake},
     survey::{self, Survey},
     target, tell,
@@ -31,6 +32,18 @@ use tracing::{error, info, warn};
 
 /// Hook events after which the paths of everything below have changed without a word.
 const MOVES: [&str; 4] = ["group_rename", "project_rename", "project_transfer", "group_update"];
+
+/// What came of one sweep.
+struct Looked {
+    /// The units to wake.
+    wakes: BTreeSet<Unit>,
+    /// What a person should know.
+    told: Vec<String>,
+    /// Whether the whole fleet was seen.
+    whole: bool,
+    /// How long it took to hold what was read against what is asked.
+    planning: Duration,
+}
 
 impl Rounds {
     /// Wakes every runner of the target that a rule gives it or a marker shows it has; after a move, of its
@@ -98,19 +111,25 @@ impl Rounds {
         let origin = tell::origin_of_sweep(&fleet, self.clock.now());
         let looked = audit::because(origin, Box::pin(self.look_over(&fleet))).await;
         let (how, woken) = match &looked {
-            Ok((units, _, true)) => (SweepEnd::Whole, units.len()),
-            Ok((units, _, false)) => (SweepEnd::Partial, units.len()),
+            Ok(looked) if looked.whole => (SweepEnd::Whole, looked.wakes.len()),
+            Ok(looked) => (SweepEnd::Partial, looked.wakes.len()),
             Err(_) => (SweepEnd::Failed, 0),
         };
         meters::sweep(how, woken, began.elapsed());
         match looked {
-            Ok((units, told, _)) => {
+            Ok(Looked { wakes, told, planning, .. }) => {
                 let now = self.clock.now();
                 let cause = format!("sweep-{}", now.as_second());
-                info!(units = units.len(), "the sweep wakes {} unit(s)", units.len());
-                let mut lines = vec![format!("woke {} unit(s)", units.len())];
+                let planning = planning.as_secs_f64() * 1000.0;
+                info!(
+                    units = wakes.len(),
+                    planning_ms = planning,
+                    "the sweep wakes {} unit(s)",
+                    wakes.len()
+                );
+                let mut lines = vec![format!("woke {} unit(s)", wakes.len())];
                 lines.extend(told);
-                let wakes = units
+                let wakes = wakes
                     .into_iter()
                     .map(|unit| Message::wake(unit, Reason::Sweep, cause.clone()).send(now));
                 self.send(wakes.collect(), lines).await
@@ -123,24 +142,30 @@ impl Rounds {
         }
     }
 
-    /// The units to wake, what a person should know, and whether the whole fleet was seen.
-    async fn look_over(
-        &self,
-        fleet: &Fleet,
-    ) -> Result<(BTreeSet<Unit>, Vec<String>, bool), Failure> {
-        let inventory = Box::pin(inventory::take(self.clients(), fleet)).await?;
+    async fn look_over(&self, fleet: &Fleet) -> Result<Looked, Failure> {
+        let deadline = self.deadline();
+        let inventory = Box::pin(inventory::take(self.clients(), fleet, deadline)).await?;
         let now = self.clock.now();
         tell::swept(self.clients(), &inventory, now).await;
-        let survey = survey::survey(fleet, &inventory, now);
-        let wants = self.with_gone(fleet, &inventory, &survey, now).await?;
-        let findings = watch::findings(self.clients(), fleet, &inventory, &survey, now).await;
-        let mut wakes = survey.wakes;
+        let began = Instant::now();
+        let mut survey = survey::survey(fleet, &inventory, now);
+        let planning = inventory.planning + began.elapsed();
+        let (orphans, rivals) = tokio::join!(
+            deadline.wait(watch::orphans(self.clients(), fleet, &inventory, now)),
+            rivals::findings(self.clients(), fleet, &inventory, &survey, (now, deadline)),
+        );
+        let mut findings = watch::findings(fleet, &inventory, &survey, now);
+        findings.extend(orphans.unwrap_or_default());
+        findings.extend(rivals);
+        let mut wakes = std::mem::take(&mut survey.wakes);
         let told = fleet_status::keep(self.clients(), fleet, &inventory, findings, now).await;
         if !self.observes_all(fleet) && inventory.unseen.is_empty() {
+            let wants = self.with_gone(fleet, &inventory, &survey, now);
+            let wants = deadline.hold("what is destroyed", wants).await?;
             let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
             wakes.extend(survey::moving(&inventory, &permitted, now));
         }
-        Ok((wakes, told, inventory.unseen.is_empty()))
+        Ok(Looked { wakes, told, whole: inventory.unseen.is_empty(), planning })
     }
 
     /// Every unit that wants removal now, and why.
@@ -162,7 +187,7 @@ impl Rounds {
         now: Timestamp,
     ) -> Result<BTreeMap<Unit, Leave>, Failure> {
         let gone =
-            inventory::confirm_gone(self.clients(), fleet, inventory, &survey.missing, now).await?;
+            gone::confirm_gone(self.clients(), fleet, inventory, &survey.missing, now).await?;
         let may = |unit: &Unit| {
             !survey::is_protected(fleet, unit) && inventory.ledger.book.held(unit, now).is_none()
         };

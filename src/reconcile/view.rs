@@ -35,6 +35,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -224,12 +225,12 @@ impl View {
         Ok(clashes(&self.served(&facts)))
     }
 
-    fn served(&self, facts: &[TargetFacts]) -> Vec<Served> {
+    fn served<'a>(&self, facts: &'a [TargetFacts]) -> Vec<Served<'a>> {
         let now = self.clock.now();
         let runners = facts.iter().flat_map(|facts| {
             let wanted = self.fleet.wanted_at(facts, now).into_iter();
             wanted.filter_map(move |wanted| match wanted.state {
-                WantedState::Runner(spec) => Some(Served { facts: facts.clone(), spec: *spec }),
+                WantedState::Runner(spec) => Some(Served { facts, spec: Cow::Owned(*spec) }),
                 WantedState::NeedsValue { .. }
                 | WantedState::Withdrawn { .. }
                 | WantedState::OutsideGuardrails { .. }

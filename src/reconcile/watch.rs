@@ -4,7 +4,6 @@ use super::{
     Clients, Failure,
     inventory::Inventory,
     looks::Lent,
-    rivals,
     survey::{self, Survey},
 };
 use crate::{
@@ -70,8 +69,7 @@ pub(super) async fn cluster(clients: &Clients, fleet: &Fleet) -> Result<ClusterO
 }
 
 /// Everything that belongs to no unit, or that no round may mend.
-pub(super) async fn findings(
-    clients: &Clients,
+pub(super) fn findings(
     fleet: &Fleet,
     inventory: &Inventory,
     survey: &Survey,
@@ -90,13 +88,11 @@ pub(super) async fn findings(
         let principal = principal.unwrap_or_else(|| "PRINCIPAL".to_owned());
         found.extend(watch::azure::unwatched(&watched.guarded, &principal, now));
     }
-    found.extend(orphans(clients, fleet, inventory, &holders, now).await);
     let lent = watched.lent.iter().flat_map(BTreeMap::values);
     let credentials = lent.map(|lent| (&lent.id, lent.credentials.len()));
     found.extend(watch::azure::limits(credentials, &watched.assignments, now));
     let served = survey::served(inventory, &survey.wanted);
     found.extend(watch::gitlab::overlaps(&served, now));
-    found.extend(rivals::findings(clients, fleet, inventory, &served, now).await);
     found.extend(watch::gitlab::misplaced(&watched.misplaced, now));
     found
 }
@@ -122,19 +118,19 @@ fn holders(watched: &Watched) -> impl Iterator<Item = Holder> {
 /// How many of them are looked at again in one sweep.
 const ORPHANS_MAX: usize = 20;
 
-/// The lists may be of two moments: whoever was made between them is asked for by name.
-async fn orphans(
+/// Roles of ours that a dead principal holds. The lists may be of two moments: whoever was made between them is asked for by name.
+pub(super) async fn orphans(
     clients: &Clients,
     fleet: &Fleet,
     inventory: &Inventory,
-    holders: &[Holder],
     now: Timestamp,
 ) -> Vec<Finding> {
     let settings = fleet.settings();
     let (Some(azure), true) = (&settings.azure, inventory.watched.identities.is_some()) else {
         return vec![];
     };
-    let principals: BTreeSet<_> = holders.iter().map(|holder| holder.principal).collect();
+    let principals: BTreeSet<_> =
+        holders(&inventory.watched).map(|holder| holder.principal).collect();
     let assignments = &inventory.watched.assignments;
     let suspects =
         watch::azure::orphans(&settings.name, &inventory.installation, assignments, &principals);

@@ -145,6 +145,8 @@ pub enum What {
     DropBeforeEffect,
     /// It has happened, but the answer is lost.
     DropAfterEffect,
+    /// The call is taken and never answered; nothing has happened.
+    Hang,
     /// Another answer instead; nothing has happened.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
 }
@@ -299,6 +301,10 @@ impl Wire {
                 call.status = Some(status);
                 self.record(call);
                 return Ok(made_up(status, &headers, body));
+            }
+            Some(What::Hang) => {
+                self.record(call);
+                return std::future::pending().await;
             }
             Some(What::DropAfterEffect) | None => {}
         }

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         ids::Unit,
         message::Reason,
+        slice::{Slice, SliceKind},
         status::{ConditionKind, Status},
     },
 };
@@ -61,6 +62,8 @@ struct Swept {
     parked: u64,
     brake_holds: Option<u64>,
     token_days: Option<f64>,
+    /// Since when each thing has been looked at that is read in slices.
+    slices: BTreeMap<&'static str, Timestamp>,
     /// Since when this process has seen no whole fleet.
     unseen_since: Option<Timestamp>,
 }
@@ -218,6 +221,18 @@ pub(crate) fn units<'a>(statuses: impl Iterator<Item = &'a Status>) {
     });
 }
 
+/// How far sweeps have come with what they read one by one.
+pub(crate) fn slices(slices: &BTreeMap<SliceKind, Slice>) {
+    let of = |(kind, slice): (&SliceKind, &Slice)| {
+        let word = match kind {
+            SliceKind::FederatedCredentials => "federated_credentials",
+            SliceKind::Runners => "runners",
+        };
+        (word, slice.all_since.unwrap_or(slice.began))
+    };
+    with(|meters| meters.swept().slices = slices.iter().map(of).collect());
+}
+
 /// How many removals the brake holds.
 pub(crate) fn brake_holds(units: usize) {
     with(|meters| meters.swept().brake_holds = Some(units as u64));
@@ -279,6 +294,23 @@ fn observe(meter: &Meter, clock: &Clock, swept: &Arc<Mutex<Swept>>) {
         Some(now.now().duration_since(swept.unseen_since?).as_secs_f64().max(0.0))
     };
     gauge(metrics::SWEEP_STALENESS, Box::new(staleness));
+    let (now, of) = (clock.clone(), swept.clone());
+    let slices = metrics::SLICE_STALENESS;
+    let _registered = meter
+        .f64_observable_gauge(slices.name)
+        .with_unit(slices.unit)
+        .with_description(slices.description)
+        .with_callback(move |observer| {
+            let (swept, now) = (of.lock().unwrap_or_else(PoisonError::into_inner), now.now());
+            if !is_fresh(&swept, now) {
+                return;
+            }
+            for (slice, since) in &swept.slices {
+                let age = now.duration_since(*since).as_secs_f64().max(0.0);
+                observer.observe(age, &[KeyValue::new("slice", *slice)]);
+            }
+        })
+        .build();
     let (clock, swept) = (clock.clone(), swept.clone());
     let units = meter.u64_observable_gauge(metrics::UNITS.name).with_unit(metrics::UNITS.unit);
     let _registered = units

@@ -181,6 +181,13 @@ pub const SWEEP_STALENESS: Metric = metric(
     &[],
     "Age of the last sweep of this process that saw the whole fleet; before the first, of its first try.",
 );
+pub const SLICE_STALENESS: Metric = metric(
+    "forerunner.sweep.slice.staleness",
+    "s",
+    Kind::Gauge,
+    &[attribute("slice", &["federated_credentials", "runners"])],
+    "Of what sweeps read one by one: age of the oldest look, or of the first while not each has been looked at. Missing where one sweep looks at all.",
+);
 pub const UNITS: Metric = metric(
     "forerunner.units",
     "{unit}",
@@ -243,7 +250,7 @@ pub const FOREIGN_MESSAGES: Metric = metric(
 );
 
 /// In the order of the page.
-pub const ALL: [Metric; 21] = [
+pub const ALL: [Metric; 22] = [
     INVOCATIONS,
     INVOCATION_DURATION,
     HOOKS,
@@ -259,6 +266,7 @@ pub const ALL: [Metric; 21] = [
     SWEEP_DURATION,
     SWEEP_WOKEN,
     SWEEP_STALENESS,
+    SLICE_STALENESS,
     UNITS,
     UNITS_PARKED,
     BRAKE_HOLDS,

@@ -110,7 +110,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, method, path, what, times } = self;
         let what = match what {
-            What::DropBeforeEffect | What::DropAfterEffect => format!("{what:?}"),
+            What::DropBeforeEffect | What::DropAfterEffect | What::Hang => format!("{what:?}"),
             What::Answer { status, .. } => status.to_string(),
         };
         write!(f, "{what} {times} times to {service:?} {method} {path}")
@@ -138,7 +138,7 @@ fn stable(path: &str) -> String {
 /// Whether the trouble met a call at all.
 fn is_met(calls: &[Call], trouble: &Trouble) -> bool {
     let status = match trouble.what {
-        What::DropBeforeEffect | What::DropAfterEffect => None,
+        What::DropBeforeEffect | What::DropAfterEffect | What::Hang => None,
         What::Answer { status, .. } => Some(status),
     };
     calls.iter().any(|call| {

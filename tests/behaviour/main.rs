@@ -77,6 +77,7 @@ mod settings;
 mod sign_in;
 mod stub;
 mod sweep_slices;
+mod sweep_time;
 mod sweeping;
 mod telemetry;
 mod telemetry_files;

@@ -9,7 +9,7 @@ use forerunner::sandbox::{
     gitlab::Mischief,
     wire::{Call, Fault, Service, What},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 fn value(points: &Points, name: &str) -> Option<f64> {
@@ -187,6 +187,32 @@ async fn a_settled_fleet_is_told_by_each_sweep_and_ages_without_one() {
     assert!(value(&points, "forerunner.sweep.staleness").unwrap() > 1800.0, "{points:#?}");
     assert_eq!(value(&points, "forerunner.units.parked"), None);
     assert!(counted(&points, "forerunner.units").is_empty(), "{points:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_in_slices_ages_until_each_had_its_turn() {
+    let file = format!("{}sweep: {{ calls: {{ azure: 1 }} }}\n", plan_fleet());
+    let (listening, sandbox) = Listening::beside(&file).await;
+    for name in ["one", "two"] {
+        sandbox.world.gitlab.create_group(Some(42), name);
+    }
+    sandbox.settle().await;
+    let age = async || {
+        let points = listening.points().await;
+        value(&points, "forerunner.sweep.slice.staleness{slice=federated_credentials}")
+    };
+    let mut ages = Vec::new();
+    for _ in 0..3 {
+        sandbox.sweep().await;
+        let now = sandbox.world.clock.now();
+        sandbox.world.clock.turn_to(now + SignedDuration::from_mins(5));
+        ages.push(age().await.unwrap_or_default());
+    }
+    // Two sweeps see both; the third begins anew, and the older look is as old as the cycle before.
+    let minutes = |age: &f64| (age / 60.0).round() as i64;
+    assert_eq!(ages.iter().map(minutes).collect::<Vec<_>>(), [5, 10, 15], "{ages:?}");
+    sandbox.leap_to("2026-11-24T12:00:00Z");
+    assert_eq!(age().await, None, "what is old is no longer told");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,13 +6,13 @@ use crate::domain::{
     ids::{RunnerKey, TargetId},
     spec::{IdentitySpec, Isolation, RunnerSpec},
 };
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 /// A runner where it really is.
 #[derive(Clone, Debug)]
-pub struct Served {
-    pub facts: TargetFacts,
-    pub spec: RunnerSpec,
+pub struct Served<'a> {
+    pub facts: &'a TargetFacts,
+    pub spec: Cow<'a, RunnerSpec>,
 }
 
 /// Two runners that a job cannot tell apart.
@@ -28,8 +28,8 @@ pub struct Clash {
 }
 
 /// Every pair of the given runners that clashes, in the order of their keys.
-pub fn clashes(served: &[Served]) -> Vec<Clash> {
-    let mut at: BTreeMap<TargetId, Vec<&Served>> = BTreeMap::new();
+pub fn clashes(served: &[Served<'_>]) -> Vec<Clash> {
+    let mut at: BTreeMap<TargetId, Vec<&Served<'_>>> = BTreeMap::new();
     for one in served {
         at.entry(one.facts.id).or_default().push(one);
     }
@@ -40,8 +40,8 @@ pub fn clashes(served: &[Served]) -> Vec<Clash> {
 
 /// Those of the same target count once, by the order of their keys.
 fn above<'a>(
-    low: &'a Served,
-    at: &'a BTreeMap<TargetId, Vec<&'a Served>>,
+    low: &'a Served<'a>,
+    at: &'a BTreeMap<TargetId, Vec<&'a Served<'a>>>,
 ) -> impl Iterator<Item = Clash> + 'a {
     let ancestors = low.facts.ancestors.iter().map(|(id, _)| TargetId::Group(*id));
     let instance = (low.facts.id != TargetId::Instance).then_some(TargetId::Instance);
@@ -52,7 +52,7 @@ fn above<'a>(
         .filter_map(|high| clash(low, high))
 }
 
-fn clash(low: &Served, high: &Served) -> Option<Clash> {
+fn clash(low: &Served<'_>, high: &Served<'_>) -> Option<Clash> {
     let (one, other) = (&low.spec, &high.spec);
     let shared = one.key.profile == other.key.profile
         && one.isolation == Isolation::Profile
@@ -130,16 +130,19 @@ profiles:
 guardrails: { roles: [Reader], scopes: [/subscriptions/2] }
 ";
 
-    fn served(fleet: &Fleet, id: &str, path: &str, above: &[(u64, &str)]) -> Vec<Served> {
+    fn facts(id: &str, path: &str, above: &[(u64, &str)]) -> TargetFacts {
         let ancestors =
             above.iter().map(|(id, path)| (crate::domain::ids::GroupId(*id), (*path).to_owned()));
-        let facts = TargetFacts {
+        TargetFacts {
             id: id.parse().unwrap(),
             path: path.to_owned(),
             ancestors: ancestors.collect(),
             personal: false,
-        };
-        let wanted = fleet.wanted(&facts).into_iter();
+        }
+    }
+
+    fn served<'a>(fleet: &Fleet, facts: &'a TargetFacts) -> Vec<Served<'a>> {
+        let wanted = fleet.wanted(facts).into_iter();
         let runners = wanted.filter_map(|wanted| match wanted.state {
             super::super::WantedState::Runner(spec) => Some(*spec),
             super::super::WantedState::NeedsValue { .. }
@@ -148,17 +151,20 @@ guardrails: { roles: [Reader], scopes: [/subscriptions/2] }
             | super::super::WantedState::ExceptionEnded { .. }
             | super::super::WantedState::AnchorMoved { .. } => None,
         });
-        runners.map(|spec| Served { facts: facts.clone(), spec }).collect()
+        runners.map(|spec| Served { facts, spec: Cow::Owned(spec) }).collect()
     }
 
     #[test]
     fn only_runners_of_one_line_of_groups_meet_and_a_shared_domain_is_one() {
         let now = "2026-11-24T08:00:00Z".parse().unwrap();
         let (fleet, _) = Fleet::parse(FILE, None, now).unwrap();
-        let mut all = served(&fleet, "i", "", &[]);
-        all.extend(served(&fleet, "g2", "a/b", &[(1, "a")]));
-        all.extend(served(&fleet, "g3", "a/c", &[(1, "a")]));
-        all.extend(served(&fleet, "p9", "a/b/p", &[(1, "a"), (2, "a/b")]));
+        let places = [
+            facts("i", "", &[]),
+            facts("g2", "a/b", &[(1, "a")]),
+            facts("g3", "a/c", &[(1, "a")]),
+            facts("p9", "a/b/p", &[(1, "a"), (2, "a/b")]),
+        ];
+        let all: Vec<Served<'_>> = places.iter().flat_map(|facts| served(&fleet, facts)).collect();
         let pairs: Vec<String> = clashes(&all)
             .iter()
             .map(|clash| format!("{} {} {}", clash.runners.0, clash.runners.1, clash.identity))

@@ -35,8 +35,10 @@ pub fn reaching<'a>(
     holders: &[Holder],
     now: Timestamp,
 ) -> Vec<Finding> {
+    let holders: BTreeMap<Uuid, &Holder> =
+        holders.iter().map(|holder| (holder.principal, holder)).collect();
     let found = assignments.filter_map(|assignment| {
-        let holder = holders.iter().find(|holder| holder.principal == assignment.principal_id)?;
+        let holder = holders.get(&assignment.principal_id)?;
         let RoleAssignment { role, scope, .. } = assignment;
         let role_name = roles::by_id(*role).map_or_else(|| role.to_string(), |known| known.name.to_owned());
         let grant = Grant { role: *role, role_name, scope: scope.clone() };

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Overlaps on the real tree, as `forerunner plan` shows them.
-pub fn overlaps(served: &[Served], now: Timestamp) -> Vec<Finding> {
+pub fn overlaps(served: &[Served<'_>], now: Timestamp) -> Vec<Finding> {
     let found = clashes(served).into_iter().map(|clash| {
         let remedy = match clash.identity {
             true => "give one of the two profiles other tags, or except the target from its rule: until then it is chance as whom a job signs in",
@@ -76,12 +76,12 @@ pub struct Own<'a> {
 
 /// Runners of others that take a job which is meant for one of ours: one finding for each of them.
 pub fn rivals(
-    served: &[Served],
+    served: &[Served<'_>],
     open: &[OpenRunner],
     own: &Own<'_>,
     now: Timestamp,
 ) -> Vec<Finding> {
-    let mut by_job: BTreeMap<Contested, Vec<&Served>> = BTreeMap::new();
+    let mut by_job: BTreeMap<Contested, Vec<&Served<'_>>> = BTreeMap::new();
     for one in served {
         let tags = one.spec.runner.tags.iter().map(|tag| Contested::Tag(tag.to_lowercase()));
         let untagged = one.spec.runner.run_untagged.then_some(Contested::Untagged);
@@ -111,22 +111,22 @@ impl Own<'_> {
 }
 
 /// The first job that the rival takes from one of ours, and those that it is meant for.
-fn met<'a>(
+fn met<'a, 'b>(
     rival: &OpenRunner,
-    by_job: &BTreeMap<Contested, Vec<&'a Served>>,
-) -> Option<(Contested, Vec<&'a Served>)> {
+    by_job: &BTreeMap<Contested, Vec<&'a Served<'b>>>,
+) -> Option<(Contested, Vec<&'a Served<'b>>)> {
     let offer = Offer::new(&rival.tags, rival.run_untagged, false);
     let tags = offer.tags.into_iter().map(Contested::Tag);
     let mut jobs = tags.chain(offer.run_untagged.then_some(Contested::Untagged));
     jobs.find_map(|job| {
         let ours = by_job.get(&job)?.iter().filter(|one| shares_a_project(rival, one));
-        let ours: Vec<&Served> = ours.copied().collect();
+        let ours: Vec<&Served<'_>> = ours.copied().collect();
         (!ours.is_empty()).then_some((job, ours))
     })
 }
 
 /// Whether one of its places lies at, above or below the target: then a project may have both.
-fn shares_a_project(rival: &OpenRunner, ours: &Served) -> bool {
+fn shares_a_project(rival: &OpenRunner, ours: &Served<'_>) -> bool {
     let here = ours.facts.path.as_str();
     let lies_in = |low: &str, high: &str| {
         let rest = low.get(..high.len()).filter(|head| head.eq_ignore_ascii_case(high));
@@ -143,7 +143,11 @@ fn shares_a_project(rival: &OpenRunner, ours: &Served) -> bool {
     rival.kind == EntityKind::Instance || rival.owners.iter().any(meets)
 }
 
-fn told(rival: &OpenRunner, (job, ours): &(Contested, Vec<&Served>), now: Timestamp) -> Finding {
+fn told(
+    rival: &OpenRunner,
+    (job, ours): &(Contested, Vec<&Served<'_>>),
+    now: Timestamp,
+) -> Finding {
     let place = match rival.owners.first() {
         None => "of the instance".to_owned(),
         Some((_, path)) => format!("of `{path}`"),

@@ -7,7 +7,11 @@ use crate::{
         fleet_status::{Finding, FindingKind},
         ids::Unit,
     },
-    reconcile::{Failure, command, inventory, survey, watch},
+    reconcile::{
+        Failure, command,
+        deadline::{Deadline, SWEEP_READS},
+        inventory, survey, watch,
+    },
 };
 use std::collections::BTreeSet;
 
@@ -27,19 +31,22 @@ impl View {
     /// Reads the whole fleet in lists, as a sweep does.
     pub async fn meant(&self, order: &Order) -> Result<Meant, Failure> {
         let (fleet, now) = (&self.fleet, self.now());
-        let inventory = Box::pin(inventory::take(&self.clients, fleet)).await?;
+        let deadline = Deadline::within(SWEEP_READS);
+        let inventory = Box::pin(inventory::take(&self.clients, fleet, deadline)).await?;
         let mut units = command::meant(fleet, &inventory, order, now);
         units.retain(|unit| inventory.known.contains(unit));
         let (protected, units) =
             units.into_iter().partition(|unit| survey::is_protected(fleet, unit));
         let survey = survey::survey(fleet, &inventory, now);
-        let found = watch::findings(&self.clients, fleet, &inventory, &survey, now).await;
-        let leftovers = found.into_iter().filter(|finding| match finding.kind {
+        let orphans = watch::orphans(&self.clients, fleet, &inventory, now).await;
+        let found = watch::findings(fleet, &inventory, &survey, now).into_iter().chain(orphans);
+        let leftovers = found.filter(|finding| match finding.kind {
             FindingKind::LookAlike | FindingKind::StrayIdentity | FindingKind::OrphanedRole => true,
             FindingKind::ReachesNever
             | FindingKind::AdmissionPolicy
             | FindingKind::ManagerRole
             | FindingKind::Overlap
+            | FindingKind::ForeignRunner
             | FindingKind::IdentityWebhook
             | FindingKind::LimitNear
             | FindingKind::Unwatched => false,

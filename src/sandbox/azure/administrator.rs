@@ -165,12 +165,12 @@ impl Azure {
         principal_id: Uuid,
         condition: Option<&str>,
     ) -> Uuid {
-        let now = self.0.clock.now();
-        let mut state = self.state();
-        let name = state.random_guid();
-        let known = state.principals.get(&principal_id);
-        let kind = known.map_or(SERVICE_PRINCIPAL, |principal| principal.kind);
-        let assignment = Assignment {
+        let (kind, name) = {
+            let mut state = self.state();
+            let known = state.principals.get(&principal_id);
+            (known.map_or(SERVICE_PRINCIPAL, |principal| principal.kind), state.random_guid())
+        };
+        self.put_assignment(Assignment {
             name,
             scope: scope.to_owned(),
             role,
@@ -178,11 +178,17 @@ impl Azure {
             principal_type: kind.to_owned(),
             description: None,
             condition: condition.map(str::to_owned),
-        };
+        });
+        name
+    }
+
+    /// An assignment as it is, past every check.
+    pub fn put_assignment(&self, assignment: Assignment) {
+        let (now, name) = (self.0.clock.now(), assignment.name);
+        let mut state = self.state();
         let record = arm::assignments::made_by_administrator(assignment, now);
         state.assignments.insert(name, record);
         state.show_assignment(&self.0.settings, now, name);
-        name
     }
 
     /// Puts a condition on an assignment or takes it off; its name stays. Whether there was such an assignment.

@@ -243,17 +243,33 @@ impl Kubernetes {
 
     /// Applies an object with force as an administrator. Errors: the server's `Status`.
     pub fn apply_as_admin(&self, object: Value) -> Result<Value, Value> {
+        self.apply_for("administrator", object)
+    }
+
+    /// The same, its fields in the name of `manager`: what another program would have applied.
+    pub fn apply_for(&self, manager: &str, object: Value) -> Result<Value, Value> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let kind = kinds::find_by_name(&text(&object["apiVersion"]), &text(&object["kind"]))
             .ok_or_else(|| status::Status::no_such_path().body())?;
         let namespace = text(&object["metadata"]["namespace"]);
         let name = text(&object["metadata"]["name"]);
         let user = User::administrator();
-        let call = self.call_as(&user, "administrator");
+        let call = self.call_as(&user, manager);
         let mut state = self.state();
         verbs::apply(&mut state, &call, kind, &namespace, &name, object, true)
             .map(|(object, _)| object)
             .map_err(|refusal| refusal.body())
+    }
+
+    /// Writes an object's status as its controller would; whether it was there.
+    pub fn report(&self, plural: &str, namespace: &str, name: &str, status: &Value) -> bool {
+        let user = User::administrator();
+        let call = self.call_as(&user, "controller");
+        let mut state = self.state();
+        let Some(kind) = kinds::find_by_plural(plural) else { return false };
+        let key = Key::new(kind.plural, namespace, name);
+        let sent = json!({ "status": status });
+        verbs::update_status(&mut state, &call, key, kind, &sent).is_ok()
     }
 
     /// Changes an object as a person with an editor would; whether it was there and the change was taken.
