@@ -65,12 +65,25 @@ pub(super) async fn credentials(
         looked += 1;
         match answer {
             Ok(changed) => seen.extend(changed),
-            Err(failure) if failure.class == Class::Permanent => unseen.push(failure.text),
-            Err(failure) => return Err(failure),
+            Err(failure) if ends_slice(&failure) => return Err(failure),
+            Err(failure) => unseen.push(failure.text),
         }
+    }
+    // One that never answers is not to hide the rest; where none answers, the service does not.
+    if looked > 1 && unseen.len() == looked {
+        return Err(Failure::retry(unseen.swap_remove(0)));
     }
     let next = slice::next(before, &keys, looked, clients.now());
     Ok(Sliced { seen, next, unseen })
+}
+
+/// The service wants no more calls now: the cursor stays, and the next sweep asks again.
+pub(super) fn ends_slice(failure: &Failure) -> bool {
+    match failure.class {
+        Class::Retry { after } => after.is_some(),
+        Class::Wait { .. } => true,
+        Class::Conflict | Class::Permanent => false,
+    }
 }
 
 /// The key that what is made for the unit bears.

@@ -1,12 +1,15 @@
 //! What units look like in a sweep's lists, to be compared with what their last settled round saw.
 
-use super::{Clients, Failure, bulk::Sliced, deadline::Deadline};
+use super::{
+    Clients, Failure,
+    bulk::{Sliced, ends_slice},
+    deadline::Deadline,
+};
 use crate::{
     adapters::gitlab,
     domain::{
         azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
         claim,
-        class::Class,
         fleet::{Fleet, TargetKind},
         gitlab::{Entity, EntityKind, Manager},
         ids::{FleetName, IdentityName, InstallationId, RunnerKey, Unit},
@@ -333,16 +336,19 @@ async fn one_by_one(
         let entities = match read {
             Ok(Some(entities)) => entities,
             Ok(None) => continue,
-            Err(failure) if failure.class == Class::Permanent => {
+            Err(failure) if ends_slice(&failure) => return Err(failure),
+            Err(failure) => {
                 unseen.push(failure.text);
                 continue;
             }
-            Err(failure) => return Err(failure),
         };
         calls += entities.len();
         let found = Entities::of(&entities, &settings.name, keys.iter().copied(), now);
         seen.looks.extend(found.looks);
         seen.silent.extend(found.silent);
+    }
+    if looked > 1 && unseen.len() == looked {
+        return Err(Failure::retry(unseen.swap_remove(0)));
     }
     let next = slice::next(before, &targets, looked, now);
     Ok(Sliced { seen, next, unseen })

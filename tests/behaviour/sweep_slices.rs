@@ -85,27 +85,51 @@ async fn each_targets_runners_have_their_turn_where_nothing_may_be_read_in_bulk(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_identity_that_nobody_may_look_into_does_not_hide_the_next() {
+async fn an_identity_that_cannot_be_looked_into_does_not_hide_the_next() {
+    for (status, code) in [(403, "AuthorizationFailed"), (500, "InternalServerError")] {
+        let sandbox = Sandbox::new(&plan_fleet()).await;
+        settle_three(&sandbox, &plan_fleet(), "plan").await;
+        sandbox.world.wire.add_fault(Fault {
+            service: Service::Arm,
+            method: Some("GET"),
+            path: "/federatedIdentityCredentials".to_owned(),
+            times: 1,
+            what: What::Answer {
+                status,
+                headers: vec![],
+                body: json!({"error": {"code": code, "message": "no"}}).to_string(),
+            },
+        });
+        sandbox.sweep().await;
+        let told = sandbox.fleet_status();
+        assert!(told["unseen"][0].is_string() && told["whole"] == false, "{status}: {told}");
+        let first = slice(&sandbox, "FederatedCredentials")["after"].clone();
+        sandbox.sweep().await;
+        let second = slice(&sandbox, "FederatedCredentials")["after"].clone();
+        assert!(first.as_str() < second.as_str(), "{status}: {first} {second}");
+        assert_eq!(sandbox.fleet_status()["whole"], true);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_wants_a_pause_moves_no_cursor() {
     let sandbox = Sandbox::new(&plan_fleet()).await;
     settle_three(&sandbox, &plan_fleet(), "plan").await;
-    let refused = || What::Answer {
-        status: 403,
-        headers: vec![],
-        body: json!({"error": {"code": "AuthorizationFailed", "message": "no"}}).to_string(),
-    };
+    sandbox.sweep().await;
+    let before = slice(&sandbox, "FederatedCredentials")["after"].clone();
+    assert!(before.is_string());
     sandbox.world.wire.add_fault(Fault {
         service: Service::Arm,
         method: Some("GET"),
         path: "/federatedIdentityCredentials".to_owned(),
         times: 1,
-        what: refused(),
+        what: What::Answer {
+            status: 429,
+            headers: vec![("retry-after", "17".to_owned())],
+            body: json!({"error": {"code": "TooManyRequests", "message": "no"}}).to_string(),
+        },
     });
     sandbox.sweep().await;
-    let status = sandbox.fleet_status();
-    assert!(status["unseen"][0].is_string() && status["whole"] == false, "{status}");
-    let first = slice(&sandbox, "FederatedCredentials")["after"].clone();
-    sandbox.sweep().await;
-    let second = slice(&sandbox, "FederatedCredentials")["after"].clone();
-    assert!(first.as_str() < second.as_str(), "{first} {second}");
-    assert_eq!(sandbox.fleet_status()["whole"], true);
+    assert_eq!(slice(&sandbox, "FederatedCredentials")["after"], before);
+    assert_eq!(sandbox.fleet_status()["whole"], false);
 }
