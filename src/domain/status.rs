@@ -1,6 +1,9 @@
 //! What is told of a unit: conditions, the last rounds that did something, and why it is parked. History, never truth.
 
-use super::{ids::Unit, sight::Sight};
+use super::{
+    ids::{RunnerId, Unit},
+    sight::Sight,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,9 @@ pub struct Status {
     /// Its target was not to be found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
+    /// The entity in GitLab that was last seen to be its own. No proof: without its marker and our token it is only told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<RunnerId>,
 }
 
 /// How far a unit that leaves has come.
@@ -156,6 +162,7 @@ impl Status {
             sight: None,
             leaving: None,
             missing: None,
+            entity: None,
         }
     }
 

@@ -72,12 +72,15 @@ pub(super) async fn remains(
     let secret = secret.filter(|one| is_ours(fleet, search.key, one));
     let kept = secret.as_ref().map(render::read_entries).transpose().ok().flatten();
     let kept = kept.unwrap_or_default();
-    let entries: BTreeSet<RunnerId> = kept.iter().map(|(runner, _)| *runner).collect();
+    let mut entries: BTreeSet<RunnerId> = kept.iter().map(|(runner, _)| *runner).collect();
+    let told = status.as_ref().and_then(|status| status.entity);
+    let told = told.filter(|id| !entries.contains(id));
     let (entities, lent) = try_join!(
-        entities(clients, fleet, &search, &entries),
+        entities(clients, fleet, &search, &entries, told),
         lent(clients, fleet, &search, &objects),
     )?;
     let ids: Vec<RunnerId> = entities.iter().map(|entity| entity.id).collect();
+    entries.extend(told.filter(|id| ids.contains(id)));
     let (busy, job_pods, proven) = try_join!(
         busy(clients, &entities),
         job_pods(clients, &objects, &ids),
@@ -139,9 +142,10 @@ async fn entities(
     fleet: &FleetSettings,
     search: &Search<'_>,
     entries: &BTreeSet<RunnerId>,
+    told: Option<RunnerId>,
 ) -> Result<Vec<Entity>, Failure> {
     let Some((key, target_is_there)) = search.runner else { return Ok(vec![]) };
-    let mut ids = entries.clone();
+    let mut ids: BTreeSet<RunnerId> = entries.iter().copied().chain(told).collect();
     if target_is_there {
         let known: Vec<RunnerId> = ids.iter().copied().collect();
         let listed = clients.gitlab().runners_of(key.target).await?;
@@ -157,7 +161,13 @@ async fn entities(
         }
     });
     let found: Vec<Option<Entity>> = try_join_all(read).await?;
-    Ok(found.into_iter().flatten().collect())
+    // What only the status names may have become somebody else's since; an orphan with our marker is the sweep's to tell.
+    let is_this = |entity: &Entity| {
+        told != Some(entity.id)
+            || claim::belongs_to(entity, key.target)
+            || (entity.owners.is_empty() && Marker::find(&entity.description).is_none())
+    };
+    Ok(found.into_iter().flatten().filter(is_this).collect())
 }
 
 /// Which entities without a marker our Secret's tokens belong to.

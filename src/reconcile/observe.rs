@@ -76,14 +76,13 @@ pub(super) async fn runner(
         async move { kubernetes.get(&name).await.map_err(Failure::from) }
     };
     let unit = Unit::Runner(spec.key.clone());
-    let (entities, domain, deployment, manager_account, manager_policy, binding, status) = try_join!(
+    let (entities, domain, deployment, manager_account, manager_policy, binding) = try_join!(
         entities(clients, fleet, &spec.key, &installation),
         domain(clients, fleet, spec, installation.clone()),
         read(Kind::Deployment, managers, &manager),
         read(Kind::ServiceAccount, managers, &manager),
         read(Kind::NetworkPolicy, managers, &manager),
         read(Kind::RoleBinding, &jobs, &manager),
-        status(clients, fleet, &unit),
     )?;
     let pods = match &deployment {
         Some(live) if !runner_plan::is_available(live) => {
@@ -121,7 +120,7 @@ pub(super) async fn runner(
         binding,
         ledger,
         runners: entities.runners,
-        status,
+        status: entities.status,
     })
 }
 
@@ -134,13 +133,12 @@ pub(super) async fn held(
 ) -> Result<HeldObserved, Failure> {
     let managers = &fleet.cluster.managers_namespace;
     let deployment = ObjectName::new(Kind::Deployment, managers, &names::manager(key));
-    let unit = Unit::Runner(key.clone());
-    let (entities, deployment, status) = try_join!(
+    let (entities, deployment) = try_join!(
         entities(clients, fleet, key, &installation),
         clients.kubernetes().get(&deployment).map_err(Failure::from),
-        status(clients, fleet, &unit),
     )?;
-    Ok(HeldObserved { installation, entities: entities.entities, deployment, status })
+    let Entities { entities, status, .. } = entities;
+    Ok(HeldObserved { installation, entities, deployment, status })
 }
 
 pub(super) async fn ledger(clients: &Clients, fleet: &FleetSettings) -> Result<Ledger, Failure> {
@@ -180,6 +178,7 @@ struct Entities {
     managers: BTreeMap<RunnerId, Vec<crate::domain::gitlab::Manager>>,
     secret: SecretObserved,
     runners: BTreeSet<Unit>,
+    status: Option<Status>,
 }
 
 /// The entities of this key in the target's own list, who polls with them, and the Secret with its tokens.
@@ -191,9 +190,11 @@ async fn entities(
 ) -> Result<Entities, Failure> {
     let (gitlab, kubernetes) = (clients.gitlab(), clients.kubernetes());
     let secret = runner_plan::secret_name(fleet, key);
-    let (listed, live) = try_join!(
+    let unit = Unit::Runner(key.clone());
+    let (listed, live, status) = try_join!(
         gitlab.runners_of(key.target).map_err(Failure::from),
         kubernetes.get(&secret).map_err(Failure::from),
+        status(clients, fleet, &unit),
     )?;
     let entries = match &live {
         Some(object) if object.label(names::LABEL_FLEET) == Some(fleet.name.as_str()) => {
@@ -202,7 +203,9 @@ async fn entities(
         }
         Some(_) | None => Vec::new(),
     };
-    let known: Vec<RunnerId> = entries.iter().map(|(runner, _)| *runner).collect();
+    let named = entries.iter().map(|(runner, _)| *runner);
+    let known: Vec<RunnerId> =
+        named.chain(status.as_ref().and_then(|status| status.entity)).collect();
     let concerned: Vec<RunnerId> = concerned(&listed, fleet, key, &known);
     let read = try_join_all(concerned.iter().map(|id| async move {
         try_join!(gitlab.entity(*id), gitlab.managers(*id)).map_err(Failure::from)
@@ -241,7 +244,7 @@ async fn entities(
         }
         Some(object) => (SecretObserved::Present { object, entries }, BTreeSet::new()),
     };
-    Ok(Entities { entities, managers, secret, runners })
+    Ok(Entities { entities, managers, secret, runners, status })
 }
 
 fn concerned(

@@ -4,7 +4,7 @@ use super::{
     Clients, Failure,
     act::Scene,
     desire::Desires,
-    leaving, looks, observe, sweep,
+    leaving, looks, observe,
     target::{self, TargetRead},
     tell,
 };
@@ -12,9 +12,11 @@ use crate::{
     clock::Clock,
     domain::{
         azure::ResourceId,
+        claim::{self, Claim},
         fleet::{Fleet, WantedState},
         gate::{self, Closed, Deed, Leaving, Pass},
-        ids::{IdentityName, InstallationId, ProfileName, RunnerKey, Unit},
+        gitlab::Entity,
+        ids::{FleetName, IdentityName, InstallationId, ProfileName, RunnerId, RunnerKey, Unit},
         kubernetes::Object,
         ledger::Leave,
         names,
@@ -101,6 +103,16 @@ impl Prepared {
     fn also(mut self, step: Option<Step>) -> Self {
         self.plan.steps.extend(step.map(|step| Node { step, needs: vec![] }));
         self
+    }
+
+    /// The entity that was seen to be the runner's own.
+    pub(super) fn own_entity(&self, fleet: &FleetName) -> Option<RunnerId> {
+        let (Seen::Runner(observed), Some(spec)) = (&self.seen, &self.spec) else { return None };
+        let is_ours = |entity: &&Entity| {
+            let claim = claim::judge(entity, fleet, &spec.key, &self.installation);
+            matches!(claim, Some(Claim::Ours { .. }))
+        };
+        observed.entities.iter().find(is_ours).map(|entity| entity.id)
     }
 
     pub(super) fn scene<'a>(&'a self, fleet: &'a Fleet, clients: &'a Clients) -> Scene<'a> {
@@ -400,15 +412,7 @@ async fn domain(
     let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
     let leaving = Leaving { unit: &unit, why, protected };
     let closed = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
-        Ok(pass) => {
-            let made = sweep::made_runners(clients, fleet).await?;
-            let runners = made.iter().filter(|key| key.profile == *profile).count();
-            if runners > 0 {
-                let before = observe::status(clients, settings, &unit).await?;
-                return Ok(Prepared::new(installation, before, plan::domain::in_use(runners)));
-            }
-            return leaving_domain(clients, fleet, profile, installation, pass, now).await;
-        }
+        Ok(pass) => return leaving_domain(clients, fleet, profile, installation, pass, now).await,
         Err(closed) => closed,
     };
     let Some(spec) = spec else {

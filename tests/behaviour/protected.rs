@@ -4,6 +4,7 @@ use crate::{
     cli_apply::{at_desk, without_sweeps},
     deeds::{APP, fleet},
     harness::Sandbox,
+    removal::days,
 };
 use forerunner::sandbox::gitlab::{JobStatus, NewJob};
 use jiff::SignedDuration;
@@ -36,8 +37,8 @@ async fn a_protected_target_keeps_its_runner_under_any_path_and_what_that_shares
     // No rule gives it the runner any more, and no path of the file is its own.
     gitlab.transfer_group(safe, Some(77));
     sandbox.settle().await;
-    for hours in [1, 24 * 9, 24 * 20] {
-        sandbox.world.pass(SignedDuration::from_hours(hours)).await;
+    for day in [2, 12, 20] {
+        sandbox.leap_to(&days(day));
         sandbox.sweep().await;
     }
     assert!(
@@ -46,7 +47,7 @@ async fn a_protected_target_keeps_its_runner_under_any_path_and_what_that_shares
         sandbox.ready(&unit)
     );
 
-    let order = ["remove", "--all", "--local", "--yes", "--timeout", "90", "--why", "x"];
+    let order = ["remove", "--all", "--local", "--yes", "--timeout", "20", "--why", "x"];
     let (code, out, err) = at_desk(&sandbox, false, &order).await;
     assert_eq!(code, Some(1), "{out}\n{err}");
     assert!(out.contains("1 unit(s) are gone, 2 stay"), "{out}\n{err}");

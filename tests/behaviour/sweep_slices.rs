@@ -88,12 +88,12 @@ async fn each_targets_runners_have_their_turn_where_nothing_may_be_read_in_bulk(
 async fn an_identity_that_cannot_be_looked_into_does_not_hide_the_next() {
     for (status, code) in [(403, "AuthorizationFailed"), (500, "InternalServerError")] {
         let sandbox = Sandbox::new(&plan_fleet()).await;
-        settle_three(&sandbox, &plan_fleet(), "plan").await;
+        let keys = settle_three(&sandbox, &plan_fleet(), "plan").await;
         sandbox.world.wire.add_fault(Fault {
             service: Service::Arm,
             method: Some("GET"),
-            path: "/federatedIdentityCredentials".to_owned(),
-            times: 1,
+            path: format!("{}/federatedIdentityCredentials", keys[0]),
+            times: 20,
             what: What::Answer {
                 status,
                 headers: vec![],

@@ -79,3 +79,23 @@ async fn no_second_runner_is_made_beside_one_that_a_person_took() {
     assert!(sandbox.is_ready(&unit), "{}", sandbox.status(&unit));
     assert_ne!(sandbox.runner(&key).id, runner);
 }
+
+/// Seed 3121 of the histories: nothing but the unit's status knows the runner any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_only_the_status_names_is_told_whether_its_unit_stays_or_leaves() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    unmark(&sandbox, runner);
+    let secret = format!("runner-{key}-config");
+    assert!(sandbox.world.kubernetes.delete_as_admin("secrets", "forerunner-nonprod", &secret));
+    sandbox.sweep().await;
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
+    let reason = &sandbox.status(&unit)["parked"]["reason"];
+    let command = format!("glab api --method DELETE runners/{runner}");
+    assert!(reason.as_str().is_some_and(|reason| reason.ends_with(&command)), "{reason}");
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.leap_to(&days(3));
+    sandbox.sweep().await;
+    assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
+}

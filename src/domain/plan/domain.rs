@@ -18,8 +18,6 @@ use crate::domain::{
 use jiff::SignedDuration;
 use std::collections::BTreeMap;
 
-/// A runner that leaves waits for its last job, which may run for hours.
-const LAST_RUNNER: SignedDuration = SignedDuration::from_mins(2);
 /// How soon to look again at what other machines are still doing.
 pub(crate) const SOON: SignedDuration = SignedDuration::from_secs(15);
 /// An identity holds this many federated credentials and no more (azure.md §4.2).
@@ -36,15 +34,6 @@ pub(crate) struct DomainDraft {
     pub(crate) has_identity: bool,
     /// Whether jobs have, or get in this round, a namespace of ours that stays.
     pub(crate) usable: bool,
-}
-
-/// A domain that is to go waits for the last of its runners: until then jobs may run in it, as its identity.
-pub fn in_use(runners: usize) -> Plan {
-    let message = format!("it goes after the last runner that shares it: {runners} left");
-    let mut draft = Draft::default();
-    draft.find(Finding::fails(ConditionKind::Ready, "Leaving", message.clone()));
-    draft.wait_patiently(LAST_RUNNER, message);
-    draft.finish(SOON)
 }
 
 /// Plans the round of a domain that a whole profile shares.

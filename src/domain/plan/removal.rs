@@ -46,7 +46,8 @@ pub struct Departing<'a> {
 pub struct Remains {
     pub installation: InstallationId,
     pub entities: Vec<Entity>,
-    /// Ids of the entries in our Secret: how an entity is known that lost its owner with the target.
+    /// Ids of the entries in our Secret, and that of the unit's status: how an entity is known that lost its owner with the target
+    /// or its marker.
     pub entries: BTreeSet<RunnerId>,
     /// Entities without a marker that our Secret's token verified to: somebody edited it away.
     pub proven: BTreeSet<RunnerId>,
@@ -88,7 +89,10 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
         return forget(draft, what, remains);
     }
     if remains.tenants > 0 {
-        draft.wait_patiently(JOBS, "the last runner of the domain to go");
+        let message =
+            format!("it goes after the last runner that shares it: {} left", remains.tenants);
+        draft.find(Finding::fails(ConditionKind::Ready, "Leaving", message.clone()));
+        draft.wait_patiently(JOBS, message);
         return draft.finish(SOON);
     }
     let Some(ours) = entities(what, remains) else {
@@ -172,7 +176,7 @@ fn only_secret_knows(remains: &Remains, entity: &Entity) -> bool {
     is_orphan(remains, entity) || remains.proven.contains(&entity.id)
 }
 
-/// Entities that our Secret names, without a marker and without proof: somebody edited it away, and their token is dead, or
+/// Entities that our Secret or the unit's status names, without a marker and without proof: somebody edited it away, and their token is dead, or
 /// GitLab judges it no more because the target is gone.
 fn unproven<'a>(what: &'a Departing<'_>, remains: &'a Remains) -> impl Iterator<Item = &'a Entity> {
     remains.entities.iter().filter(move |entity| {
@@ -188,7 +192,7 @@ fn unproven<'a>(what: &'a Departing<'_>, remains: &'a Remains) -> impl Iterator<
 fn unproven_finding(what: &Departing<'_>, remains: &Remains) -> Option<Finding> {
     let told = unproven(what, remains).map(|entity| {
         format!(
-            "our Secret names runner {0}, whose description bears no marker any more, and no token proves it ours; look at it and run: glab api --method DELETE runners/{0}",
+            "runner {0} was this unit's, its description bears no marker any more, and no token proves it ours; look at it and run: glab api --method DELETE runners/{0}",
             entity.id
         )
     });

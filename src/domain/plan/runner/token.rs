@@ -88,8 +88,8 @@ pub(super) fn draft_token(
         None => {
             if let Some(taken) = taken(spec, observed) {
                 draft.block(format!(
-                    "our Secret names runner {taken}, whose description bears no marker any more, and its token is \
-                     another: nothing proves it ours; look at it and run: glab api --method DELETE runners/{taken}"
+                    "runner {taken} was this unit's, its description bears no marker any more, and no token proves it \
+                     ours; look at it and run: glab api --method DELETE runners/{taken}"
                 ));
                 return nothing;
             }
@@ -114,10 +114,13 @@ pub(super) fn draft_token(
     Kept { step: Some(draft.add(step, [from])), holds: false }
 }
 
-/// An entity that our Secret names and that a person took: the marker edited away, the token reset. A second one beside it
-/// would serve the same jobs, and its id would be forgotten.
+/// An entity that our Secret or the unit's status names and that a person took: the marker edited away, the token reset or lost. A
+/// second one beside it would serve the same jobs, and its id would be forgotten.
 fn taken(spec: &RunnerSpec, observed: &Observed) -> Option<RunnerId> {
-    let named = |id: RunnerId| observed.entries().iter().any(|entry| entry.runner == id);
+    let told = observed.status.as_ref().and_then(|status| status.entity);
+    let named = |id: RunnerId| {
+        told == Some(id) || observed.entries().iter().any(|entry| entry.runner == id)
+    };
     let mut entities = observed.entities.iter();
     let taken = entities.find(|entity| {
         named(entity.id)
