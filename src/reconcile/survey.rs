@@ -70,6 +70,12 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
         Unit::Runner(_) | Unit::Target(_) => false,
     });
     survey.wakes.extend(shared.map(|status| status.unit.clone()));
+    // One whose status is lost would never be looked at again.
+    let untold = inventory
+        .known
+        .iter()
+        .filter(|unit| matches!(unit, Unit::Domain(_)) && !inventory.statuses.contains_key(unit));
+    survey.wakes.extend(untold.cloned());
     let domains = inventory.known.iter();
     let domains = domains.filter(|unit| is_left_domain(fleet, inventory, unit) && may_want(unit));
     survey.wants.extend(domains.map(|unit| (unit.clone(), Leave::Unmatched)));

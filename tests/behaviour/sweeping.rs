@@ -229,3 +229,20 @@ async fn what_a_sweep_could_not_see_is_written_down_until_it_is_seen() {
     sandbox.sweep().await;
     assert_eq!(sandbox.fleet_status()["whole"], true);
 }
+
+/// Seed 4033 of the histories.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_domain_of_which_nothing_is_told_any_more_is_looked_at() {
+    let file = plan_fleet().replace("  plan: { ", "  plan: { isolation: profile, ");
+    let sandbox = Sandbox::new(&file).await;
+    sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.assert_ready("domain/plan");
+    let maps = sandbox.world.kubernetes.list("configmaps", "forerunner-nonprod");
+    let names = maps.iter().filter_map(|map| map["metadata"]["name"].as_str());
+    let told = names.filter(|name| name.starts_with("status-domain")).collect::<Vec<_>>();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(sandbox.world.kubernetes.delete_as_admin("configmaps", "forerunner-nonprod", told[0]));
+    sandbox.sweep().await;
+    sandbox.assert_ready("domain/plan");
+}
