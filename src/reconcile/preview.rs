@@ -89,7 +89,8 @@ struct Retry {
 }
 
 impl Preview {
-    fn unread(unit: Unit, reason: String) -> Self {
+    /// What could not be read, and why.
+    pub(crate) fn unread(unit: Unit, reason: String) -> Self {
         Self {
             unit,
             path: None,

@@ -2,8 +2,9 @@
 
 use super::{End, How, nap, say};
 use crate::{
-    cli::load::AtDesk,
+    cli::{load::AtDesk, plan::sleep},
     domain::{
+        class::Class,
         ids::Unit,
         status::{ConditionKind, RoundRecord, Status},
     },
@@ -51,71 +52,90 @@ pub(super) async fn follow(
     since: Timestamp,
     end: Timestamp,
 ) -> Result<End, Failure> {
-    let begins = |unit| (unit, Course { told: since, looked_at: since, seen: None });
-    let mut courses: BTreeMap<&Unit, Course> = units.iter().map(begins).collect();
-    let mut undone: BTreeMap<Unit, String> = BTreeMap::new();
-    let mut failures = Vec::new();
-    while !courses.is_empty() {
-        let statuses = desk.view.statuses().await?;
-        let told: BTreeMap<&Unit, &Status> =
-            statuses.iter().map(|status| (&status.unit, status)).collect();
-        for (unit, course) in &mut courses {
-            let rounds = told.get(*unit).map_or(&[][..], |status| status.rounds.as_slice());
-            for round in news(rounds, course.told) {
-                round.did.iter().for_each(|line| say(&format!("{unit}  {line}")));
-                course.told = round.at;
-            }
+    let begins = |unit: &Unit| (unit.clone(), Course { told: since, looked_at: since, seen: None });
+    let courses = units.iter().map(begins).collect();
+    let mut followed = Followed { goal, since, courses, undone: BTreeMap::new() };
+    loop {
+        match desk.view.statuses().await {
+            Ok(statuses) => followed.look(desk, &statuses).await,
+            // Nobody's work stops because this desk cannot see it for a while.
+            Err(failure) if failure.class == Class::Permanent => return Err(failure),
+            Err(failure) => say(&format!("what is told cannot be read: {}", failure.text)),
+        }
+        if followed.courses.is_empty() {
+            return Ok(End { failures: vec![], undone: followed.undone });
         }
         let now = desk.view.now();
-        let due: BTreeSet<Unit> = courses
-            .iter()
-            .filter(|(unit, course)| course.is_worth_a_look(goal, told.get(**unit).copied(), now))
-            .map(|(unit, _)| (*unit).clone())
-            .collect();
-        for preview in look(desk, &due).await {
-            let status = told.get(&preview.unit).copied();
-            match stand(goal, &preview, status, since, now) {
-                Stand::There => {
-                    courses.remove(&preview.unit);
-                    undone.remove(&preview.unit);
-                }
-                Stand::UnderWay(why) => {
-                    if let Some(course) = courses.get_mut(&preview.unit) {
-                        (course.looked_at, course.seen) = (now, Some(status.cloned()));
-                    }
-                    undone.insert(preview.unit, why);
-                }
-                Stand::Stopped(why) => {
-                    courses.remove(&preview.unit);
-                    undone.insert(preview.unit, why);
-                }
-            }
-        }
-        let now = desk.view.now();
-        if courses.is_empty() {
-            break;
-        }
         if now >= end {
-            failures.push(How::stopped(now.duration_since(since)));
-            for unit in courses.into_keys() {
-                let silent = || "no round of it has ended yet; do the functions run?".to_owned();
-                undone.entry(unit.clone()).or_insert_with(silent);
-            }
-            break;
+            let failures = vec![How::stopped(now.duration_since(since))];
+            return Ok(End { failures, undone: followed.given_up() });
         }
         let next = now.saturating_add(POLL).unwrap_or(end).min(end);
         while desk.view.now() < next {
             nap(next.duration_since(desk.view.now())).await;
         }
     }
-    Ok(End { failures, undone })
 }
 
-async fn look(desk: &AtDesk, units: &BTreeSet<Unit>) -> Vec<Preview> {
-    if units.is_empty() {
-        return vec![];
+/// The units that are still followed, and what is known of all that are not where they should be.
+struct Followed {
+    goal: Goal,
+    since: Timestamp,
+    courses: BTreeMap<Unit, Course>,
+    undone: BTreeMap<Unit, String>,
+}
+
+impl Followed {
+    /// Tells what rounds have done since the last time, and looks at the units that may have come to an end.
+    async fn look(&mut self, desk: &AtDesk, statuses: &[Status]) {
+        let told: BTreeMap<&Unit, &Status> =
+            statuses.iter().map(|status| (&status.unit, status)).collect();
+        for (unit, course) in &mut self.courses {
+            let rounds = told.get(unit).map_or(&[][..], |status| status.rounds.as_slice());
+            for round in news(rounds, course.told) {
+                round.did.iter().for_each(|line| say(&format!("{unit}  {line}")));
+                course.told = round.at;
+            }
+        }
+        let now = desk.view.now();
+        let due = self.courses.iter().filter(|(unit, course)| {
+            course.is_worth_a_look(self.goal, told.get(*unit).copied(), now)
+        });
+        let due: BTreeSet<Unit> = due.map(|(unit, _)| unit.clone()).collect();
+        if due.is_empty() {
+            return;
+        }
+        let selected = Selected::of(due);
+        for preview in desk.view.preview(&selected, |_| {}, sleep).await {
+            let status = told.get(&preview.unit).copied();
+            match stand(self.goal, &preview, status, self.since, now) {
+                Stand::There => {
+                    self.courses.remove(&preview.unit);
+                    self.undone.remove(&preview.unit);
+                }
+                Stand::UnderWay(why) => {
+                    if let Some(course) = self.courses.get_mut(&preview.unit) {
+                        (course.looked_at, course.seen) = (now, Some(status.cloned()));
+                    }
+                    self.undone.insert(preview.unit, why);
+                }
+                Stand::Stopped(why) => {
+                    self.courses.remove(&preview.unit);
+                    self.undone.insert(preview.unit, why);
+                }
+            }
+        }
     }
-    desk.view.preview(&Selected::of(units.clone()), |_| {}, crate::cli::plan::sleep).await
+
+    /// With those that are still on their way.
+    fn given_up(self) -> BTreeMap<Unit, String> {
+        let mut undone = self.undone;
+        for unit in self.courses.into_keys() {
+            let silent = || "no round of it has ended yet; do the functions run?".to_owned();
+            undone.entry(unit).or_insert_with(silent);
+        }
+        undone
+    }
 }
 
 /// Rounds that nobody was told of yet, oldest first.
@@ -201,4 +221,81 @@ fn hindrance(preview: &Preview, newest: Option<&RoundRecord>) -> Option<String> 
 fn words(preview: &Preview) -> String {
     let ready = preview.conditions.iter().find(|said| said.kind == ConditionKind::Ready);
     ready.map_or_else(|| "it is kept as it is".to_owned(), |said| said.message.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::status::Finding;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_795_000_000 + seconds).unwrap()
+    }
+
+    fn unit() -> Unit {
+        "runner/g42-plan".parse().unwrap()
+    }
+
+    fn preview(standing: Standing) -> Preview {
+        Preview { standing, ..Preview::unread(unit(), String::new()) }
+    }
+
+    fn told(ready: bool) -> Status {
+        let finding = match ready {
+            true => Finding::holds(ConditionKind::Ready, "Settled", "as fleet.yaml says"),
+            false => Finding::fails(ConditionKind::Ready, "Progressing", "on its way"),
+        };
+        Status::new(unit()).with(&[finding], at(0))
+    }
+
+    fn round(seconds: i64) -> RoundRecord {
+        RoundRecord { at: at(seconds), cause: "x".into(), did: vec![], failure: None, took: None }
+    }
+
+    fn stands(goal: Goal, standing: Standing, told: Option<&Status>, now: i64) -> Stand {
+        stand(goal, &preview(standing), told, at(0), at(now))
+    }
+
+    #[test]
+    fn only_what_is_and_is_told_to_be_so_is_there() {
+        let settled = || Standing::Settled;
+        assert_eq!(stands(Goal::AsTheFileSays, settled(), Some(&told(true)), 5), Stand::There);
+        let behind = stands(Goal::AsTheFileSays, settled(), Some(&told(false)), 5);
+        assert!(matches!(behind, Stand::UnderWay(_)), "{behind:?}");
+        assert_eq!(stands(Goal::Gone, Standing::Kept, None, 5), Stand::There);
+        let still = stands(Goal::Gone, settled(), Some(&told(true)), 5);
+        assert!(matches!(still, Stand::UnderWay(_)), "{still:?}");
+    }
+
+    #[test]
+    fn what_held_it_before_may_be_what_this_releases() {
+        let blocked = || Standing::Blocked { reason: "its token is lost".into() };
+        let soon = stands(Goal::AsTheFileSays, blocked(), Some(&told(false)), 5);
+        assert!(matches!(soon, Stand::UnderWay(_)), "{soon:?}");
+        let later = stands(Goal::AsTheFileSays, blocked(), Some(&told(false)), 61);
+        assert_eq!(later, Stand::Stopped("its token is lost".into()));
+        let parked = told(false).park("no right", "sha256:1", at(-600));
+        let waits = || Standing::Waits { what: "Azure".into(), after: 15 };
+        let old = parked.clone().with_round(round(-600));
+        let before = stands(Goal::AsTheFileSays, waits(), Some(&old), 5);
+        assert!(matches!(before, Stand::UnderWay(_)), "{before:?}");
+        let again = parked.with_round(round(4));
+        assert_eq!(
+            stands(Goal::AsTheFileSays, waits(), Some(&again), 5),
+            Stand::Stopped("parked: no right".into())
+        );
+    }
+
+    #[test]
+    fn a_look_waits_for_what_may_be_the_end_or_for_a_minute() {
+        let course = |seen| Course { told: at(0), looked_at: at(0), seen };
+        let worth = |course: &Course, told: Option<&Status>, now| {
+            course.is_worth_a_look(Goal::AsTheFileSays, told, at(now))
+        };
+        let (under_way, ready) = (told(false), told(true));
+        assert!(!worth(&course(None), Some(&under_way), 5));
+        assert!(worth(&course(None), Some(&under_way), 60));
+        assert!(worth(&course(None), Some(&ready), 5) && worth(&course(None), None, 5));
+        assert!(!worth(&course(Some(Some(ready.clone()))), Some(&ready), 5), "nothing is new");
+    }
 }
