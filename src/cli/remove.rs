@@ -88,6 +88,12 @@ async fn answer(arguments: &Remove, desk: &AtDesk) -> Result<Answer, Answer> {
             format!("the whole fleet was not seen: {reason}; run it again"),
         ));
     }
+    if meant.named == 0 && !arguments.all {
+        return Err(Answer::failed(
+            2,
+            "no unit of the fleet is meant by that: `status` lists them",
+        ));
+    }
     let told = desk.view.statuses().await.map_err(failed)?;
     let listed = list(&meant, &told);
     let Some(hands) = hands else {

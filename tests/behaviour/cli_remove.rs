@@ -128,4 +128,7 @@ async fn what_cannot_go_is_told_with_its_reason() {
     let nobody = ["remove", "--local", "--why", "x", "--profile", "nosuch", "g1"];
     let (code, _, err) = at_desk(&sandbox, false, &nobody).await;
     assert!(code == Some(2) && err.contains("no profile `nosuch`"), "{err}");
+    let nobody = ["remove", "--local", "--yes", "--why", "x", "platform/nosuch"];
+    let (code, _, err) = at_desk(&sandbox, false, &nobody).await;
+    assert!(code == Some(2) && err.contains("no unit of the fleet"), "{err}");
 }

@@ -15,9 +15,12 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// The units that an order means and of which something is there.
+/// What an order means.
 #[derive(Debug, Default)]
 pub struct Meant {
+    /// How many units it means, those among them of which nothing is there yet.
+    pub named: usize,
+    /// Those of which something is there.
     pub units: BTreeSet<Unit>,
     /// Those that no path removes.
     pub protected: BTreeSet<Unit>,
@@ -34,6 +37,7 @@ impl View {
         let deadline = Deadline::within(SWEEP_READS);
         let inventory = Box::pin(inventory::take(&self.clients, fleet, deadline)).await?;
         let mut units = command::meant(fleet, &inventory, order, now);
+        let named = units.len();
         units.retain(|unit| inventory.known.contains(unit));
         let (protected, units) =
             units.into_iter().partition(|unit| survey::is_protected(fleet, unit));
@@ -51,6 +55,7 @@ impl View {
             | FindingKind::LimitNear
             | FindingKind::Unwatched => false,
         });
-        Ok(Meant { units, protected, leftovers: leftovers.collect(), unseen: inventory.unseen })
+        let leftovers = leftovers.collect();
+        Ok(Meant { named, units, protected, leftovers, unseen: inventory.unseen })
     }
 }
