@@ -1,5 +1,7 @@
 //! What a unit's round is to do: reads the world and plans. Writes nothing, so that it also serves who only wants to see.
 
+mod shared;
+
 use super::{
     Clients, Failure,
     act::Scene,
@@ -16,10 +18,8 @@ use crate::{
         fleet::{Fleet, WantedState},
         gate::{self, Closed, Deed, Leaving, Pass},
         gitlab::Entity,
-        ids::{FleetName, IdentityName, InstallationId, ProfileName, RunnerId, RunnerKey, Unit},
-        kubernetes::Object,
+        ids::{FleetName, InstallationId, ProfileName, RunnerId, RunnerKey, Unit},
         ledger::Leave,
-        names,
         observed::{DomainObserved, Observed},
         plan::{
             self, Node, Plan,
@@ -136,8 +136,8 @@ pub(super) async fn prepare(
     Ok(match unit {
         Unit::Target(_) => None,
         Unit::Runner(key) => Some(runner(clients, fleet, clock, key, None).await?),
-        Unit::Domain(profile) => Some(domain(clients, fleet, profile, clock.now()).await?),
-        Unit::Identity(name) => Some(identity(clients, fleet, name).await?),
+        Unit::Domain(profile) => Some(shared::domain(clients, fleet, profile, clock.now()).await?),
+        Unit::Identity(name) => Some(shared::identity(clients, fleet, name).await?),
     })
 }
 
@@ -395,107 +395,6 @@ fn stance(wanted: Option<WantedState>, hold: Option<Hold>) -> Stance {
         }
         None => Stance::Say("NotWanted", "no rule gives this target the profile".to_owned()),
     }
-}
-
-async fn domain(
-    clients: &Clients,
-    fleet: &Fleet,
-    profile: &ProfileName,
-    now: Timestamp,
-) -> Result<Prepared, Failure> {
-    let settings = fleet.settings();
-    let installation = observe::installation(clients, settings).await?;
-    let unit = Unit::Domain(profile.clone());
-    let ledger = observe::ledger(clients, settings).await?;
-    let spec = fleet.shared_domain(profile).map(|domain| domain.runner);
-    let why = spec.is_none().then_some(Leave::Unmatched);
-    let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
-    let leaving = Leaving { unit: &unit, why, protected };
-    let closed = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
-        Ok(pass) => return leaving_domain(clients, fleet, profile, installation, pass, now).await,
-        Err(closed) => closed,
-    };
-    let Some(spec) = spec else {
-        let waits = waits_for("NotWanted", closed);
-        let message = format!("no profile `{profile}` shares a domain{waits}");
-        let finding = Finding::fails(ConditionKind::Ready, "NotWanted", message);
-        let before = observe::status(clients, settings, &unit).await?;
-        return Ok(Prepared::only_say(installation, before, finding));
-    };
-    let (observed, before) = try_join!(
-        observe::domain(clients, settings, &spec, installation.clone()),
-        observe::status(clients, settings, &unit),
-    )?;
-    let plan = plan::domain::plan(&spec, settings, &observed);
-    let key = names::shared_domain_key(profile);
-    let desire = Some(Desires::of(fleet).of_domain(&spec));
-    Ok(Prepared {
-        deed: deed(before.as_ref(), desire.as_ref()),
-        desire,
-        sight: Some(looks::of_domain(&observed, settings, &key)),
-        api_server: observed.api_server.clone(),
-        spec: Some(spec),
-        seen: Seen::Domain(Box::new(observed)),
-        ..Prepared::new(installation, before, plan)
-    })
-}
-
-async fn leaving_domain(
-    clients: &Clients,
-    fleet: &Fleet,
-    profile: &ProfileName,
-    installation: InstallationId,
-    pass: Pass,
-    now: Timestamp,
-) -> Result<Prepared, Failure> {
-    let (settings, unit) = (fleet.settings(), Unit::Domain(profile.clone()));
-    let (key, scopes) = (names::shared_domain_key(profile), scopes(fleet));
-    let lenders = lenders(fleet, profile);
-    let search = leaving::Search {
-        unit: &unit,
-        key: &key,
-        runner: None,
-        scopes: &scopes,
-        lenders: &lenders,
-    };
-    let remains = leaving::remains(clients, settings, installation.clone(), search).await?;
-    let grace = fleet.guardrails().grace;
-    let departing = Departing { key: &key, runner: None, fleet: settings, grace };
-    let plan = plan::removal::plan(&departing, &remains, pass, now);
-    Ok(Prepared::new(installation, remains.status, plan))
-}
-
-async fn identity(
-    clients: &Clients,
-    fleet: &Fleet,
-    name: &IdentityName,
-) -> Result<Prepared, Failure> {
-    let settings = fleet.settings();
-    let installation = observe::installation(clients, settings).await?;
-    let unit = Unit::Identity(name.clone());
-    let listed = fleet.existing_identities().remove(name).map(|(id, _)| id);
-    let id = match listed {
-        Some(id) => Some(id),
-        None => observe::returned_identity(clients, settings, name).await?,
-    };
-    let Some(id) = id else {
-        let finding = Finding::fails(
-            ConditionKind::Ready,
-            "NotWanted",
-            format!("no profile lists an existing identity `{name}`"),
-        );
-        let before = observe::status(clients, settings, &unit).await?;
-        return Ok(Prepared::only_say(installation, before, finding));
-    };
-    let entitled = |account: &Object| plan::identity::is_entitled(fleet, &id, account);
-    let (observed, before) = try_join!(
-        observe::existing_identity(clients, settings, id.clone(), entitled),
-        observe::status(clients, settings, &unit),
-    )?;
-    let plan = plan::identity::plan(&settings.name, &observed);
-    let sight = Some(looks::of_identity(&observed));
-    let seen = Seen::Identity(Box::new(observed));
-    Ok(Prepared { sight, seen, ..Prepared::new(installation, before, plan) })
 }
 
 fn ceilings(fleet: &Fleet) -> Ceilings {

@@ -104,12 +104,15 @@ async fn what_cannot_go_is_told_with_its_reason() {
         assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running);
         sandbox.world.azure.lock(IDENTITIES, Lock::CannotDelete);
         let local = if has_queue { &[][..] } else { &["--local"] };
-        let base = ["remove", "--yes", "--timeout", "25", "--why", "x", "platform/busy"];
-        let run = [&base[..], &["platform/idle"], local].concat();
+        let base = ["remove", "--yes", "--why", "x"];
+        // Less than the hour that a job may run.
+        let stuck = format!("runner/g{idle}-plan");
+        let some = ["platform/busy", &stuck, "--timeout", "40"];
+        let run = [&base[..], &some, local].concat();
         let (code, out, err) = at_desk(&sandbox, has_queue, &run).await;
         assert_eq!(code, Some(1), "{out}\n{err}");
-        assert!(out.contains("1 unit(s) are gone, 3 stay"), "{out}\n{err}");
-        assert_eq!(of(&sandbox, &[format!("g{idle}-plain")]), Vec::<String>::new());
+        assert!(out.contains("0 unit(s) are gone, 3 stay"), "{out}\n{err}");
+        assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running, "nobody cut it off");
         let reason = |key: String| {
             let begins = format!("error: `runner/{key}` stays: ");
             let line = err.lines().find_map(|line| line.strip_prefix(&begins));
@@ -120,7 +123,11 @@ async fn what_cannot_go_is_told_with_its_reason() {
             let why = reason(format!("g{group}-plan"));
             assert!(why.contains("lock"), "{why}");
         }
-        assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running, "nobody cut it off");
+        let plain = format!("runner/g{idle}-plain");
+        let run = [&base[..], &[&plain], local].concat();
+        let (code, out, err) = at_desk(&sandbox, has_queue, &run).await;
+        assert_eq!(code, Some(0), "{out}\n{err}");
+        assert_eq!(of(&sandbox, &[format!("g{idle}-plain")]), Vec::<String>::new());
     }
     let sandbox = without_sweeps(&three_profiles()).await;
     let (code, _, err) = at_desk(&sandbox, false, &["remove", "--why", "x", "g1"]).await;

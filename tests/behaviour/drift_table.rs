@@ -362,16 +362,16 @@ async fn edits_of_objects_are_undone() {
     all_mended(&OBJECTS_EDITED).await;
 }
 
+/// The reading profile, which tells of others' rights or takes them away.
+fn plan_about_foreign_rights(remove: bool) -> String {
+    let asks = if remove { "  plan: { drift: { foreignRights: remove }, " } else { "  plan: { " };
+    plan_profile().replace("  plan: { ", asks)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_or_credential_that_others_gave_is_told_or_taken_away() {
     for remove in [false, true] {
-        let profile = match remove {
-            true => {
-                plan_profile().replace("  plan: { ", "  plan: { drift: { foreignRights: remove }, ")
-            }
-            false => plan_profile(),
-        };
-        let settled = Settled::with(&profile).await;
+        let settled = Settled::with(&plan_about_foreign_rights(remove)).await;
         let before = settled.whole();
         let azure = &settled.sandbox.world.azure;
         let identity = azure.identities().remove(0);

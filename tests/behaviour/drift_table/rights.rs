@@ -1,7 +1,7 @@
 //! A role of ours that is there and is not what the file asks.
 
-use super::Settled;
-use crate::deeds::{APP, plan_profile};
+use super::{Settled, plan_about_foreign_rights};
+use crate::deeds::APP;
 use uuid::Uuid;
 
 /// Keeps the right from writing rights: a condition as an administrator may add it.
@@ -30,13 +30,7 @@ pub(super) fn narrow(settled: &Settled) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_under_a_condition_of_others_is_told_or_makes_way() {
     for remove in [false, true] {
-        let profile = match remove {
-            true => {
-                plan_profile().replace("  plan: { ", "  plan: { drift: { foreignRights: remove }, ")
-            }
-            false => plan_profile(),
-        };
-        let settled = Settled::with(&profile).await;
+        let settled = Settled::with(&plan_about_foreign_rights(remove)).await;
         let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
         let (name, role, principal) = own_role(&settled);
         assert!(azure.remove_assignment(name));
