@@ -39,7 +39,7 @@ pub struct Status {
     /// Its target was not to be found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
-    /// The entity in GitLab that was last seen to be its own. No proof: without its marker and our token it is only told.
+    /// The entity in GitLab that was last made for it, or seen to be its own. No proof: without its marker and our token it is only told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<RunnerId>,
 }

@@ -7,7 +7,7 @@ use crate::{
         azure::{Identity, RoleAssignment},
         class::Class,
         gitlab::EntityChange,
-        ids::{InstallationId, Unit},
+        ids::{InstallationId, RunnerId, Unit},
         kubernetes::Object,
         ledger::{Ledger, Turn},
         names,
@@ -55,6 +55,8 @@ pub(super) struct Acted {
     /// One line a step that was done.
     pub(super) did: Vec<String>,
     pub(super) failures: Vec<Failure>,
+    /// The entity that was made. Whatever befalls its marker and our Secret before the next round, the unit knows its id.
+    pub(super) made: Option<RunnerId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,10 @@ pub(super) async fn act(clients: &Clients, plan: &Plan, seen: &Seen, scene: &Sce
             Ok(product) => {
                 info!(step = %step, "did: {step}");
                 states[at] = State::Done;
+                if let (Step::CreateRunner { .. }, Product::Token { runner, .. }) = (step, &product)
+                {
+                    acted.made = Some(*runner);
+                }
                 products[at] = product;
                 acted.did.push(step.to_string());
             }

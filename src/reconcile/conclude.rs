@@ -311,7 +311,8 @@ impl Rounds {
         next.sight = report.prepared.sight.clone().filter(|_| settled);
         next.leaving = report.prepared.plan.leaving.clone();
         next.missing = report.prepared.missing.clone();
-        next.entity = report.prepared.own_entity(&settings.name).or(old.entity);
+        let own = report.prepared.own_entity(&settings.name);
+        next.entity = report.acted.made.or(own).or(old.entity);
         next.path = report.prepared.path.clone().or(next.path);
         next.waiting_since = match &report.prepared.plan.verdict {
             Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),

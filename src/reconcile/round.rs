@@ -201,7 +201,7 @@ impl Rounds {
         for line in &would {
             info!("{line}");
         }
-        Report { prepared, acted: Acted { did: would, failures: vec![] }, restraint, began }
+        Report { prepared, acted: Acted { did: would, ..Acted::default() }, restraint, began }
     }
 
     /// The lowest of the modes that the setting, the file and the unit's profile name.

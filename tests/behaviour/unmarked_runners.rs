@@ -5,7 +5,11 @@ use crate::{
     harness::Sandbox,
     removal::{days, only, settled},
 };
-use forerunner::sandbox::gitlab::RunnerEdit;
+use forerunner::sandbox::{
+    gitlab::RunnerEdit,
+    wire::{Exchange, Service},
+};
+use std::sync::Arc;
 
 fn unmark(sandbox: &Sandbox, runner: u64) {
     let edit = RunnerEdit { description: Some("mine".into()), ..RunnerEdit::default() };
@@ -98,4 +102,33 @@ async fn one_that_only_the_status_names_is_told_whether_its_unit_stays_or_leaves
     sandbox.leap_to(&days(3));
     sandbox.sweep().await;
     assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
+}
+
+/// Seed 4017 of the histories: people take marker and Secret while the round that made the runner still runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_taken_in_the_round_that_made_it_is_told() {
+    let sandbox = Sandbox::new(&only("payments")).await;
+    let (gitlab, kubernetes) = (sandbox.world.gitlab.clone(), sandbox.world.kubernetes.clone());
+    let take = move |exchange: &Exchange| {
+        if !exchange.path.contains("/deployments/") || exchange.method == "GET" {
+            return;
+        }
+        for secret in kubernetes.list("secrets", "forerunner-nonprod") {
+            let name = secret["metadata"]["name"].as_str().unwrap();
+            kubernetes.delete_as_admin("secrets", "forerunner-nonprod", name);
+        }
+        for runner in gitlab.runners() {
+            let edit = RunnerEdit { description: Some("mine".into()), ..RunnerEdit::default() };
+            gitlab.edit_runner(runner.id, edit);
+        }
+    };
+    sandbox.world.wire.observe(&[Service::Kubernetes], Arc::new(take));
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let runners = sandbox.world.gitlab.runners();
+    let [runner] = &runners[..] else { panic!("one is made, and no other: {runners:?}") };
+    assert_eq!(runner.description, "mine");
+    let reason = &sandbox.status(&format!("runner/g{group}-plan"))["parked"]["reason"];
+    let command = format!("glab api --method DELETE runners/{}", runner.id);
+    assert!(reason.as_str().is_some_and(|reason| reason.ends_with(&command)), "{reason}");
 }
