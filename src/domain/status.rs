@@ -223,14 +223,29 @@ impl Status {
             Finding::fails(ConditionKind::Ready, "Parked", reason),
             Finding::holds(ConditionKind::Parked, "Parked", reason),
         ];
-        let mut kept: Vec<Condition> = self.conditions.clone();
-        kept.retain(|condition| {
-            !matches!(condition.kind, ConditionKind::Ready | ConditionKind::Parked)
-        });
-        let mut parked = self.with(&finding, now);
-        parked.conditions.extend(kept);
-        parked.conditions.sort_by_key(|condition| condition.kind);
-        parked
+        let kept: Vec<Condition> = self.conditions.clone();
+        self.with(&finding, now).beside(kept)
+    }
+
+    /// Tried again and found as it was: it stays parked, with what was seen now.
+    pub fn still_parked(self, findings: &[Finding], now: Timestamp) -> Self {
+        let ours =
+            |one: &&Condition| matches!(one.kind, ConditionKind::Ready | ConditionKind::Parked);
+        let parked: Vec<Condition> = self.conditions.iter().filter(ours).cloned().collect();
+        let mut seen = self.with(findings, now);
+        let others = std::mem::replace(&mut seen.conditions, parked);
+        seen.beside(others)
+    }
+
+    /// Its conditions, and of these those of other kinds.
+    fn beside(mut self, others: Vec<Condition>) -> Self {
+        for condition in others {
+            if self.condition(condition.kind).is_none() {
+                self.conditions.push(condition);
+            }
+        }
+        self.conditions.sort_by_key(|condition| condition.kind);
+        self
     }
 
     pub fn released(mut self) -> Self {

@@ -9,10 +9,10 @@ use crate::{
     domain::{
         class::Class,
         fleet::Fleet,
-        message::{Message, Outgoing},
+        message::{Message, Outgoing, Reason},
         plan::{Verdict, rollout},
         render::Context,
-        status::{ConditionKind, Finding, RoundRecord, Status},
+        status::{ConditionKind, Finding, Parked, RoundRecord, Status},
     },
     telemetry::words::RoundEnd,
 };
@@ -23,6 +23,8 @@ use tracing::{error, info, warn};
 const ATTEMPTS_MAX: u32 = 8;
 /// How long a unit may wait for what must come to an end.
 const WAIT_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// The same for one that is parked, tried again, and found as it was.
+const WAIT_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 /// While a unit is on its way, its status is written at its first and last step, and this often between.
 const PROGRESS_WRITTEN: SignedDuration = SignedDuration::from_mins(5);
 
@@ -102,8 +104,10 @@ impl Rounds {
             Verdict::FollowUp { .. } if restrained => {}
             Verdict::FollowUp { after, waits, patient } => {
                 let since = report.prepared.before.as_ref().and_then(|status| status.waiting_since);
+                let parked = still_parked(&report, message, &fleet.settings().digest);
+                let most = if parked.is_some() { WAIT_AGAIN } else { WAIT_MAX };
                 let deadline =
-                    message.deadline.unwrap_or_else(|| later(since.unwrap_or(now), WAIT_MAX));
+                    message.deadline.unwrap_or_else(|| later(since.unwrap_or(now), most));
                 if now > deadline && !patient {
                     let failure =
                         Failure::permanent(format!("waited until {deadline} for {waits}"));
@@ -112,7 +116,10 @@ impl Rounds {
                 info!("`{}` waits for {waits}", message.unit);
                 let next =
                     Message { deadline: Some(deadline).filter(|_| !patient), ..message.clone() };
-                outgoing.push(next.follow_up(*after, now));
+                // What was under way when it was parked begins no loop of its own.
+                if parked.is_none_or(|parked| parked.next <= now) {
+                    outgoing.push(next.follow_up(*after, now));
+                }
             }
             Verdict::Park { reason } => {
                 let failure = Failure::permanent(reason.clone());
@@ -304,7 +311,10 @@ impl Rounds {
             // Still what it is parked for, as far as anybody knows: how often it was tried must not be lost.
             return Ok(());
         }
-        let mut next = old.clone().released().with(&findings(report), now);
+        let mut next = match still_parked(report, message, &settings.digest) {
+            Some(_) => old.clone().still_parked(&findings(report), now),
+            None => old.clone().released().with(&findings(report), now),
+        };
         let settled = report.prepared.plan.is_settled() && failure.is_none();
         next.settled_for = report.prepared.desire.clone().filter(|_| settled);
         next.last_settled_for = next.settled_for.clone().or(old.last_settled_for.clone());
@@ -364,6 +374,14 @@ fn waiting(mut report: Report) -> Report {
     report
 }
 
+/// What a unit is parked for, where a round that nobody asked for did nothing and still waits: how often it was tried counts on.
+fn still_parked<'a>(report: &'a Report, message: &Message, digest: &str) -> Option<&'a Parked> {
+    let waits = matches!(report.prepared.plan.verdict, Verdict::FollowUp { patient: false, .. });
+    let asked = !matches!(message.reason, Reason::Sweep | Reason::FollowUp);
+    let parked = report.prepared.before.as_ref().and_then(|before| before.parked.as_ref());
+    parked.filter(|parked| waits && !asked && report.acted.did.is_empty() && parked.fleet == digest)
+}
+
 /// What is told of the unit; where nothing is carried out, that is why it is not ready.
 fn findings(report: &Report) -> Vec<Finding> {
     let mut findings = report.prepared.plan.findings.clone();
@@ -386,15 +404,15 @@ fn findings(report: &Report) -> Vec<Finding> {
 
 /// The conditions changed; but steps of one way from *progressing* to *progressing* are not each worth a write.
 fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
-    // A clock that no longer runs would end a later wait before it began.
-    let wait_over = old.waiting_since.is_some() && next.waiting_since.is_none();
+    // A clock that no longer runs would end a later wait before it began; one that nobody wrote down never ends it.
+    let clock = old.waiting_since != next.waiting_since;
     let moved = |status: &Status| {
-        let Status { settled_for, sight, leaving, missing, .. } = status.clone();
-        (settled_for, sight, leaving, missing)
+        let Status { settled_for, sight, leaving, missing, entity, .. } = status.clone();
+        (settled_for, sight, leaving, missing, entity)
     };
     // Who ends a rollout looks for those that wait for it.
     let turns = rollout::waits(old) != rollout::waits(next);
-    if wait_over || turns || moved(old) != moved(next) {
+    if clock || turns || moved(old) != moved(next) {
         return true;
     }
     if old.conditions == next.conditions && old.path == next.path && old.parked == next.parked {

@@ -9,6 +9,7 @@ use forerunner::sandbox::{
     azure,
     wire::{Fault, Service, What},
 };
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -308,4 +309,55 @@ async fn a_bad_fleet_file_never_loses_a_hook() {
     assert_eq!(health["ready"], json!(true), "{health}");
     sandbox.settle().await;
     sandbox.assert_ready(&format!("runner/g{group}-plain"));
+}
+
+/// A manager that never runs, or never polls, and how that ends.
+type Trouble = (&'static str, fn(&Sandbox), fn(&Sandbox));
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_is_over_after_its_hour_and_tried_again_at_doubled_intervals() {
+    let troubles: [Trouble; 3] = [
+        (
+            "no image",
+            |sandbox| sandbox.world.kubernetes.fail_image_pulls(Some("runner")),
+            |sandbox| sandbox.world.kubernetes.fail_image_pulls(None),
+        ),
+        (
+            "no room",
+            |sandbox| sandbox.world.kubernetes.set_unschedulable(true),
+            |sandbox| sandbox.world.kubernetes.set_unschedulable(false),
+        ),
+        (
+            "no polls",
+            |sandbox| {
+                let what = What::Answer { status: 500, headers: vec![], body: "{}".into() };
+                let (service, path) = (Service::Gitlab, "/api/v4/jobs/request".to_owned());
+                let fault = Fault { service, method: None, path, times: 100_000, what };
+                sandbox.world.wire.add_fault(fault);
+            },
+            |sandbox| sandbox.world.wire.clear_faults(),
+        ),
+    ];
+    join_all(troubles.map(|(name, begin, end)| async move {
+        let sandbox = Sandbox::new(&plain_fleet()).await;
+        begin(&sandbox);
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        let unit = format!("runner/g{group}-plain");
+        sandbox.pass_minutes(65).await;
+        let parked = sandbox.status(&unit)["parked"].clone();
+        let reason = parked["reason"].as_str();
+        assert!(reason.is_some_and(|why| why.starts_with("waited until")), "{name}: {parked}");
+        // After 10, 20 and 40 minutes, each time for ten; what joins in meanwhile changes nothing of it.
+        for (minutes, tries) in [(35, 1), (40, 2), (60, 3)] {
+            sandbox.pass_minutes(minutes).await;
+            let again = &sandbox.status(&unit)["parked"];
+            assert_eq!(again["since"], parked["since"], "{name}");
+            assert_eq!(again["tries"], tries, "{name}: {}", sandbox.status(&unit));
+        }
+        end(&sandbox);
+        sandbox.pass_minutes(100).await;
+        sandbox.assert_ready(&unit);
+        assert!(sandbox.status(&unit)["parked"].is_null(), "{name}");
+    }))
+    .await;
 }
