@@ -79,6 +79,10 @@ pub(super) async fn remains(
         entities(clients, fleet, &search, &entries, told),
         lent(clients, fleet, &search, &objects),
     )?;
+    let issuer = match lent.is_empty() {
+        true => None,
+        false => Some(clients.issuer().await?),
+    };
     let ids: Vec<RunnerId> = entities.iter().map(|entity| entity.id).collect();
     entries.extend(told.filter(|id| ids.contains(id)));
     let (busy, job_pods, proven) = try_join!(
@@ -98,6 +102,7 @@ pub(super) async fn remains(
         objects,
         identity,
         lent,
+        issuer,
         status,
     })
 }

@@ -6,7 +6,7 @@
 
 mod objects;
 
-use super::{Draft, Plan, Verdict, domain::SOON, identity};
+use super::{Draft, Plan, Verdict, domain::SOON, identity, rights};
 use crate::domain::{
     azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
     claim::{self, Claim},
@@ -62,6 +62,8 @@ pub struct Remains {
     pub identity: Option<Owned>,
     /// Credentials of ours on existing identities that the job account named.
     pub lent: Vec<(ResourceId, FederatedCredential)>,
+    /// Who issues the tokens of the cluster's accounts, where something is lent.
+    pub issuer: Option<String>,
     pub status: Option<Status>,
 }
 
@@ -276,10 +278,13 @@ fn draft_end(
     remains: &Remains,
     ours: &[&Entity],
 ) -> Option<Finding> {
-    if !remains.lent.is_empty() {
-        give_back(draft, remains);
+    let (stuck, lent): (Vec<_>, Vec<_>) =
+        remains.lent.iter().partition(|one| is_stuck(remains, one));
+    if !lent.is_empty() {
+        give_back(draft, remains, &lent);
         return None;
     }
+    stuck.into_iter().for_each(|one| draft.find(stuck_finding(one)));
     let mut doors = Vec::new();
     let mut kept = None;
     if let Some(owned) = &remains.identity {
@@ -318,18 +323,45 @@ fn draft_end(
     kept
 }
 
+/// Whether the identity's round leaves it alone: it is for another issuer, so maybe another installation's, and no account of ours is
+/// left that could give it back.
+fn is_stuck(remains: &Remains, (id, credential): &(ResourceId, FederatedCredential)) -> bool {
+    let mut accounts = accounts(remains);
+    remains.issuer.as_ref().is_some_and(|issuer| *issuer != credential.issuer)
+        && !accounts.any(|account| lender(account).as_ref() == Some(id))
+}
+
+fn stuck_finding((id, credential): &(ResourceId, FederatedCredential)) -> Finding {
+    let message = format!(
+        "credential `{}` on identity `{}` bears this unit's name and lets in accounts of another issuer, {}; find out whose it is and run: {}",
+        credential.name,
+        id.name(),
+        credential.issuer,
+        rights::delete_credential(id, &credential.name)
+    );
+    Finding::holds(ConditionKind::NeedsAdministrator, "LentCredential", message)
+}
+
+fn accounts(remains: &Remains) -> impl Iterator<Item = &Object> {
+    remains.objects.iter().filter(|one| one.name.kind == Kind::ServiceAccount)
+}
+
+/// The existing identity that a job account names.
+fn lender(account: &Object) -> Option<ResourceId> {
+    account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new)
+}
+
 /// An existing identity's round alone writes its credentials: the accounts say that they need theirs no longer, and wait. One
 /// that no account asks for its round takes back unasked.
-fn give_back(draft: &mut Draft, remains: &Remains) {
-    for account in remains.objects.iter().filter(|one| one.name.kind == Kind::ServiceAccount) {
-        let named = account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new);
-        let lent = named.filter(|id| remains.lent.iter().any(|(of, _)| of == id));
-        if let Some(id) = lent.filter(|_| !identity::gives_back(account)) {
+fn give_back(draft: &mut Draft, remains: &Remains, lent: &[&(ResourceId, FederatedCredential)]) {
+    let lenders: BTreeSet<&ResourceId> = lent.iter().map(|(id, _)| id).collect();
+    for account in accounts(remains) {
+        let of = lender(account).filter(|id| lenders.contains(id));
+        if let Some(id) = of.filter(|_| !identity::gives_back(account)) {
             let answer = identity::given_back(&id);
             draft.add(Step::AnswerAccount { account: account.name.clone(), answer }, []);
         }
     }
-    let lenders: BTreeSet<&ResourceId> = remains.lent.iter().map(|(id, _)| id).collect();
     for id in lenders {
         draft.wake(Unit::Identity(names::identity_unit(id)));
         draft.wait_patiently(SOON, format!("identity `{}` to take its credential back", id.name()));

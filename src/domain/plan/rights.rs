@@ -86,9 +86,7 @@ pub(super) fn draft_foreign(
         return removed;
     }
     let rights = rights.iter().map(|one| take_away(one));
-    let doors = doors.iter().map(|one| {
-        format!("az identity federated-credential delete --ids \"{id}/federatedIdentityCredentials/{}\"", one.name)
-    });
+    let doors = doors.iter().map(|one| delete_credential(id, &one.name));
     let commands: Vec<String> = rights.chain(doors).collect();
     if !commands.is_empty() {
         draft.find(Finding::holds(
@@ -102,6 +100,13 @@ pub(super) fn draft_foreign(
         ));
     }
     BTreeMap::new()
+}
+
+/// What an administrator types to take a credential away.
+pub(super) fn delete_credential(identity: &ResourceId, name: &str) -> String {
+    format!(
+        "az identity federated-credential delete --ids \"{identity}/federatedIdentityCredentials/{name}\""
+    )
 }
 
 /// What an administrator types to take a right away.
