@@ -202,6 +202,11 @@ impl Wire {
         state.crash = Some((call, moment));
     }
 
+    /// Whether the crash that [`Wire::crash_at`] asked for is still to come.
+    pub fn awaits_crash(&self) -> bool {
+        self.state().crash.is_some()
+    }
+
     /// Keeps forerunner's `call`th call from now (from 0) waiting before it has its effect.
     pub fn hold_at(&self, call: usize) -> Held {
         let (reached, is_reached) = oneshot::channel();

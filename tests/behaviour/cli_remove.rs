@@ -2,15 +2,19 @@
 
 use crate::{
     cli_apply::{at_desk, without_sweeps},
+    crashes::{crashes, some_of},
     deeds::{APP, fleet},
+    disturbed::{check_all, run, same},
     harness::Sandbox,
 };
 use forerunner::sandbox::{
     azure::Lock,
     gitlab::{JobStatus, NewJob},
+    wire::Call,
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const IDENTITIES: &str =
     "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-runner-identities";
@@ -138,4 +142,54 @@ async fn what_cannot_go_is_told_with_its_reason() {
     let nobody = ["remove", "--local", "--yes", "--why", "x", "platform/nosuch"];
     let (code, _, err) = at_desk(&sandbox, false, &nobody).await;
     assert!(code == Some(2) && err.contains("no unit of the fleet"), "{err}");
+}
+
+const ALL_FROM_HERE: [&str; 6] =
+    ["remove", "--all", "--local", "--yes", "--why", "the installation ends"];
+
+/// A fleet of three, one of them protected, that only the desk looks at.
+async fn made() -> Sandbox {
+    let sandbox = without_sweeps(&three_profiles()).await;
+    sandbox.world.gitlab.create_group(Some(42), "one");
+    sandbox.world.gitlab.create_group(Some(77), "vault");
+    sandbox.settle().await;
+    sandbox.lose_hooks();
+    sandbox
+}
+
+/// The desk dies around a call; who says it again has the rest taken away.
+#[test]
+fn a_desk_that_dies_leaves_the_rest_to_the_next() {
+    let (expected, calls) = run(async {
+        let sandbox = made().await;
+        let before = sandbox.world.wire.calls().len();
+        let (code, out, err) = at_desk(&sandbox, false, &ALL_FROM_HERE).await;
+        assert_eq!(code, Some(1), "one stays: {out}\n{err}");
+        let calls = sandbox.world.wire.calls().into_iter().skip(before);
+        (sandbox.inventory(), calls.filter(Call::is_ours).collect::<Vec<_>>())
+    });
+    check_all(&some_of(crashes(&calls)), async |crash| {
+        let sandbox = made().await;
+        let wire = &sandbox.world.wire;
+        wire.crash_at(crash.call, crash.moment);
+        let died = async {
+            while wire.awaits_crash() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // The call's effect, if it is to have one.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        tokio::select! {
+            () = died => {}
+            // Parallel calls come in any order, and there may be one less.
+            _ = at_desk(&sandbox, false, &ALL_FROM_HERE) => {}
+        }
+        wire.crash_at(usize::MAX, crash.moment);
+        let (code, out, err) = at_desk(&sandbox, false, &ALL_FROM_HERE).await;
+        let told = format!("{out}\n{err}");
+        if code != Some(1) || !out.contains("1 stay") {
+            return Err(format!("{code:?} {told}"));
+        }
+        same(&sandbox, &sandbox.inventory(), &expected).map_err(|why| format!("{why}\n{told}"))
+    });
 }
