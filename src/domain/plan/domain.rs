@@ -1,22 +1,26 @@
 //! The trust domain: namespace, job account, identity, credential and roles: what decides what a job may do in Azure.
 
-use super::{
-    Draft, Plan, identity,
-    rights::{self, foreign_rights, missing_grants},
-};
+mod existing;
+mod managed;
+
+pub(crate) use managed::credential;
+pub use managed::credentials_digest;
+
+use super::{Draft, Plan, identity};
 use crate::domain::{
-    azure::{FederatedCredential, Identity, ResourceId},
-    ids::{FleetName, InstallationId, Unit},
+    azure::{Identity, ResourceId},
+    ids::FleetName,
     kubernetes::{Kind, Object, ObjectName},
     names,
-    observed::{Candidate, DomainObserved, IdentityObserved},
+    observed::{DomainObserved, IdentityObserved},
     render::{self, Context},
-    spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
+    spec::{FleetSettings, IdentitySpec, RunnerSpec},
     status::{ConditionKind, Finding},
-    step::{Given, Step, StepId},
+    step::{Step, StepId},
 };
+use existing::{choose, draft_existing};
 use jiff::SignedDuration;
-use std::collections::BTreeMap;
+use managed::{draft_managed, is_ours};
 
 /// How soon to look again at what other machines are still doing.
 pub(crate) const SOON: SignedDuration = SignedDuration::from_secs(15);
@@ -261,246 +265,4 @@ fn namespace_is_usable(
         ));
     }
     ours
-}
-
-fn draft_managed(
-    draft: &mut Draft,
-    domain: &mut DomainDraft,
-    spec: &RunnerSpec,
-    context: &Context<'_>,
-    observed: &DomainObserved,
-    tags: &BTreeMap<String, String>,
-    roles: &[Grant],
-) -> Option<StepId> {
-    let IdentityObserved::Managed { issuer, id, identity, credentials, assignments } =
-        &observed.identity
-    else {
-        return None;
-    };
-    let key = names::domain_key(&spec.key, spec.isolation);
-    let location =
-        context.fleet.azure.as_ref().map(|azure| azure.location.clone()).unwrap_or_default();
-    let tags = with_marker_tags(tags, &context.fleet.name, context.installation, &key);
-    let wanted = credential(spec, &context.fleet.name, issuer);
-    let made = match identity {
-        None => {
-            let step = Step::CreateIdentity { id: id.clone(), location, tags: tags.clone() };
-            Some(draft.add(step, []))
-        }
-        Some(identity) if !is_ours(identity, &context.fleet.name, context.installation, &key) => {
-            let of_fleet = identity.tags.get(names::TAG_FLEET).map(String::as_str);
-            let remedy = if of_fleet == Some(context.fleet.name.as_str()) {
-                "it is of another installation of this fleet: if the cluster was rebuilt, run `forerunner adopt --fleet`"
-            } else {
-                "remove or rename it, or give it the tags forerunner-fleet, forerunner-installation and forerunner-key"
-            };
-            draft.block(format!(
-                "identity `{}` exists and does not bear our tags: {remedy}",
-                id.name()
-            ));
-            return None;
-        }
-        Some(_) => None,
-    };
-    let trusted = credentials.contains(&wanted);
-    let trust = (!trusted).then(|| {
-        let step = Step::TrustServiceAccount { identity: id.clone(), credential: wanted.clone() };
-        draft.add(step, made)
-    });
-    draft_tags(draft, id, identity.as_ref(), tags, credentials, &wanted, trust);
-    let foreign = foreign_rights(roles, assignments);
-    let removed = rights::draft_foreign(draft, spec, context, id, credentials, &foreign);
-    let missing = missing_grants(roles, assignments);
-    for grant in &missing {
-        let principal = match (identity, made) {
-            (Some(identity), _) => Given::Known(identity.principal_id),
-            (None, Some(step)) => Given::From(step),
-            (None, None) => continue,
-        };
-        let description =
-            names::assignment_description(&context.fleet.name, context.installation, &key);
-        let assign = Step::AssignRole { grant: (*grant).clone(), principal, description };
-        match rights::in_the_way(grant, assignments).map(|narrowed| removed.get(&narrowed.name)) {
-            None => draft.add(assign, made),
-            Some(Some(gone)) => draft.add(assign, [*gone]),
-            // Told with the command that clears the way.
-            Some(None) => continue,
-        };
-    }
-    if trusted {
-        draft_surplus(draft, context, id, &key, credentials, &wanted);
-    }
-    domain.seen = identity.is_some() && trusted && missing.is_empty();
-    made
-}
-
-/// Credentials of ours for another issuer or subject, such as of a cluster that was rebuilt: doors for nobody, once the
-/// one of today is there.
-fn draft_surplus(
-    draft: &mut Draft,
-    context: &Context<'_>,
-    id: &ResourceId,
-    key: &str,
-    credentials: &[FederatedCredential],
-    wanted: &FederatedCredential,
-) {
-    let ours = |one: &&FederatedCredential| {
-        one.name != wanted.name && names::is_credential_of(&context.fleet.name, key, &one.name)
-    };
-    let mut last = None;
-    for surplus in credentials.iter().filter(ours) {
-        let (identity, name) = (id.clone(), surplus.name.clone());
-        // One at a time: Entra refuses concurrent writes under one identity (azure.md §4.3).
-        last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
-    }
-}
-
-/// The tags follow the credential: a digest that runs ahead would hide a missing credential from the sweep.
-fn draft_tags(
-    draft: &mut Draft,
-    id: &ResourceId,
-    identity: Option<&Identity>,
-    mut tags: BTreeMap<String, String>,
-    credentials: &[FederatedCredential],
-    wanted: &FederatedCredential,
-    trust: Option<StepId>,
-) {
-    let mut after: Vec<FederatedCredential> =
-        credentials.iter().filter(|credential| credential.name != wanted.name).cloned().collect();
-    after.push(wanted.clone());
-    tags.insert(names::TAG_CREDENTIALS.to_owned(), credentials_digest(&after));
-    if identity.is_none_or(|identity| {
-        tags.iter().any(|(key, value)| identity.tags.get(key) != Some(value))
-    }) {
-        // A person's extra tags stay.
-        let mut all = identity.map(|identity| identity.tags.clone()).unwrap_or_default();
-        all.extend(tags);
-        draft.add(Step::TagIdentity { id: id.clone(), tags: all }, trust);
-    }
-}
-
-fn with_marker_tags(
-    tags: &BTreeMap<String, String>,
-    fleet: &FleetName,
-    installation: &InstallationId,
-    key: &str,
-) -> BTreeMap<String, String> {
-    let mut all = tags.clone();
-    all.insert(names::TAG_FLEET.to_owned(), fleet.to_string());
-    all.insert(names::TAG_INSTALLATION.to_owned(), installation.to_string());
-    all.insert(names::TAG_KEY.to_owned(), key.to_owned());
-    all
-}
-
-fn is_ours(
-    identity: &Identity,
-    fleet: &FleetName,
-    installation: &InstallationId,
-    key: &str,
-) -> bool {
-    let tag = |name: &str| identity.tags.get(name).map(String::as_str);
-    tag(names::TAG_FLEET) == Some(fleet.as_str())
-        && tag(names::TAG_INSTALLATION) == Some(&installation.0)
-        && tag(names::TAG_KEY) == Some(key)
-}
-
-/// The one credential of this domain.
-pub(crate) fn credential(
-    spec: &RunnerSpec,
-    fleet: &FleetName,
-    issuer: &str,
-) -> FederatedCredential {
-    let subject = names::subject(&names::job_namespace(fleet, spec), &names::job_account(spec));
-    let key = names::domain_key(&spec.key, spec.isolation);
-    FederatedCredential {
-        name: names::credential(fleet, &key, issuer, &subject),
-        issuer: issuer.to_owned(),
-        subject: Some(subject),
-        audiences: vec![names::AUDIENCE.to_owned()],
-    }
-}
-
-/// Digest of an identity's credentials, in any order.
-pub fn credentials_digest(credentials: &[FederatedCredential]) -> String {
-    let mut pairs: Vec<String> = credentials
-        .iter()
-        .map(|one| {
-            let FederatedCredential { name, issuer, subject, audiences } = one;
-            format!(
-                "{name}|{issuer}|{}|{}",
-                subject.as_deref().unwrap_or_default(),
-                audiences.join(",")
-            )
-        })
-        .collect();
-    pairs.sort();
-    names::hash(&pairs.join("\n"))[..16].to_owned()
-}
-
-fn draft_existing<'a>(
-    draft: &mut Draft,
-    domain: &mut DomainDraft,
-    spec: &RunnerSpec,
-    chosen: &Choice<'a>,
-    expect: &[Grant],
-) -> AccountIdentity<'a> {
-    let candidate = match *chosen {
-        Choice::Holds(candidate) => {
-            domain.seen = true;
-            candidate
-        }
-        Choice::Ask(candidate) => {
-            draft.wake(Unit::Identity(names::identity_unit(&candidate.id)));
-            draft.wait(SOON, format!("identity `{}` to answer", candidate.id.name()));
-            candidate
-        }
-        Choice::Missing(id) => {
-            draft.block(format!(
-                "identity `{}` does not exist, or forerunner may not read it: an administrator makes it, or corrects `identity.existing`",
-                id.name()
-            ));
-            return AccountIdentity::default();
-        }
-        Choice::Full => {
-            draft.block(format!(
-                "every identity of profile `{}` already holds {CREDENTIALS_MAX} federated credentials: list another one under `identity.existing`",
-                spec.key.profile
-            ));
-            return AccountIdentity::default();
-        }
-    };
-    rights::draft_expected(draft, candidate, expect);
-    AccountIdentity { identity: candidate.identity.as_ref(), asks: Some(&candidate.id) }
-}
-
-enum Choice<'a> {
-    Holds(&'a Candidate),
-    Ask(&'a Candidate),
-    Missing(&'a ResourceId),
-    Full,
-}
-
-/// The one holding the account's credential, else the first of the list with room; one that refused comes last, and is
-/// asked again once it has room.
-fn choose<'a>(
-    candidates: &'a [Candidate],
-    wanted: &FederatedCredential,
-    account: Option<&Object>,
-) -> Choice<'a> {
-    if let Some(holder) = candidates.iter().find(|candidate| candidate.credentials.contains(wanted))
-    {
-        return Choice::Holds(holder);
-    }
-    let answer = account.and_then(|account| account.annotation(names::ANNOTATION_IDENTITY_ANSWER));
-    let refused =
-        answer.and_then(|answer| answer.strip_prefix("refused ")).and_then(ResourceId::new);
-    let with_room = candidates.iter().filter(|candidate| {
-        candidate.identity.is_some() && candidate.credentials.len() < CREDENTIALS_MAX
-    });
-    let best = with_room.min_by_key(|candidate| refused.as_ref() == Some(&candidate.id));
-    match (best, candidates.iter().find(|candidate| candidate.identity.is_none())) {
-        (Some(first), _) => Choice::Ask(first),
-        (None, Some(missing)) => Choice::Missing(&missing.id),
-        (None, None) => Choice::Full,
-    }
 }
