@@ -6,7 +6,7 @@ use super::{
     claim,
     gitlab::Entity,
     ids::{FleetName, RunnerKey},
-    kubernetes::{Kind, Object},
+    kubernetes::{Kind, Object, ObjectName},
     marker::Marker,
     names,
 };
@@ -109,9 +109,14 @@ pub fn key_of<'a>(object: &'a Object, fleet: &FleetName) -> Option<&'a str> {
 /// Whether a RoleBinding or NetworkPolicy in a job namespace of ours, the one of `domain`, is somebody else's: it lacks the
 /// name that we would give it there, whatever its labels say.
 pub fn is_strange(object: &Object, fleet: &FleetName, domain: &str) -> bool {
-    let Some(key) = key_of(object, fleet) else { return true };
-    let name = &object.name.name;
-    let is_ours = match object.name.kind {
+    is_named_strangely(&object.name, key_of(object, fleet), domain)
+}
+
+/// The same, of an object whose labels give this key or none.
+pub fn is_named_strangely(object: &ObjectName, key: Option<&str>, domain: &str) -> bool {
+    let Some(key) = key else { return true };
+    let name = &object.name;
+    let is_ours = match object.kind {
         Kind::NetworkPolicy => key == domain && *name == names::job_bounds_of(domain),
         Kind::RoleBinding => key.parse::<RunnerKey>().is_ok_and(|runner| {
             let here = key == domain || names::shared_domain_key(&runner.profile) == domain;
@@ -163,7 +168,6 @@ fn object_mark(object: &Object) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::kubernetes::ObjectName;
     use serde_json::json;
 
     #[test]

@@ -166,6 +166,15 @@ impl Status {
         }
     }
 
+    /// Without what only people read: the last rounds, and the conditions' messages.
+    pub fn brief(mut self) -> Self {
+        self.rounds = Vec::new();
+        for condition in &mut self.conditions {
+            condition.message = String::new();
+        }
+        self
+    }
+
     pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)
     }

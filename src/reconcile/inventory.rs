@@ -25,7 +25,6 @@ use crate::domain::{
     status::Status,
 };
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream, try_join};
-use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -64,7 +63,7 @@ pub(super) async fn take(
     let core = async {
         try_join!(
             observe::installation(clients, settings),
-            fleet_status::told(clients, fleet),
+            fleet_status::told_in_brief(clients, fleet),
             tree::targets(clients, fleet),
             observe::ledger(clients, settings),
             objects(clients, fleet),
@@ -239,9 +238,9 @@ struct Objects {
 
 /// A RoleBinding or NetworkPolicy: enough to tell whose it is, without the object.
 struct Furniture {
-    namespace: String,
     object: ObjectName,
-    labels: Value,
+    /// Whose it is by its labels.
+    key: Option<String>,
     mark: Mark,
 }
 
@@ -252,23 +251,17 @@ impl Objects {
         if !namespace.starts_with(&names::job_namespace_prefix(fleet)) {
             return self.take(object, fleet);
         }
-        self.furniture.push(Furniture {
-            namespace: namespace.to_owned(),
-            object: object.name.clone(),
-            labels: object.body["metadata"]["labels"].clone(),
-            mark: Mark::of(object),
-        });
+        let key = sight::key_of(object, fleet).map(str::to_owned);
+        self.furniture.push(Furniture { object: object.name.clone(), key, mark: Mark::of(object) });
     }
 
     /// Gives every part to the unit that has to look at it.
-    fn settle(&mut self, fleet: &FleetName) {
-        for Furniture { namespace, object, labels, mark } in std::mem::take(&mut self.furniture) {
-            let body = json!({"metadata": {"labels": labels}});
-            let object = Object { name: object, body };
-            let own = sight::key_of(&object, fleet).map(str::to_owned);
-            let domain = self.namespaces.get(&namespace);
-            let strange = domain.filter(|domain| sight::is_strange(&object, fleet, domain));
-            if let Some(key) = strange.cloned().or(own) {
+    fn settle(&mut self) {
+        for Furniture { object, key, mark } in std::mem::take(&mut self.furniture) {
+            let domain = object.namespace.as_ref().and_then(|name| self.namespaces.get(name));
+            let strange =
+                domain.filter(|domain| sight::is_named_strangely(&object, key.as_deref(), domain));
+            if let Some(key) = strange.cloned().or(key) {
                 self.marks.entry(key).or_default().mark(mark);
             }
         }
@@ -330,7 +323,7 @@ async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Objects, Failure> {
     let (lists, furniture) = try_join!(try_join_all(lists), try_join_all(furniture))?;
     let mut all = Objects::default();
     lists.into_iter().chain(furniture).for_each(|part| all.join(part));
-    all.settle(&settings.name);
+    all.settle();
     Ok(all)
 }
 
