@@ -3,7 +3,7 @@
 
 use super::{Failure, View, observe, permits, sweep, tell, tree};
 use crate::{
-    adapters::gitlab,
+    adapters::gitlab::{self, Where},
     domain::{
         azure::Identity,
         claim,
@@ -166,7 +166,8 @@ impl View {
         let gitlab = self.clients.gitlab();
         let search = format!("[forerunner:{}:", self.fleet.settings().name);
         let kinds = [EntityKind::Instance, EntityKind::Group, EntityKind::Project];
-        let bulk = try_join_all(kinds.map(|kind| gitlab.runners_bulk(kind, &search))).await;
+        let lists = kinds.map(|kind| gitlab.runners_bulk(Where::Everywhere, kind, &search));
+        let bulk = try_join_all(lists).await;
         match bulk {
             Ok(entities) => return Ok(entities.concat()),
             Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {}
