@@ -8,7 +8,10 @@ use crate::{
     look_alikes::runner_at,
 };
 use forerunner::{
-    cli::load,
+    cli::{
+        adopt::{self, Adopt},
+        load,
+    },
     config,
     reconcile::Outcome,
     sandbox::{
@@ -205,4 +208,43 @@ async fn an_entity_that_bears_our_marker_elsewhere_below_the_anchor_is_told() {
     assert!(message.contains(&format!("runner {copy} ")), "{message}");
     assert_eq!(json!(sandbox.world.gitlab.runner(copy)), before);
     sandbox.assert_ready(&unit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_takes_over_what_lies_below_the_anchors_and_outside_of_them() {
+    let (sandbox, guests) = with_guests().await;
+    let gitlab = &sandbox.world.gitlab;
+    let below = gitlab.create_group(Some(42), "payments");
+    let outside = gitlab.create_group(Some(guests), "visitors");
+    let mut orphans: Vec<u64> = Vec::new();
+    for group in [below, outside] {
+        let text = format!(
+            "plain [forerunner:nonprod:00000000-0000-4000-8000-0000000000ff:g{group}-plain:1]"
+        );
+        let scope = json!({ "runner_type": "group_type", "group_id": group });
+        orphans.push(runner_at(&sandbox, scope, &text).await);
+    }
+    let lists_of = |group: u64| {
+        let calls = gitlab_calls(&sandbox);
+        calls.iter().filter(|call| call.contains(&format!("/groups/{group}/runners"))).count()
+    };
+    for (lists, asked) in [(GroupLists::Shown, 0), (GroupLists::Empty, 1), (GroupLists::Refused, 1)]
+    {
+        gitlab.set_group_lists(lists);
+        sandbox.world.wire.forget_calls();
+        let look = Adopt {
+            fleet: true,
+            dry_run: true,
+            yes: false,
+            json: false,
+            env_file: None,
+            policy: None,
+            audit: None,
+        };
+        let told = adopt::answer(&look, &sandbox.desk_without(&[]), |_| panic!("asks")).await;
+        for id in &orphans {
+            assert!(told.out.contains(&format!("GitLab runner {id}, ")), "{lists:?}: {}", told.out);
+        }
+        assert_eq!((lists_of(below), lists_of(outside)), (asked, 1), "{lists:?}");
+    }
 }
