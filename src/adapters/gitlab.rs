@@ -11,6 +11,7 @@ mod tokens;
 mod tree;
 mod wire;
 
+pub use bulk::{Open, Where};
 pub use error::Error;
 pub use pages::Pages;
 pub use runners::{NewRunner, NewToken, Verified};

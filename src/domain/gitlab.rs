@@ -15,6 +15,13 @@ pub struct Group {
     pub marked_for_deletion_on: Option<Date>,
 }
 
+/// A group with the full path that it had when it was just read: some lists are asked for by path, and only the id is the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupAt {
+    pub id: GroupId,
+    pub path: String,
+}
+
 /// A project, as `GET /projects/:id` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {

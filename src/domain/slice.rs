@@ -9,7 +9,7 @@ use std::fmt;
 pub enum SliceKind {
     /// Of the managed identities.
     FederatedCredentials,
-    /// Of each target, where our token may not read GitLab's runners in bulk.
+    /// Of each target with a runner that no bulk read shows.
     Runners,
 }
 

@@ -1,9 +1,9 @@
 //! Takes over what another installation of this fleet made: after its cluster was rebuilt nothing else knows whose it is.
 //! What is rewritten is exactly what was listed before, and only while it is still another installation's.
 
-use super::{Failure, View, observe, permits, sweep, tell, tree};
+use super::{Failure, View, anchors, observe, permits, sweep, target::TargetRead, tell, tree};
 use crate::{
-    adapters::gitlab,
+    adapters::gitlab::{self, Where},
     domain::{
         azure::Identity,
         claim,
@@ -54,6 +54,8 @@ impl View {
             .filter_map(|entity| orphan(&entity, &settings.name, &installation))
             .collect();
         orphans.sort_by_key(|orphan| orphan.runner);
+        // A group's list has those of the groups above, too.
+        orphans.dedup_by_key(|orphan| orphan.runner);
         let identities = identities.into_iter().filter(|one| {
             let of = one.tags.get(names::TAG_INSTALLATION);
             of.is_some_and(|of| *of != installation.0)
@@ -161,21 +163,30 @@ impl View {
         Ok(format!("identity {} is of this installation", identity.id.name()))
     }
 
-    /// Every entity with a marker of our fleet: in bulk where our token may, else on every target that a rule gives one.
+    /// Every entity with a marker of our fleet: everywhere at once where our token may, else below the anchors, and on every target
+    /// outside of them that a rule gives one.
     async fn marked(&self) -> Result<Vec<Entity>, Failure> {
         let gitlab = self.clients.gitlab();
-        let search = format!("[forerunner:{}:", self.fleet.settings().name);
-        let kinds = [EntityKind::Instance, EntityKind::Group, EntityKind::Project];
-        let bulk = try_join_all(kinds.map(|kind| gitlab.runners_bulk(kind, &search))).await;
-        match bulk {
-            Ok(entities) => return Ok(entities.concat()),
-            Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {}
-            Err(error) => return Err(error.into()),
+        let below = [EntityKind::Group, EntityKind::Project];
+        let everywhere = [&[EntityKind::Instance], &below[..]].concat();
+        if let Some(entities) = self.marked_in_bulk(Where::Everywhere, &everywhere).await? {
+            return Ok(entities);
         }
         let now = self.clock.now();
         let targets = tree::targets(&self.clients, &self.fleet).await?;
+        let targets = targets.into_iter().map(|read| (read.facts.id, read)).collect();
+        let (mut listed, mut shown) = (Vec::new(), Vec::new());
+        for anchor in anchors::top(&self.clients, &self.fleet, &targets).await? {
+            if let Some(found) = self.marked_in_bulk(Where::Below(&anchor), &below).await? {
+                listed.extend(found);
+                shown.push(anchor.id);
+            }
+        }
+        let is_shown =
+            |read: &TargetRead| shown.iter().any(|anchor| anchors::holds(*anchor, &read.facts));
         let wanted = targets
-            .into_iter()
+            .into_values()
+            .filter(|read| !is_shown(read))
             .filter(|read| !sweep::wanted_keys(&self.fleet, &read.facts, now).is_empty())
             .map(|read| read.facts.id);
         let lists = stream::iter(wanted.collect::<Vec<_>>()).map(|target| async move {
@@ -185,7 +196,24 @@ impl View {
             Ok::<_, Failure>(read.into_iter().flatten().collect::<Vec<_>>())
         });
         let found: Vec<Vec<Entity>> = lists.buffer_unordered(AT_ONCE).try_collect().await?;
-        Ok(found.concat())
+        listed.extend(found.into_iter().flatten());
+        Ok(listed)
+    }
+
+    /// The same of one place. `None`: our token may not read there, or was shown nothing, which may be a refusal.
+    async fn marked_in_bulk(
+        &self,
+        place: Where<'_>,
+        kinds: &[EntityKind],
+    ) -> Result<Option<Vec<Entity>>, Failure> {
+        let search = format!("[forerunner:{}:", self.fleet.settings().name);
+        let gitlab = self.clients.gitlab();
+        let lists = kinds.iter().map(|kind| gitlab.runners_bulk(place, *kind, &search));
+        match try_join_all(lists).await {
+            Ok(found) => Ok(Some(found.concat()).filter(|found| !found.is_empty())),
+            Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The identities of our fleet's name where managed ones lie.

@@ -5,8 +5,9 @@ use super::{
     Clients, Failure,
     bulk::{self, Sliced},
     deadline::Deadline,
+    entities::{self, Entities, Sought},
     fleet_status::{self, Told},
-    looks::{self, Looks, Seen},
+    looks::{Looks, Seen},
     observe,
     target::{self, TargetRead},
     tree,
@@ -147,7 +148,7 @@ struct Units {
     /// Ours alone.
     identities: Result<Vec<Identity>, Failure>,
     strays: Vec<ResourceId>,
-    entities: Result<Sliced<looks::Entities>, Failure>,
+    entities: Result<Sliced<Entities>, Failure>,
     credentials: Result<Sliced<BTreeSet<String>>, Failure>,
 }
 
@@ -183,10 +184,11 @@ impl Units {
             );
             (ours, tagged, more, credentials)
         };
+        let sought = Sought { fleet, installation, made: &made, listed: &listed };
         let (unlisted, strays, entities, (identities, tagged, more, credentials)) = tokio::join!(
             deadline.hold(UNLISTED, unlisted(clients, &known, &listed)),
             deadline.wait(bulk::strays(clients, fleet, installation)),
-            looks::entities(clients, fleet, installation, &made, before(SliceKind::Runners)),
+            entities::entities(clients, sought, before(SliceKind::Runners)),
             of_azure,
         );
         known.extend(tagged);

@@ -1,35 +1,20 @@
 //! What units look like in a sweep's lists, to be compared with what their last settled round saw.
 
-use super::{
-    Clients, Failure,
-    bulk::{Sliced, ends_slice},
-    deadline::Deadline,
-};
-use crate::{
-    adapters::gitlab,
-    domain::{
-        azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
-        claim,
-        fleet::{Fleet, TargetKind},
-        gitlab::{Entity, EntityKind, Manager},
-        ids::{FleetName, IdentityName, InstallationId, RunnerKey, Unit},
-        kubernetes::{Kind, Object},
-        marker::Marker,
-        names,
-        observed::{DomainObserved, Observed, SecretObserved},
-        plan::{
-            identity::IdentityRound,
-            rights::{foreign_rights, missing_grants},
-        },
-        sight::{self, Marks, Sight},
-        slice::{self, Slice},
-        spec::{FleetSettings, Grant},
-        version::Version,
-        watch::gitlab::{Misplaced, Whose},
+use super::entities::Entities;
+use crate::domain::{
+    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
+    ids::{IdentityName, RunnerKey, Unit},
+    kubernetes::{Kind, Object},
+    names,
+    observed::{DomainObserved, Observed, SecretObserved},
+    plan::{
+        identity::IdentityRound,
+        rights::{foreign_rights, missing_grants},
     },
+    sight::{self, Marks, Sight},
+    spec::{FleetSettings, Grant},
+    version::Version,
 };
-use futures::future::try_join_all;
-use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -46,7 +31,7 @@ pub(super) struct Looks {
     assignments: Option<BTreeMap<Uuid, Vec<RoleAssignment>>>,
     /// Runners that have not been polled with for long, or never.
     silent: BTreeSet<RunnerKey>,
-    /// Versions of our managers that poll, where the file sets a floor and GitLab tells them in bulk.
+    /// Versions of our managers that poll, where the file sets a floor.
     versions: BTreeMap<RunnerKey, Version>,
     /// Keys of identities whose credentials are others than their tags say.
     changed_credentials: BTreeSet<String>,
@@ -70,16 +55,6 @@ pub(super) struct Lent {
     /// `None`: there is none, or none that we may see.
     pub(super) principal: Option<Uuid>,
     pub(super) credentials: Vec<FederatedCredential>,
-}
-
-/// Entities by the runners that they are of.
-#[derive(Debug, Default)]
-pub(super) struct Entities {
-    looks: BTreeMap<RunnerKey, Option<String>>,
-    silent: BTreeSet<RunnerKey>,
-    versions: BTreeMap<RunnerKey, Version>,
-    /// Entities with a marker of this installation that do not belong, or not alone, to its target.
-    pub(super) misplaced: Vec<Misplaced>,
 }
 
 impl Looks {
@@ -148,7 +123,8 @@ impl Looks {
         self.silent.contains(key)
     }
 
-    /// Whether a list of this sweep shows an entity with the runner's marker where it belongs; `None`: it did not look.
+    /// Whether a list of this sweep shows an entity with the runner's marker where it belongs; `None`: it did not look, or saw
+    /// nothing that proves either.
     pub(super) fn shows_entity(&self, key: &RunnerKey) -> Option<bool> {
         self.gitlab.get(key).map(Option::is_some)
     }
@@ -178,199 +154,6 @@ impl Looks {
             && digest(&self.kubernetes) == seen.kubernetes
             && !self.changed_credentials.contains(&key)
     }
-}
-
-/// A manager that polls shows within this time (GitLab's own *online*, gitlab.md §3.8).
-const SILENT: SignedDuration = SignedDuration::from_hours(2);
-
-/// The entities of every runner that was made: in bulk where our token may, else by the lists of their targets.
-pub(super) async fn entities(
-    clients: &Clients,
-    fleet: &Fleet,
-    installation: &InstallationId,
-    made: &BTreeSet<RunnerKey>,
-    (before, deadline): (Option<&Slice>, Deadline),
-) -> Result<Sliced<Entities>, Failure> {
-    let (name, now) = (&fleet.settings().name, clients.now());
-    let search = format!("[forerunner:{name}:");
-    // Of the kinds that the rules are for too: what was left behind has no manager any more.
-    let ruled = fleet.group_patterns().into_iter().map(|pattern| match pattern.kind {
-        TargetKind::Group => EntityKind::Group,
-        TargetKind::Project => EntityKind::Project,
-    });
-    let kinds = made.iter().map(|key| EntityKind::of(key.target)).chain(ruled);
-    let kinds: BTreeSet<u8> = kinds.map(rank).collect();
-    let floors = fleet.profiles().any(|profile| profile.version_floor.is_some());
-    let mut all: Vec<(Entity, Vec<Manager>)> = Vec::new();
-    for kind in [EntityKind::Instance, EntityKind::Group, EntityKind::Project] {
-        if !kinds.contains(&rank(kind)) {
-            continue;
-        }
-        let gitlab = clients.gitlab();
-        let bulk = async {
-            match floors {
-                true => gitlab.polled_bulk(kind, &search).await,
-                false => gitlab.runners_bulk(kind, &search).await.map(unpolled),
-            }
-        };
-        let Some(bulk) = deadline.wait(bulk).await else {
-            return Err(deadline.late("GitLab's runners"));
-        };
-        match bulk {
-            Ok(entities) => all.extend(entities),
-            // What a token without an administrator's rights gets, and what proves nothing.
-            Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
-                return one_by_one(clients, fleet, made, (before, deadline)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let (all, managers): (Vec<Entity>, Vec<Vec<Manager>>) = all.into_iter().unzip();
-    let mut found = Entities::of(&all, name, made.iter(), now);
-    found.versions = versions(&all, &managers, installation);
-    found.misplaced = misplaced(&all, name, installation, made);
-    Ok(Sliced { seen: found, next: None, unseen: vec![] })
-}
-
-fn unpolled(entities: Vec<Entity>) -> Vec<(Entity, Vec<Manager>)> {
-    entities.into_iter().map(|entity| (entity, vec![])).collect()
-}
-
-/// What each of our managers says of itself.
-fn versions(
-    entities: &[Entity],
-    managers: &[Vec<Manager>],
-    installation: &InstallationId,
-) -> BTreeMap<RunnerKey, Version> {
-    let known = entities.iter().zip(managers).filter_map(|(entity, managers)| {
-        let key = Marker::find(&entity.description)?.key;
-        let own = names::system_id(installation, &key);
-        let manager = managers.iter().find(|one| one.system_id == own)?;
-        let version = manager.version.as_deref()?.parse().ok()?;
-        claim::belongs_to(entity, key.target).then_some((key, version))
-    });
-    known.collect()
-}
-
-fn misplaced(
-    entities: &[Entity],
-    fleet: &FleetName,
-    installation: &InstallationId,
-    made: &BTreeSet<RunnerKey>,
-) -> Vec<Misplaced> {
-    let elsewhere = entities.iter().filter_map(|entity| {
-        let Marker { key, .. } = Marker::find(&entity.description)
-            .filter(|marker| marker.fleet == *fleet && marker.installation == *installation)?;
-        let is_kind = entity.kind == EntityKind::of(key.target);
-        let whose = match entity.owners.as_slice() {
-            // An orphan of a unit that is still there goes with it, or is told by its round.
-            [] if is_kind && made.contains(&key) => return None,
-            [] if is_kind => Whose::Nobody,
-            owners if is_kind && owners.contains(&key.target) => Whose::Shared,
-            _ => Whose::Others,
-        };
-        let is_there = claim::belongs_to(entity, key.target);
-        (!is_there).then_some(Misplaced { runner: entity.id, key, whose })
-    });
-    elsewhere.collect()
-}
-
-impl Entities {
-    /// What of these is each runner's; one that has none looks like nothing.
-    fn of<'a>(
-        entities: &[Entity],
-        fleet: &FleetName,
-        keys: impl Iterator<Item = &'a RunnerKey>,
-        now: Timestamp,
-    ) -> Self {
-        let mut marks: BTreeMap<RunnerKey, Marks> =
-            keys.map(|key| (key.clone(), Marks::default())).collect();
-        let mut silent = BTreeSet::new();
-        for entity in entities {
-            let Some(key) = sight::whose(entity, fleet) else { continue };
-            let Some(marks) = marks.get_mut(&key) else { continue };
-            marks.entity(entity);
-            let polls = entity.contacted_at.is_some_and(|at| now.duration_since(at) < SILENT);
-            if !entity.paused && !polls {
-                silent.insert(key);
-            }
-        }
-        let looks = marks.into_iter().map(|(key, marks)| (key, marks.digest())).collect();
-        Self { looks, silent, ..Self::default() }
-    }
-}
-
-fn rank(kind: EntityKind) -> u8 {
-    match kind {
-        EntityKind::Instance => 0,
-        EntityKind::Group => 1,
-        EntityKind::Project => 2,
-    }
-}
-
-/// A slice of the targets, as far as the budget reaches; at least one.
-async fn one_by_one(
-    clients: &Clients,
-    fleet: &Fleet,
-    made: &BTreeSet<RunnerKey>,
-    (before, deadline): (Option<&Slice>, Deadline),
-) -> Result<Sliced<Entities>, Failure> {
-    let (settings, now) = (fleet.settings(), clients.now());
-    let mut runners: BTreeMap<String, Vec<&RunnerKey>> = BTreeMap::new();
-    for key in made {
-        runners.entry(key.target.to_string()).or_default().push(key);
-    }
-    let targets: Vec<String> = runners.keys().cloned().collect();
-    let most = settings.sweep_calls.gitlab as usize;
-    let (mut seen, mut looked, mut calls) = (Entities::default(), 0, 0);
-    let mut unseen = Vec::new();
-    for target in slice::due(before, &targets) {
-        if calls >= most {
-            break;
-        }
-        let keys = runners.get(target).map_or(&[][..], Vec::as_slice);
-        // Where the time ends, the next sweep goes on.
-        let Some(read) = deadline.wait(entities_of_one(clients, fleet, keys)).await else { break };
-        looked += 1;
-        calls += 1;
-        let entities = match read {
-            Ok(Some(entities)) => entities,
-            Ok(None) => continue,
-            Err(failure) if ends_slice(&failure) => return Err(failure),
-            Err(failure) => {
-                unseen.push(failure.text);
-                continue;
-            }
-        };
-        calls += entities.len();
-        let found = Entities::of(&entities, &settings.name, keys.iter().copied(), now);
-        seen.looks.extend(found.looks);
-        seen.silent.extend(found.silent);
-    }
-    if looked > 1 && unseen.len() == looked {
-        return Err(Failure::retry(unseen.swap_remove(0)));
-    }
-    let next = slice::next(before, &targets, looked, now);
-    Ok(Sliced { seen, next, unseen })
-}
-
-/// The entities of one target's runners. `None`: it is gone or hidden, which is the round's to judge.
-async fn entities_of_one(
-    clients: &Clients,
-    fleet: &Fleet,
-    keys: &[&RunnerKey],
-) -> Result<Option<Vec<Entity>>, Failure> {
-    let (gitlab, name) = (clients.gitlab(), &fleet.settings().name);
-    let Some(first) = keys.first() else { return Ok(None) };
-    let listed = match gitlab.runners_of(first.target).await {
-        Ok(listed) => listed,
-        Err(gitlab::Error::NotFound { .. } | gitlab::Error::Forbidden { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let ours =
-        listed.iter().filter(|one| keys.iter().any(|key| claim::concerns(one, name, key, &[])));
-    let read = try_join_all(ours.map(|one| gitlab.entity(one.id))).await?;
-    Ok(Some(read.into_iter().flatten().collect()))
 }
 
 /// What a settled round saw of its runner.

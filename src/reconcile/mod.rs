@@ -2,12 +2,14 @@
 
 mod act;
 mod adopt;
+mod anchors;
 mod bulk;
 mod clients;
 mod command;
 mod conclude;
 mod deadline;
 mod desire;
+mod entities;
 mod failure;
 mod fleet_status;
 mod foreign;

@@ -1,13 +1,13 @@
 //! Runners in GitLab that are not ours and take jobs meant for ours: read in bulk, told, never touched.
 
 use super::{
-    Clients, Failure,
+    Clients, Failure, anchors,
     deadline::Deadline,
     inventory::Inventory,
     survey::{self, Survey},
 };
 use crate::{
-    adapters::gitlab,
+    adapters::gitlab::{self, Where},
     domain::{
         fleet::{Fleet, Served},
         fleet_status::{Finding, FindingKind},
@@ -38,48 +38,102 @@ pub(super) async fn findings(
         let all = inventory.told.iter().flat_map(|told| &told.findings);
         all.filter(|one| one.kind == FindingKind::ForeignRunner).cloned().collect()
     };
-    let pages = settings.sweep_calls.gitlab as usize;
-    let Some(open) = deadline.wait(open_runners(clients, served, pages)).await else {
+    let calls = settings.sweep_calls.gitlab as usize;
+    let open = open_runners(clients, fleet, inventory, served, calls);
+    let Some(open) = deadline.wait(open).await else {
         return before();
     };
-    let (open, whole) = match open {
-        Ok(_) if inventory.made.iter().any(|key| looks.shows_entity(key).is_none()) => {
-            return before();
-        }
-        Ok(found) => found,
-        Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => return vec![],
-        Err(error) => {
-            info!("others' runners were not looked at: {}", Failure::from(error).text);
+    let Seen { runners, whole } = match open {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return vec![],
+        Err(failure) => {
+            info!("others' runners were not looked at: {}", failure.text);
             return before();
         }
     };
-    let made = inventory.made.iter().filter(|key| looks.shows_entity(key) == Some(false));
-    let doubtful: BTreeSet<TargetId> = made.map(|key| key.target).collect();
+    let made = &inventory.made;
+    if !made.is_empty() && made.iter().all(|key| looks.shows_entity(key).is_none()) {
+        return before();
+    }
+    let doubtful = made.iter().filter(|key| looks.shows_entity(key) != Some(true));
+    let doubtful: BTreeSet<TargetId> = doubtful.map(|key| key.target).collect();
     let own =
         Own { fleet: &settings.name, installation: &inventory.installation, doubtful: &doubtful };
-    let mut found = rivals(served, &open, &own, now);
-    found.extend((!whole).then(|| too_many(pages, now)));
+    let mut found = rivals(served, &runners, &own, now);
+    found.extend((!whole).then(|| too_many(calls, now)));
     found
 }
 
-/// Those with a tag of ours; all of them where a runner of ours takes jobs without tags, which GitLab has no filter for.
+/// Open runners, whoever's they are, and whether these are all of them.
+struct Seen {
+    runners: Vec<OpenRunner>,
+    whole: bool,
+}
+
+/// Those that might take a job of ours: everywhere at once where our token may, else around each anchor, where ours are. `None`: it
+/// may do neither, or was shown nothing at all, which is no better: even our own would show.
 async fn open_runners(
     clients: &Clients,
+    fleet: &Fleet,
+    inventory: &Inventory,
     served: &[Served<'_>],
-    pages: usize,
-) -> Result<(Vec<OpenRunner>, bool), gitlab::Error> {
+    calls: usize,
+) -> Result<Option<Seen>, Failure> {
+    if served.is_empty() {
+        return Ok(None);
+    }
+    let mut left = calls;
+    let all: Vec<&Served<'_>> = served.iter().collect();
+    if let Some(seen) = read(clients, Where::Everywhere, &all, &mut left).await? {
+        return Ok(Some(seen));
+    }
+    let mut seen: Option<Seen> = None;
+    for anchor in anchors::top_listed(fleet, &inventory.targets) {
+        let below = served.iter().filter(|one| anchors::holds(anchor.id, one.facts));
+        let below: Vec<&Served<'_>> = below.collect();
+        if below.is_empty() {
+            continue;
+        }
+        for place in [Where::Around(&anchor), Where::Below(&anchor)] {
+            let Some(found) = read(clients, place, &below, &mut left).await? else { continue };
+            let all = seen.get_or_insert(Seen { runners: vec![], whole: true });
+            all.runners.extend(found.runners);
+            all.whole &= found.whole;
+            break;
+        }
+    }
+    Ok(seen)
+}
+
+/// Those there with a tag of these runners; all of them where one of these takes jobs without tags, which GitLab has no filter for.
+/// Each list has the calls that are left, and at least one.
+async fn read(
+    clients: &Clients,
+    place: Where<'_>,
+    served: &[&Served<'_>],
+    left: &mut usize,
+) -> Result<Option<Seen>, Failure> {
+    let runners = served.iter().map(|one| &one.spec.runner);
     let tags: BTreeSet<&str> =
-        served.iter().flat_map(|one| &one.spec.runner.tags).map(String::as_str).collect();
-    let untagged = served.iter().any(|one| one.spec.runner.run_untagged);
-    let gitlab = clients.gitlab();
-    if untagged || tags.len() > TAGS_MAX {
-        return gitlab.open_runners(None, pages).await;
-    }
+        runners.clone().flat_map(|one| &one.tags).map(String::as_str).collect();
+    let untagged = runners.clone().any(|one| one.run_untagged);
+    let lists: Vec<Option<&str>> = match untagged || tags.len() > TAGS_MAX {
+        true => vec![None],
+        false => tags.into_iter().map(Some).collect(),
+    };
     let (mut all, mut whole) = (Vec::new(), true);
-    for tag in tags {
-        let (found, is_all) = gitlab.open_runners(Some(tag), pages).await?;
-        all.extend(found);
-        whole &= is_all;
+    for tag in lists {
+        let open = match clients.gitlab().open_runners(place, tag, (*left).max(1)).await {
+            Ok(open) => open,
+            Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        *left = left.saturating_sub(open.calls);
+        all.extend(open.runners);
+        whole &= open.whole;
     }
-    Ok((all, whole))
+    let says_nothing = all.is_empty() && whole;
+    Ok((!says_nothing).then_some(Seen { runners: all, whole }))
 }

@@ -14,6 +14,7 @@ mod watched;
 use crate::{
     deeds::{APP, client, fleet, plan_profile},
     disturbed::{entries, inventory},
+    group_token::give_owners_token,
     harness::Sandbox,
 };
 use forerunner::sandbox::{
@@ -30,6 +31,13 @@ pub(crate) struct Settled {
 }
 
 const MANAGERS: &str = "forerunner-nonprod";
+
+/// The file in which this profile is for these groups.
+fn plan_for(pattern: &str, profile: &str) -> String {
+    fleet(&format!(
+        "rules:\n  - {{ match: {{ groups: '{pattern}' }}, profiles: [plan] }}\nprofiles:\n{profile}"
+    ))
+}
 
 const KINDS: [&str; 8] = [
     "namespaces",
@@ -52,10 +60,15 @@ impl Settled {
     }
 
     async fn under(pattern: &str, profile: &str) -> Self {
-        let file = fleet(&format!(
-            "rules:\n  - {{ match: {{ groups: '{pattern}' }}, profiles: [plan] }}\nprofiles:\n{profile}"
-        ));
-        let sandbox = Sandbox::new(&file).await;
+        Self::of(&plan_for(pattern, profile), &[]).await
+    }
+
+    /// The same where forerunner's token is that of these groups' owner, or an administrator's where there are none.
+    async fn of(file: &str, owned: &[u64]) -> Self {
+        let sandbox = Sandbox::new(file).await;
+        if !owned.is_empty() {
+            give_owners_token(&sandbox, owned);
+        }
         let group = sandbox.world.gitlab.create_group(Some(42), "payments");
         sandbox.settle().await;
         let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));

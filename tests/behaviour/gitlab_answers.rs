@@ -4,12 +4,12 @@ use super::stub::{Reply, Seen, Stub, clock, reply};
 use forerunner::{
     adapters::{
         azure::KeyVault,
-        gitlab::{Error, Gitlab, TokenSource, Verified},
+        gitlab::{Error, Gitlab, TokenSource, Verified, Where},
         tokens::{Credential, Tokens},
     },
     domain::{
         class::Class,
-        gitlab::{EntityChange, EntityKind, EntitySettings},
+        gitlab::{EntityChange, EntityKind, EntitySettings, GroupAt},
         ids::{GroupId, ProjectId, RunnerId, TargetId},
     },
 };
@@ -231,7 +231,8 @@ async fn what_is_gone_already_is_deleted() {
 async fn a_bulk_answer_with_errors_or_without_a_list_proves_nothing() {
     let check = async |answer: Value, expected: Option<usize>| {
         let stub = answering(move |_, _| reply(200, &answer)).await;
-        let read = gitlab(&stub).runners_bulk(EntityKind::Group, "forerunner").await;
+        let read =
+            gitlab(&stub).runners_bulk(Where::Everywhere, EntityKind::Group, "forerunner").await;
         assert_eq!(read.ok().map(|rows| rows.len()), expected);
         assert_eq!(stub.lines()[0], "POST /api/graphql");
     };
@@ -249,6 +250,38 @@ async fn a_bulk_answer_with_errors_or_without_a_list_proves_nothing() {
     check(json!({"data": {"runners": null}}), None).await;
     check(json!({"data": {"runners": null}, "errors": [{"message": "no"}]}), None).await;
     check(json!({"data": null}), None).await;
+}
+
+#[tokio::test]
+async fn a_groups_list_is_that_groups_or_proves_nothing() {
+    let list = json!({"nodes": [], "pageInfo": {"hasNextPage": false, "endCursor": null}});
+    let of = |id: u64, runners: &Value| json!({"data": {"group": {"id": format!("gid://gitlab/Group/{id}"), "runners": runners}}});
+    let refused = json!({"data": {"group": {"id": "gid://gitlab/Group/42", "runners": null}},
+        "errors": [{"message": "no"}]});
+    for (answer, whole) in [
+        (of(42, &list), true),
+        // By now another group has the path.
+        (of(43, &list), false),
+        (of(42, &Value::Null), false),
+        (refused, false),
+        (json!({"data": {"group": null}}), false),
+        (json!({"data": {"runners": list}}), false),
+    ] {
+        let group = GroupAt { id: GroupId(42), path: "platform/cloud".to_owned() };
+        for (place, membership) in [
+            (Where::Below(&group), "membership: DESCENDANTS"),
+            (Where::Around(&group), "membership: ALL_AVAILABLE"),
+        ] {
+            let said = answer.clone();
+            let stub = answering(move |_, _| reply(200, &said)).await;
+            let gitlab = gitlab(&stub);
+            let read = gitlab.runners_bulk(place, EntityKind::Group, "forerunner").await;
+            assert_eq!(read.is_ok(), whole, "{answer}: {read:?}");
+            let asked = stub.seen()[0].json();
+            assert!(asked["query"].as_str().unwrap().contains(membership), "{asked}");
+            assert_eq!(asked["variables"]["group"], "platform/cloud");
+        }
+    }
 }
 
 /// GitLab accepts only the token `new`; the vault's value at each read comes from `values`.

@@ -37,6 +37,7 @@ mod gitlab_ca;
 mod gitlab_hook;
 mod gitlab_refusals;
 mod gitlab_versions;
+mod group_lists;
 mod group_token;
 mod harness;
 mod healing_crashes;

@@ -6,7 +6,7 @@ use crate::{
     harness::Sandbox,
 };
 use forerunner::sandbox::{
-    gitlab::RunnerEdit,
+    gitlab::{GroupLists, RunnerEdit},
     wire::{Fault, Service, What},
 };
 use serde_json::{Value, json};
@@ -71,6 +71,7 @@ async fn each_identitys_credentials_have_their_turn() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_targets_runners_have_their_turn_where_nothing_may_be_read_in_bulk() {
     let sandbox = with_an_owners_token().await;
+    sandbox.world.gitlab.set_group_lists(GroupLists::Refused);
     let keys = settle_three(&sandbox, &plain_fleet(), "plain").await;
     for key in &keys {
         let edit = RunnerEdit { tags: Some(vec!["everything".into()]), ..RunnerEdit::default() };

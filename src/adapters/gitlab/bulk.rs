@@ -1,15 +1,14 @@
 //! Many runner entities a call, by GraphQL (gitlab.md §3.10).
 
-use super::{Call, Error, Gitlab, wire::RunnerType};
+mod rows;
+
+use super::{Call, Error, Gitlab};
 use crate::{
     adapters::http::Repeat,
-    domain::{
-        gitlab::{Entity, EntityKind, Manager, OpenRunner},
-        ids::{GroupId, ProjectId, RunnerId, TargetId},
-    },
+    domain::gitlab::{Entity, EntityKind, GroupAt, Manager, OpenRunner},
 };
 use http::Method;
-use jiff::Timestamp;
+use rows::{Node, OpenNode, number};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -17,6 +16,27 @@ const PAGES_MAX: usize = 1000;
 const ROWS_PER_PAGE: usize = 100;
 /// With fewer, complete lists scoped to targets are as good.
 const ROWS_PER_PAGE_MIN: usize = 12;
+
+/// Whose runners a bulk read shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Where<'a> {
+    /// Everybody's: for administrators and auditors.
+    Everywhere,
+    /// Of a group, of all groups below it and of the projects in any of them: for the group's owners, too.
+    Below(&'a GroupAt),
+    /// The same, and those of the groups above and of the instance that serve it, as far as our token may read them. GitLab calls
+    /// it experimental.
+    Around(&'a GroupAt),
+}
+
+/// What was seen of runners that take jobs.
+#[derive(Debug)]
+pub struct Open {
+    pub runners: Vec<OpenRunner>,
+    /// Whether there are no more of them.
+    pub whole: bool,
+    pub calls: usize,
+}
 
 /// Which runners: the arguments of the list, and the variables that go with them.
 struct Asked {
@@ -32,25 +52,32 @@ const OPEN: &str = "id description runnerType tagList runUntagged groups { nodes
 
 impl Gitlab {
     /// All entities of a kind whose description contains `search`, with all their settings, 100 a call, or fewer
-    /// where GitLab finds that too complex. The search is
-    /// over the whole instance, so a hit is ours only if type and owner fit.
+    /// where GitLab finds that too complex. Whoever owns a group there writes descriptions, so a hit is ours only if type and
+    /// owner fit.
     ///
-    /// Errors: whatever is not a whole answer is one, and proves nothing: GraphQL errors and a null list come as
-    /// [`Error::Unreadable`], which is what a token without an administrator's rights gets. Fall back to
-    /// [`Gitlab::runners_of`].
-    pub async fn runners_bulk(&self, kind: EntityKind, search: &str) -> Result<Vec<Entity>, Error> {
-        let nodes: Vec<Node> = self.bulk(of_kind(kind, search, ENTITY), PAGES_MAX).await?.0;
+    /// Errors: whatever is not a whole answer is one, and proves nothing: GraphQL errors, a null list and a null group come as
+    /// [`Error::Unreadable`], which is what a token without the right gets. Nothing here says that an empty list is no refusal.
+    /// Source: `app/finders/ci/runners_finder.rb` of GitLab; <https://docs.gitlab.com/api/graphql/reference/#grouprunners>.
+    pub async fn runners_bulk(
+        &self,
+        place: Where<'_>,
+        kind: EntityKind,
+        search: &str,
+    ) -> Result<Vec<Entity>, Error> {
+        let asked = of_kind(kind, search, ENTITY);
+        let nodes: Vec<Node> = self.bulk(place, asked, PAGES_MAX).await?.nodes;
         nodes.into_iter().map(|node| node.read().ok_or_else(no_id)).collect()
     }
 
     /// The same, each with who polled with its tokens.
     pub async fn polled_bulk(
         &self,
+        place: Where<'_>,
         kind: EntityKind,
         search: &str,
     ) -> Result<Vec<(Entity, Vec<Manager>)>, Error> {
         let asked = of_kind(kind, search, ENTITY_AND_MANAGERS);
-        let nodes: Vec<Node> = self.bulk(asked, PAGES_MAX).await?.0;
+        let nodes: Vec<Node> = self.bulk(place, asked, PAGES_MAX).await?.nodes;
         let read = nodes.into_iter().map(|mut node| {
             let managers = node.managers.take().map(|list| list.nodes).unwrap_or_default();
             let managers = managers.into_iter().map(Into::into).collect();
@@ -59,15 +86,15 @@ impl Gitlab {
         read.collect()
     }
 
-    /// Runners of the whole instance that are not paused, whoever's they are: those with the tag, or all. At most
-    /// `pages` of a hundred, and whether that was everything.
+    /// Runners that are not paused, whoever's they are: those with the tag, or all. At most `pages` of a hundred.
     ///
     /// Errors: as [`Gitlab::runners_bulk`].
     pub async fn open_runners(
         &self,
+        place: Where<'_>,
         tag: Option<&str>,
         pages: usize,
-    ) -> Result<(Vec<OpenRunner>, bool), Error> {
+    ) -> Result<Open, Error> {
         let asked = match tag {
             Some(tag) => Asked {
                 declared: "$tags: [String!],",
@@ -82,30 +109,28 @@ impl Gitlab {
                 variables: json!({}),
             },
         };
-        let (nodes, whole): (Vec<OpenNode>, bool) = self.bulk(asked, pages).await?;
-        let read = nodes.into_iter().map(|node| node.read().ok_or_else(no_id));
-        Ok((read.collect::<Result<_, _>>()?, whole))
+        let Rows { nodes, whole, calls } = self.bulk::<OpenNode>(place, asked, pages).await?;
+        let runners = nodes.into_iter().map(|node| node.read().ok_or_else(no_id));
+        Ok(Open { runners: runners.collect::<Result<_, _>>()?, whole, calls })
     }
 
-    /// The rows of at most so many pages, and whether there are no more.
+    /// The rows of at most so many pages.
     async fn bulk<T: DeserializeOwned>(
         &self,
-        asked: Asked,
+        place: Where<'_>,
+        mut asked: Asked,
         pages_max: usize,
-    ) -> Result<(Vec<T>, bool), Error> {
+    ) -> Result<Rows<T>, Error> {
         let what = "runners in bulk";
-        let Asked { declared, arguments, nodes, mut variables } = asked;
-        let query = format!(
-            "query({declared} $first: Int, $after: String) {{ runners({arguments}, first: $first, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {nodes} }} }} }}"
-        );
-        let mut rows = Vec::new();
+        let query = asked.query(place);
+        let mut nodes = Vec::new();
         let mut after: Option<String> = None;
         let mut first = ROWS_PER_PAGE;
-        for _ in 0..pages_max {
-            variables["first"] = json!(first);
-            variables["after"] = json!(after);
+        for calls in 1..=pages_max {
+            asked.variables["first"] = json!(first);
+            asked.variables["after"] = json!(after);
             let mut call = Call::write(Method::POST, "", Repeat::Safe, what)
-                .body(json!({"query": query, "variables": variables}));
+                .body(json!({"query": query, "variables": asked.variables}));
             call.path = "/api/graphql".to_owned();
             let answer: Answer<T> = self.ask(&call).await?;
             if answer.errors.iter().any(Fault::is_too_much) && first > ROWS_PER_PAGE_MIN {
@@ -115,12 +140,12 @@ impl Gitlab {
             if let Some(fault) = answer.errors.first() {
                 return Err(Error::unreadable(what, fault.message.clone()));
             }
-            let list = answer.data.and_then(|data| data.runners);
+            let list = answer.data.and_then(|data| data.list(place));
             let list = list.ok_or_else(|| Error::unreadable(what, "the list is null"))?;
-            rows.extend(list.nodes);
+            nodes.extend(list.nodes);
             let next = list.page_info.end_cursor.filter(|_| list.page_info.has_next_page);
             match (list.page_info.has_next_page, next) {
-                (false, _) => return Ok((rows, true)),
+                (false, _) => return Ok(Rows { nodes, whole: true, calls }),
                 (true, Some(cursor)) if after.as_ref() != Some(&cursor) => after = Some(cursor),
                 (true, _) => return Err(Error::unreadable(what, "its pages never end")),
             }
@@ -128,7 +153,38 @@ impl Gitlab {
         if pages_max == PAGES_MAX {
             return Err(Error::unreadable(what, "its pages never end"));
         }
-        Ok((rows, false))
+        Ok(Rows { nodes, whole: false, calls: pages_max })
+    }
+}
+
+struct Rows<T> {
+    nodes: Vec<T>,
+    whole: bool,
+    calls: usize,
+}
+
+impl Asked {
+    /// The query, and the variable that a group's path goes into.
+    fn query(&mut self, place: Where<'_>) -> String {
+        let Self { declared, arguments, nodes, variables } = self;
+        let runners = |membership: &str| {
+            format!(
+                "runners({arguments}{membership}, first: $first, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {nodes} }} }}"
+            )
+        };
+        let (group, membership) = match place {
+            Where::Everywhere => {
+                let runners = runners("");
+                return format!("query({declared} $first: Int, $after: String) {{ {runners} }}");
+            }
+            Where::Below(group) => (group, ", membership: DESCENDANTS"),
+            Where::Around(group) => (group, ", membership: ALL_AVAILABLE"),
+        };
+        variables["group"] = json!(group.path);
+        let runners = runners(membership);
+        format!(
+            "query({declared} $group: ID!, $first: Int, $after: String) {{ group(fullPath: $group) {{ id {runners} }} }}"
+        )
     }
 }
 
@@ -178,6 +234,26 @@ impl Fault {
 #[serde(bound = "T: DeserializeOwned")]
 struct Data<T> {
     runners: Option<Connection<T>>,
+    group: Option<OfGroup<T>>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct OfGroup<T> {
+    id: String,
+    runners: Option<Connection<T>>,
+}
+
+impl<T> Data<T> {
+    /// `None` too where another group has the path by now.
+    fn list(self, place: Where<'_>) -> Option<Connection<T>> {
+        match place {
+            Where::Everywhere => self.runners,
+            Where::Below(group) | Where::Around(group) => {
+                self.group.filter(|found| number(&found.id) == Some(group.id.0))?.runners
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -192,135 +268,4 @@ struct Connection<T> {
 struct PageInfo {
     has_next_page: bool,
     end_cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Node {
-    id: String,
-    description: Option<String>,
-    runner_type: RunnerType,
-    paused: bool,
-    contacted_at: Option<Timestamp>,
-    created_at: Option<Timestamp>,
-    #[serde(default)]
-    tag_list: Option<Vec<String>>,
-    run_untagged: bool,
-    #[serde(default)]
-    locked: Option<bool>,
-    access_level: String,
-    maximum_timeout: Option<u32>,
-    maintenance_note: Option<String>,
-    job_execution_status: Option<String>,
-    groups: Option<List<Owner>>,
-    projects: Option<List<Owner>>,
-    managers: Option<List<Polled>>,
-}
-
-/// As much as an overlap needs.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OpenNode {
-    id: String,
-    description: Option<String>,
-    runner_type: RunnerType,
-    #[serde(default)]
-    tag_list: Option<Vec<String>>,
-    run_untagged: bool,
-    groups: Option<List<Owner>>,
-    projects: Option<List<Owner>>,
-}
-
-#[derive(Deserialize)]
-struct List<T> {
-    nodes: Vec<T>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Owner {
-    id: String,
-    full_path: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Polled {
-    system_id: String,
-    version: Option<String>,
-    contacted_at: Option<Timestamp>,
-}
-
-impl From<Polled> for Manager {
-    fn from(polled: Polled) -> Self {
-        let Polled { system_id, version, contacted_at } = polled;
-        Self { system_id, contacted_at, version }
-    }
-}
-
-fn owners(
-    groups: Option<List<Owner>>,
-    projects: Option<List<Owner>>,
-) -> Option<Vec<(TargetId, String)>> {
-    let mut all = Vec::new();
-    for owner in groups.map(|list| list.nodes).unwrap_or_default() {
-        let id = TargetId::Group(GroupId(number(&owner.id)?));
-        all.push((id, owner.full_path.unwrap_or_default()));
-    }
-    for owner in projects.map(|list| list.nodes).unwrap_or_default() {
-        let id = TargetId::Project(ProjectId(number(&owner.id)?));
-        all.push((id, owner.full_path.unwrap_or_default()));
-    }
-    Some(all)
-}
-
-impl OpenNode {
-    fn read(self) -> Option<OpenRunner> {
-        Some(OpenRunner {
-            id: RunnerId(number(&self.id)?),
-            description: self.description.unwrap_or_default(),
-            kind: self.runner_type.into(),
-            owners: owners(self.groups, self.projects)?,
-            tags: self.tag_list.unwrap_or_default(),
-            run_untagged: self.run_untagged,
-        })
-    }
-}
-
-impl Node {
-    fn read(self) -> Option<Entity> {
-        let owners = owners(self.groups, self.projects)?;
-        Some(Entity {
-            id: RunnerId(number(&self.id)?),
-            description: self.description.unwrap_or_default(),
-            kind: self.runner_type.into(),
-            owners: owners.into_iter().map(|(id, _)| id).collect(),
-            paused: self.paused,
-            tags: self.tag_list.unwrap_or_default(),
-            run_untagged: self.run_untagged,
-            locked: self.locked.unwrap_or_default(),
-            protected: self.access_level.eq_ignore_ascii_case("ref_protected"),
-            maximum_timeout: self.maximum_timeout,
-            maintenance_note: self.maintenance_note.filter(|note| !note.is_empty()),
-            contacted_at: self.contacted_at,
-            created_at: self.created_at,
-            busy: self.job_execution_status.map(|status| !status.eq_ignore_ascii_case("idle")),
-        })
-    }
-}
-
-/// The number at the end of `gid://gitlab/Ci::Runner/8`.
-fn number(global_id: &str) -> Option<u64> {
-    global_id.rsplit('/').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_ends_a_global_id() {
-        assert_eq!(number("gid://gitlab/Ci::Runner/8"), Some(8));
-        assert_eq!(number("gid://gitlab/Ci::Runner/"), None);
-    }
 }

@@ -674,7 +674,7 @@ pub(super) struct RawSweepCalls {
     /// Lists of identities' federated credentials. Default: 50.
     #[serde(default)]
     pub(super) azure: Option<u32>,
-    /// Reads of runners, where the token may not read them in bulk. Default: 400.
+    /// Reads of runners that no bulk list shows, and lists of others' runners. Default: 400.
     #[serde(default)]
     pub(super) gitlab: Option<u32>,
 }

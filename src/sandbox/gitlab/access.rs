@@ -103,6 +103,22 @@ impl State {
         }
     }
 
+    /// Whether a list of GraphQL's has a row for it: a group's runner shows to its maintainers, and to those of a project that may
+    /// use it. Source: `app/policies/ci/runner_policy.rb` of GitLab.
+    pub(super) fn lists_runner(&self, caller: &Caller, runner: &Runner) -> bool {
+        let Owner::Group(group) = runner.owner else {
+            return self.may_read_runner(caller, runner);
+        };
+        let mut below = self.projects.values().filter(|project| {
+            project.namespace == group || self.is_below(project.namespace, group)
+        });
+        caller.admin
+            || self.group_level(caller, group) >= MAINTAINER
+            || below.any(|project| {
+                project.group_runners_enabled && self.project_level(caller, project) >= MAINTAINER
+            })
+    }
+
     /// Administrators always; others not while the owner is archived.
     pub(super) fn may_change_runner(&self, caller: &Caller, runner: &Runner) -> bool {
         if caller.admin {

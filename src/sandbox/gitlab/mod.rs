@@ -39,6 +39,7 @@ mod tree;
 mod users;
 
 pub use deliveries::{Delivery, Mischief, Outcome};
+pub use graphql::group::GroupLists;
 pub use jobs::{JobStatus, JobView, NewJob};
 pub use limits::{Limit, Limits};
 pub use runner_view::RunnerView;

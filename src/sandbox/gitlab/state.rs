@@ -3,6 +3,7 @@
 use super::{
     Settings,
     deliveries::{Delivery, Outgoing},
+    graphql::group::GroupLists,
     hooks::Hook,
     jobs::Job,
     limits::Counted,
@@ -25,6 +26,7 @@ pub(super) struct State {
     pub(super) maintenance: bool,
     /// Runners that one group may have.
     pub(super) group_runners_max: Option<usize>,
+    pub(super) group_lists: GroupLists,
     /// The clock's time when the lock was taken.
     pub(super) now: Timestamp,
     /// The `X-Gitlab-Event-UUID` that the present call brought along.
@@ -90,6 +92,7 @@ impl State {
             settings,
             maintenance: false,
             group_runners_max: None,
+            group_lists: GroupLists::default(),
             now,
             cause: None,
             ids: BTreeMap::new(),

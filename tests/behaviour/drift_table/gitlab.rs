@@ -1,11 +1,11 @@
 //! GitLab's rows that a person or a machine makes from outside.
 
-use super::{Settled, edit_runner, runner_id};
+use super::{Settled, edit_runner, plan_for, runner_id};
 use crate::{
     deeds::{PLAIN, fleet, plain_fleet, plan_profile},
     harness::Sandbox,
 };
-use forerunner::sandbox::gitlab::RunnerEdit;
+use forerunner::sandbox::gitlab::{GroupLists, RunnerEdit};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -14,7 +14,19 @@ async fn a_manager_older_than_the_file_allows_is_told() {
         "runner: { tags: [azure-plan] }",
         "runner: { tags: [azure-plan], versionFloor: 19.2.0 }",
     );
-    let settled = Settled::with(&floor).await;
+    // An administrator reads in bulk, an owner below the anchors, and where that is refused runner by runner.
+    for (owned, lists) in [
+        (&[][..], GroupLists::Shown),
+        (&[42][..], GroupLists::Shown),
+        (&[42][..], GroupLists::Refused),
+    ] {
+        let settled = Settled::of(&plan_for("platform/*", &floor), owned).await;
+        settled.sandbox.world.gitlab.set_group_lists(lists);
+        an_old_manager_is_told(&settled).await;
+    }
+}
+
+async fn an_old_manager_is_told(settled: &Settled) {
     let sandbox = &settled.sandbox;
     assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
     // The mirror's tag names what it does not hold.

@@ -1,13 +1,14 @@
 //! Runners of others that take a job meant for ours: told, and never touched.
 
-use super::{Settled, watched};
+use super::{Settled, plan_for, watched};
 use crate::{
     deeds::{fleet, plan_profile},
+    group_token::give_owners_token,
     harness::Sandbox,
     look_alikes::{runner_at, runner_of},
 };
 use forerunner::sandbox::{
-    gitlab::RunnerEdit,
+    gitlab::{GroupLists, RunnerEdit},
     wire::{Fault, Service, What},
 };
 use serde_json::json;
@@ -26,6 +27,11 @@ async fn rival(settled: &Settled, place: &str) -> u64 {
     let scope = match place {
         "instance" => json!({ "runner_type": "instance_type" }),
         "above" => of_group(42),
+        "above the anchor" => {
+            // Only who may see a project that it serves sees it.
+            gitlab.create_project(ours, "app");
+            of_group(parent_of(sandbox, 42))
+        }
         "here" => of_group(ours),
         "group below" => of_group(gitlab.create_group(Some(ours), "below")),
         "project below" => {
@@ -40,21 +46,81 @@ async fn rival(settled: &Settled, place: &str) -> u64 {
     runner_at(sandbox, scope, "made by hand").await
 }
 
+fn parent_of(sandbox: &Sandbox, group: u64) -> u64 {
+    let dump = sandbox.world.gitlab.dump();
+    let groups = dump["groups"].as_array().unwrap();
+    let found = groups.iter().find(|one| one["id"] == group).unwrap();
+    found["parent_id"].as_u64().unwrap()
+}
+
+async fn told_and_let_alone(place: &str, settled: &Settled) {
+    let gitlab = &settled.sandbox.world.gitlab;
+    let id = rival(settled, place).await;
+    let before = json!(gitlab.runner(id));
+    let (number, unit) = (format!("runner {id} "), settled.unit.clone());
+    let parts = [number.as_str(), "is not ours", "the tag `azure-plan`", &unit, "other tags"];
+    watched::told_once(place, settled, KIND, &parts).await;
+    assert_eq!(json!(gitlab.runner(id)), before, "{place}: never touched");
+    settled.sandbox.assert_ready(&settled.unit);
+    let paused = RunnerEdit { paused: Some(true), ..RunnerEdit::default() };
+    gitlab.edit_runner(id, paused);
+    watched::over(place, settled, KIND).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_takes_our_jobs_is_told_wherever_it_is_and_let_alone() {
     for place in ["instance", "above", "here", "group below", "project below"] {
-        let settled = Settled::new().await;
-        let gitlab = &settled.sandbox.world.gitlab;
-        let id = rival(&settled, place).await;
-        let before = json!(gitlab.runner(id));
-        let (number, unit) = (format!("runner {id} "), settled.unit.clone());
-        let parts = [number.as_str(), "is not ours", "the tag `azure-plan`", &unit, "other tags"];
-        watched::told_once(place, &settled, KIND, &parts).await;
-        assert_eq!(json!(gitlab.runner(id)), before, "{place}: never touched");
-        settled.sandbox.assert_ready(&settled.unit);
-        let paused = RunnerEdit { paused: Some(true), ..RunnerEdit::default() };
-        gitlab.edit_runner(id, paused);
-        watched::over(place, &settled, KIND).await;
+        told_and_let_alone(place, &Settled::new().await).await;
+    }
+}
+
+/// The anchor has a group above it, whose runners its owner does not own.
+async fn below_a_company() -> Settled {
+    let file = plan_for("company/platform/*", &plan_profile());
+    let file = file.replace("platform: 42, infra: 77", "company/platform: 42");
+    Settled::of(&file, &[42]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_is_told_of_every_one_that_may_take_its_groups_jobs() {
+    let places = ["instance", "above the anchor", "above", "here", "group below", "project below"];
+    for place in places {
+        told_and_let_alone(place, &below_a_company().await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_is_told_of_what_its_lists_still_show() {
+    for (lists, shows) in [(GroupLists::OwnTreeOnly, 1), (GroupLists::Refused, 0)] {
+        let settled = below_a_company().await;
+        settled.sandbox.world.gitlab.set_group_lists(lists);
+        rival(&settled, "instance").await;
+        let here = rival(&settled, "here").await;
+        settled.sandbox.sweep().await;
+        let found = settled.sandbox.findings(KIND);
+        let expected = format!("runner {here} ");
+        let are_here = found.iter().all(|(message, _)| message.contains(&expected));
+        assert!(found.len() == shows && are_here, "{lists:?}: {found:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rival_that_two_anchors_show_is_told_once() {
+    let file = plan_for("platform/*", &plan_profile())
+        .replace("rules:", "rules:\n  - { match: { groups: 'infra/*' }, profiles: [plan] }");
+    let sandbox = Sandbox::new(&file).await;
+    give_owners_token(&sandbox, &[42, 77]);
+    for anchor in [42, 77] {
+        sandbox.world.gitlab.create_group(Some(anchor), "payments");
+    }
+    sandbox.settle().await;
+    let instance = json!({ "runner_type": "instance_type" });
+    let id = runner_at(&sandbox, instance, "made by hand").await;
+    sandbox.sweep().await;
+    let found = sandbox.findings(KIND);
+    let [(message, _)] = &found[..] else { panic!("{}", sandbox.fleet_status()) };
+    for part in [&format!("runner {id} of the instance"), "and 1 more of ours"] {
+        assert!(message.contains(part), "{part}: {message}");
     }
 }
 

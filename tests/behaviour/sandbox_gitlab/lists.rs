@@ -1,6 +1,7 @@
 //! Lists: what is in them, how they are cut into pages, and the same by GraphQL.
 
 use super::{World, ids};
+use forerunner::sandbox::gitlab::GroupLists;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -206,6 +207,65 @@ async fn graphql_refuses_what_it_does_not_know_and_who_may_not() {
     world.gitlab.add_group_member(group, user, 50);
     let shown = query(&world, &token, text, json!({ "p": "acme" })).await;
     assert_eq!(shown["data"]["group"]["runners"]["count"], 1, "of what lies below, too");
+}
+
+#[tokio::test]
+async fn a_groups_owner_reads_the_runners_of_its_tree_and_of_what_serves_it() {
+    let world = World::new().await;
+    let company = world.gitlab.create_group(None, "acme");
+    let team = world.gitlab.create_group(Some(company), "team");
+    let squad = world.gitlab.create_group(Some(team), "squad");
+    let (above, _) = world.create_group_runner(company).await;
+    let (own, _) = world.create_group_runner(team).await;
+    let (below, _) = world.create_group_runner(squad).await;
+    let body = json!({ "runner_type": "instance_type" });
+    let shared = world.send("POST", "user/runners", body).await.expect(201)["id"].as_u64();
+    let user = world.gitlab.add_user("jo", false);
+    world.gitlab.add_group_member(team, user, 40);
+    let token = world.gitlab.create_access_token(user, &["read_api"]);
+    let list = async |membership: &str| {
+        let text = format!(
+            "{{ group(fullPath: \"acme/team\") {{ id runners(membership: {membership}, sort: CREATED_ASC) {{ nodes {{ id groups {{ nodes {{ fullPath }} }} }} }} }} }}"
+        );
+        query(&world, &token, &text, json!({})).await
+    };
+    let ids = |answer: &Value| -> Option<Vec<u64>> {
+        let nodes = answer["data"]["group"]["runners"]["nodes"].as_array()?;
+        let ids = nodes.iter().map(|node| node["id"].as_str().unwrap().rsplit('/').next());
+        Some(ids.map(|id| id.unwrap().parse().unwrap()).collect())
+    };
+    let memberships = ["DIRECT", "DESCENDANTS", "ALL_AVAILABLE"];
+    for membership in memberships {
+        let refused = list(membership).await;
+        assert_eq!(ids(&refused), None, "a maintainer is no owner");
+        assert_eq!(refused["errors"][0]["path"], json!(["group", "runners"]), "{refused}");
+        assert!(refused["data"]["group"]["id"].is_string(), "the rest is answered: {refused}");
+    }
+    world.gitlab.add_group_member(team, user, 50);
+    let all = vec![own, below, shared.unwrap()];
+    for (membership, expected) in memberships.iter().zip([&all[..1], &all[..2], &all]) {
+        assert_eq!(ids(&list(membership).await).unwrap(), expected, "{membership}");
+    }
+    // What lies above shows to whoever maintains a project that it serves.
+    let project = world.gitlab.create_project(squad, "app");
+    let shown = list("ALL_AVAILABLE").await;
+    assert_eq!(ids(&shown).unwrap(), [&[above][..], &all].concat());
+    let owners = &shown["data"]["group"]["runners"]["nodes"][0]["groups"]["nodes"];
+    assert_eq!(*owners, json!([{ "fullPath": "acme" }]));
+    world.gitlab.set_project_runners(project, true, false);
+    assert_eq!(ids(&list("ALL_AVAILABLE").await).unwrap(), all);
+
+    for (lists, expected) in [
+        (GroupLists::OwnTreeOnly, [Some(1), Some(2), None]),
+        (GroupLists::Empty, [Some(0); 3]),
+        (GroupLists::Refused, [None; 3]),
+    ] {
+        world.gitlab.set_group_lists(lists);
+        for (membership, expected) in memberships.iter().zip(expected) {
+            let shown = ids(&list(membership).await).map(|ids| ids.len());
+            assert_eq!(shown, expected, "{lists:?} {membership}");
+        }
+    }
 }
 
 #[tokio::test]

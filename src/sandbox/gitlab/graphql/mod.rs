@@ -1,6 +1,7 @@
 //! GraphQL for bulk reads of runners (gitlab.md §3.10); what it does not know it refuses with `errors`.
 
 mod complexity;
+pub(super) mod group;
 mod parse;
 mod runners;
 mod schema;
@@ -8,9 +9,7 @@ mod schema;
 use super::{
     call::{Access, Call, Caller},
     errors::Refusal,
-    runners::{Owner, Runner},
     state::State,
-    tree::Group,
 };
 use axum::{
     Json,
@@ -19,6 +18,7 @@ use axum::{
 use parse::{Argument, Field};
 use runners::Wanted;
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
 
 /// Why a query has no full answer: a text for its `errors`.
 type Answer = Result<Value, String>;
@@ -28,7 +28,12 @@ struct Context<'a> {
     state: &'a State,
     caller: &'a Caller,
     variables: Map<String, Value>,
+    /// Of fields that are null though the rest is answered.
+    errors: RefCell<Vec<Value>>,
 }
+
+/// What GitLab says of a thing that is not there, or not for whoever asks.
+const DENIED: &str = "The resource that you are attempting to access does not exist or you don't have permission to perform this action";
 
 /// `POST /api/graphql`
 pub(super) async fn answer(call: Call) -> Result<Response, Refusal> {
@@ -45,19 +50,17 @@ pub(super) async fn answer(call: Call) -> Result<Response, Refusal> {
     if let Some(Value::Object(given)) = call.parameters.value("variables") {
         variables.extend(given.clone());
     }
-    let context = Context { state: &state, caller: &caller, variables };
+    let context = Context { state: &state, caller: &caller, variables, errors: RefCell::default() };
     if let Some(refusal) = context.too_complex(&query.selection) {
         return Ok(refuse(&[refusal]));
     }
     let mut data = Map::new();
-    let mut errors = Vec::new();
     for field in &query.selection {
-        let value = context.root(field).unwrap_or_else(|text| {
-            errors.push(json!({ "message": text, "path": [field.key()] }));
-            Value::Null
-        });
+        let value =
+            context.root(field).unwrap_or_else(|text| context.null_for(&text, &[field.key()]));
         data.insert(field.key().to_owned(), value);
     }
+    let errors = context.errors.into_inner();
     let mut body = json!({ "data": data });
     if !errors.is_empty() {
         body["errors"] = json!(errors);
@@ -72,6 +75,12 @@ fn refuse(texts: &[String]) -> Response {
 }
 
 impl Context<'_> {
+    /// What the field at the path is instead, with the reason told beside it.
+    fn null_for(&self, text: &str, path: &[&str]) -> Value {
+        self.errors.borrow_mut().push(json!({ "message": text, "path": path }));
+        Value::Null
+    }
+
     fn root(&self, field: &Field) -> Answer {
         match field.name.as_str() {
             "__typename" => Ok(json!("Query")),
@@ -79,59 +88,9 @@ impl Context<'_> {
                 let wanted = Wanted::read(self, field, &[])?;
                 self.connection(field, &wanted, |_| true)
             }
-            "runners" => {
-                Err("The resource that you are attempting to access does not exist or you don't have permission to perform this action".to_owned())
-            }
+            "runners" => Err(DENIED.to_owned()),
             "group" => self.group(field),
             other => Err(unknown(other, "Query")),
-        }
-    }
-
-    fn group(&self, field: &Field) -> Answer {
-        self.check_arguments(field, &["fullPath"])?;
-        let path =
-            self.text(field, "fullPath").ok_or("Field 'group' needs the argument fullPath")?;
-        let found = self.state.find_group(&path);
-        let Some(group) = found.filter(|group| self.state.sees_group(self.caller, group)) else {
-            return Ok(Value::Null);
-        };
-        self.select(&field.selection, "Group", |field| match field.name.as_str() {
-            "id" => Ok(json!(format!("gid://gitlab/Group/{}", group.id))),
-            "name" => Ok(json!(group.name)),
-            "path" => Ok(json!(group.path)),
-            "fullPath" => Ok(json!(self.state.namespace_path(group.id))),
-            "runners" => self.group_runners(field, group),
-            other => Err(unknown(other, "Group")),
-        })
-    }
-
-    /// Of the group and what lies below it, unless `membership` says otherwise.
-    fn group_runners(&self, field: &Field, group: &Group) -> Answer {
-        let wanted = Wanted::read(self, field, &["membership"])?;
-        if !self.state.owns_group(self.caller, group.id) {
-            return Ok(Value::Null);
-        }
-        let membership = self.text(field, "membership");
-        let state = self.state;
-        let direct = |runner: &Runner| runner.owner == Owner::Group(group.id);
-        let below = |runner: &Runner| match runner.owner {
-            Owner::Group(owner) => owner == group.id || state.is_below(owner, group.id),
-            Owner::Project(project) => state.projects.get(&project).is_some_and(|project| {
-                project.namespace == group.id || state.is_below(project.namespace, group.id)
-            }),
-            Owner::Instance | Owner::Nobody => false,
-        };
-        let available = |runner: &Runner| match runner.owner {
-            Owner::Group(owner) => below(runner) || state.is_below(group.id, owner),
-            Owner::Instance => group.shared_runners_setting == "enabled",
-            Owner::Project(_) => below(runner),
-            Owner::Nobody => false,
-        };
-        match membership.as_deref() {
-            Some("DIRECT") => self.connection(field, &wanted, direct),
-            None | Some("DESCENDANTS") => self.connection(field, &wanted, below),
-            Some("ALL_AVAILABLE") => self.connection(field, &wanted, available),
-            Some(other) => Err(format!("'{other}' is no value of CiRunnerMembershipFilter")),
         }
     }
 

@@ -82,6 +82,11 @@ impl Wanted {
         })
     }
 
+    /// Whether it is not the first page.
+    pub(super) fn goes_on(&self) -> bool {
+        self.after.is_some()
+    }
+
     fn fits(&self, context: &Context<'_>, runner: &Runner) -> bool {
         let status = runner.stored_status(context.state.now).word();
         let mut versions =
@@ -187,14 +192,18 @@ impl Context<'_> {
             }
             "groups" => {
                 let owner = match runner.owner {
-                    Owner::Group(id) => vec![id],
-                    Owner::Instance | Owner::Project(_) | Owner::Nobody => Vec::new(),
+                    Owner::Group(id) => state.groups.get(&id),
+                    Owner::Instance | Owner::Project(_) | Owner::Nobody => None,
                 };
+                let owner = owner.filter(|group| state.sees_group(self.caller, group));
+                let owner: Vec<u64> = owner.iter().map(|group| group.id).collect();
                 self.nodes(field, "GroupConnection", &owner, |field, id| self.owner(field, *id))
             }
             "projects" => {
-                let ids = &runner.projects;
-                self.nodes(field, "ProjectConnection", ids, |field, id| self.project(field, *id))
+                let all = runner.projects.iter().filter_map(|id| state.projects.get(id));
+                let seen = all.filter(|project| state.sees_project(self.caller, project));
+                let ids: Vec<u64> = seen.map(|project| project.id).collect();
+                self.nodes(field, "ProjectConnection", &ids, |field, id| self.project(field, *id))
             }
             "managers" => {
                 let all = &runner.managers;

@@ -1,0 +1,304 @@
+//! What GitLab shows a sweep of our runners: in bulk, as far as our token may read so; what no such list shows by its target.
+
+use super::{
+    Clients, Failure, anchors,
+    bulk::{Sliced, ends_slice},
+    deadline::Deadline,
+    target::TargetRead,
+};
+use crate::{
+    adapters::gitlab::{self, Where},
+    domain::{
+        claim,
+        fleet::{Fleet, TargetKind},
+        gitlab::{Entity, EntityKind, Manager},
+        ids::{FleetName, InstallationId, RunnerId, RunnerKey, TargetId},
+        marker::Marker,
+        names,
+        sight::{self, Marks},
+        slice::{self, Slice},
+        version::Version,
+        watch::gitlab::{Misplaced, Whose},
+    },
+};
+use futures::future::try_join_all;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Entities by the runners that they are of.
+#[derive(Debug, Default)]
+pub(super) struct Entities {
+    pub(super) looks: BTreeMap<RunnerKey, Option<String>>,
+    pub(super) silent: BTreeSet<RunnerKey>,
+    pub(super) versions: BTreeMap<RunnerKey, Version>,
+    /// Entities with a marker of this installation that do not belong, or not alone, to its target.
+    pub(super) misplaced: Vec<Misplaced>,
+}
+
+/// A manager that polls shows within this time (GitLab's own *online*, gitlab.md §3.8).
+const SILENT: SignedDuration = SignedDuration::from_hours(2);
+
+/// An entity, with who polled with its tokens where the file asks for their versions.
+type Polled = (Entity, Vec<Manager>);
+
+/// Whose entities are looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Sought<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) installation: &'a InstallationId,
+    /// The runners that have a manager.
+    pub(super) made: &'a BTreeSet<RunnerKey>,
+    /// The targets that this sweep has listed.
+    pub(super) listed: &'a BTreeMap<TargetId, TargetRead>,
+}
+
+/// The entities of every runner that was made: everywhere at once where our token may, else below the anchors. Those that no such
+/// list shows, such as all of them where it may do neither, by the lists of their targets.
+///
+/// A list below an anchor proves what it shows and nothing else. Neither does a list without any row, for who may not read might
+/// get one.
+pub(super) async fn entities(
+    clients: &Clients,
+    sought: Sought<'_>,
+    (before, deadline): (Option<&Slice>, Deadline),
+) -> Result<Sliced<Entities>, Failure> {
+    let lists = deadline.hold("GitLab's runners", in_bulk(clients, sought));
+    let (mut seen, is_whole) = lists.await?;
+    if is_whole {
+        return Ok(Sliced { seen, next: None, unseen: vec![] });
+    }
+    seen.looks.retain(|_, look| look.is_some());
+    let rest = sought.made.iter().filter(|key| !seen.looks.contains_key(key));
+    let rest: Vec<&RunnerKey> = rest.collect();
+    let by_target = one_by_one(clients, sought, &rest, (before, deadline)).await;
+    let Sliced { seen: more, next, unseen } = match by_target {
+        Ok(found) => found,
+        Err(failure) if seen.looks.is_empty() => return Err(failure),
+        // What the lists showed stays seen.
+        Err(failure) => {
+            Sliced { seen: Entities::default(), next: before.cloned(), unseen: vec![failure.text] }
+        }
+    };
+    seen.looks.extend(more.looks);
+    seen.silent.extend(more.silent);
+    seen.versions.extend(more.versions);
+    Ok(Sliced { seen, next, unseen })
+}
+
+/// What bulk reads show, and whether that is everything.
+async fn in_bulk(clients: &Clients, sought: Sought<'_>) -> Result<(Entities, bool), Failure> {
+    let Sought { fleet, made, listed, .. } = sought;
+    let everywhere = rows(clients, sought, Where::Everywhere).await?;
+    if let Some(all) = everywhere.filter(|all| !all.is_empty() || made.is_empty()) {
+        return Ok((Entities::told(&all, sought, clients.now()), true));
+    }
+    let mut all: BTreeMap<RunnerId, Polled> = BTreeMap::new();
+    for anchor in anchors::top(clients, fleet, listed).await? {
+        let found = rows(clients, sought, Where::Below(&anchor)).await?.unwrap_or_default();
+        // Whatever lies below a group has an owner: one that shows none hides it.
+        let found = found.into_iter().filter(|(entity, _)| !entity.owners.is_empty());
+        all.extend(found.map(|one| (one.0.id, one)));
+    }
+    let all: Vec<Polled> = all.into_values().collect();
+    Ok((Entities::told(&all, sought, clients.now()), false))
+}
+
+/// All entities there that bear a marker of the fleet. `None`: our token may not read there, which proves nothing.
+async fn rows(
+    clients: &Clients,
+    sought: Sought<'_>,
+    place: Where<'_>,
+) -> Result<Option<Vec<Polled>>, Failure> {
+    let Sought { fleet, made, .. } = sought;
+    let search = format!("[forerunner:{}:", fleet.settings().name);
+    // Of the kinds that the rules are for too: what was left behind has no manager any more.
+    let ruled = fleet.group_patterns().into_iter().map(|pattern| match pattern.kind {
+        TargetKind::Group => EntityKind::Group,
+        TargetKind::Project => EntityKind::Project,
+    });
+    let kinds = made.iter().map(|key| EntityKind::of(key.target)).chain(ruled);
+    let kinds: BTreeSet<u8> = kinds.map(rank).collect();
+    let floors = fleet.profiles().any(|profile| profile.version_floor.is_some());
+    let gitlab = clients.gitlab();
+    let mut all = Vec::new();
+    for kind in [EntityKind::Instance, EntityKind::Group, EntityKind::Project] {
+        // The instance's lie below no group.
+        let lies_there = kind != EntityKind::Instance || matches!(place, Where::Everywhere);
+        if !kinds.contains(&rank(kind)) || !lies_there {
+            continue;
+        }
+        let found = match floors {
+            true => gitlab.polled_bulk(place, kind, &search).await,
+            false => gitlab.runners_bulk(place, kind, &search).await.map(unpolled),
+        };
+        match found {
+            Ok(found) => all.extend(found),
+            Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(all))
+}
+
+fn unpolled(entities: Vec<Entity>) -> Vec<Polled> {
+    entities.into_iter().map(|entity| (entity, vec![])).collect()
+}
+
+/// What each of our managers says of itself.
+fn versions(all: &[Polled], installation: &InstallationId) -> BTreeMap<RunnerKey, Version> {
+    let known = all.iter().filter_map(|(entity, managers)| {
+        let key = Marker::find(&entity.description)?.key;
+        let own = names::system_id(installation, &key);
+        let manager = managers.iter().find(|one| one.system_id == own)?;
+        let version = manager.version.as_deref()?.parse().ok()?;
+        claim::belongs_to(entity, key.target).then_some((key, version))
+    });
+    known.collect()
+}
+
+fn misplaced(
+    all: &[Polled],
+    fleet: &FleetName,
+    installation: &InstallationId,
+    made: &BTreeSet<RunnerKey>,
+) -> Vec<Misplaced> {
+    let elsewhere = all.iter().filter_map(|(entity, _)| {
+        let Marker { key, .. } = Marker::find(&entity.description)
+            .filter(|marker| marker.fleet == *fleet && marker.installation == *installation)?;
+        let is_kind = entity.kind == EntityKind::of(key.target);
+        let whose = match entity.owners.as_slice() {
+            // An orphan of a unit that is still there goes with it, or is told by its round.
+            [] if is_kind && made.contains(&key) => return None,
+            [] if is_kind => Whose::Nobody,
+            owners if is_kind && owners.contains(&key.target) => Whose::Shared,
+            _ => Whose::Others,
+        };
+        let is_there = claim::belongs_to(entity, key.target);
+        (!is_there).then_some(Misplaced { runner: entity.id, key, whose })
+    });
+    elsewhere.collect()
+}
+
+impl Entities {
+    /// What a bulk read says of all runners, and of entities that are nobody's.
+    fn told(all: &[Polled], sought: Sought<'_>, now: Timestamp) -> Self {
+        let Sought { fleet, installation, made, .. } = sought;
+        let misplaced = misplaced(all, &fleet.settings().name, installation, made);
+        Self { misplaced, ..Self::of(all, sought, made.iter(), now) }
+    }
+
+    /// What of these is each runner's; one that has none looks like nothing.
+    fn of<'a>(
+        all: &[Polled],
+        sought: Sought<'_>,
+        keys: impl Iterator<Item = &'a RunnerKey>,
+        now: Timestamp,
+    ) -> Self {
+        let fleet = &sought.fleet.settings().name;
+        let mut marks: BTreeMap<RunnerKey, Marks> =
+            keys.map(|key| (key.clone(), Marks::default())).collect();
+        let mut silent = BTreeSet::new();
+        for (entity, _) in all {
+            let Some(key) = sight::whose(entity, fleet) else { continue };
+            let Some(marks) = marks.get_mut(&key) else { continue };
+            marks.entity(entity);
+            let polls = entity.contacted_at.is_some_and(|at| now.duration_since(at) < SILENT);
+            if !entity.paused && !polls {
+                silent.insert(key);
+            }
+        }
+        let looks = marks.into_iter().map(|(key, marks)| (key, marks.digest())).collect();
+        let versions = versions(all, sought.installation);
+        Self { looks, silent, versions, misplaced: vec![] }
+    }
+}
+
+fn rank(kind: EntityKind) -> u8 {
+    match kind {
+        EntityKind::Instance => 0,
+        EntityKind::Group => 1,
+        EntityKind::Project => 2,
+    }
+}
+
+/// A slice of the runners' targets, as far as the budget reaches; at least one.
+async fn one_by_one(
+    clients: &Clients,
+    sought: Sought<'_>,
+    keys: &[&RunnerKey],
+    (before, deadline): (Option<&Slice>, Deadline),
+) -> Result<Sliced<Entities>, Failure> {
+    let now = clients.now();
+    let mut runners: BTreeMap<String, Vec<&RunnerKey>> = BTreeMap::new();
+    for key in keys {
+        runners.entry(key.target.to_string()).or_default().push(key);
+    }
+    let targets: Vec<String> = runners.keys().cloned().collect();
+    let most = sought.fleet.settings().sweep_calls.gitlab as usize;
+    let (mut seen, mut looked, mut calls) = (Entities::default(), 0, 0);
+    let mut unseen = Vec::new();
+    for target in slice::due(before, &targets) {
+        if calls >= most {
+            break;
+        }
+        let keys = runners.get(target).map_or(&[][..], Vec::as_slice);
+        // Where the time ends, the next sweep goes on.
+        let read = deadline.wait(entities_of_one(clients, sought.fleet, keys));
+        let Some(read) = read.await else { break };
+        looked += 1;
+        calls += 1;
+        let (entities, more) = match read {
+            Ok(Some(read)) => read,
+            Ok(None) => continue,
+            Err(failure) if ends_slice(&failure) => return Err(failure),
+            Err(failure) => {
+                unseen.push(failure.text);
+                continue;
+            }
+        };
+        calls += more;
+        let found = Entities::of(&entities, sought, keys.iter().copied(), now);
+        seen.looks.extend(found.looks);
+        seen.silent.extend(found.silent);
+        seen.versions.extend(found.versions);
+    }
+    if looked > 1 && unseen.len() == looked {
+        return Err(Failure::retry(unseen.swap_remove(0)));
+    }
+    let next = slice::next(before, &targets, looked, now);
+    Ok(Sliced { seen, next, unseen })
+}
+
+/// The entities of one target's runners, and how many calls they took beside the list. `None`: it is gone or hidden, which is the
+/// round's to judge.
+async fn entities_of_one(
+    clients: &Clients,
+    fleet: &Fleet,
+    keys: &[&RunnerKey],
+) -> Result<Option<(Vec<Polled>, usize)>, Failure> {
+    let (gitlab, name) = (clients.gitlab(), &fleet.settings().name);
+    let Some(first) = keys.first() else { return Ok(None) };
+    let listed = match gitlab.runners_of(first.target).await {
+        Ok(listed) => listed,
+        Err(gitlab::Error::NotFound { .. } | gitlab::Error::Forbidden { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let has_floor = |key: &RunnerKey| {
+        fleet.profile(&key.profile).is_some_and(|profile| profile.version_floor.is_some())
+    };
+    let ours = listed.iter().filter_map(|one| {
+        let key = keys.iter().find(|key| claim::concerns(one, name, key, &[]))?;
+        Some((one.id, has_floor(key)))
+    });
+    let ours: Vec<(RunnerId, bool)> = ours.collect();
+    let calls = ours.iter().map(|(_, floor)| 1 + usize::from(*floor)).sum();
+    let read = ours.into_iter().map(|(id, floor)| async move {
+        let entity = gitlab.entity(id).await?;
+        let managers = if floor && entity.is_some() { gitlab.managers(id).await? } else { vec![] };
+        Ok::<_, gitlab::Error>(entity.map(|entity| (entity, managers)))
+    });
+    let read = try_join_all(read).await?;
+    Ok(Some((read.into_iter().flatten().collect(), calls)))
+}
