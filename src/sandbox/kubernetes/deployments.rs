@@ -32,13 +32,15 @@ struct Pods {
 }
 
 impl Pods {
-    fn of(state: &State, namespace: &str, uid: &Value, hash: &str) -> Self {
+    fn of(state: &State, namespace: &str, deployment: &Value, hash: &str) -> Self {
+        let uid = &deployment["metadata"]["uid"];
+        let stem = format!("{}-", deployment["metadata"]["name"].as_str().unwrap_or_default());
         let sets: Vec<&Value> = state
-            .list("replicasets", Some(namespace))
+            .list_named("replicasets", namespace, &stem)
             .filter(|set| set["metadata"]["ownerReferences"][0]["uid"] == *uid)
             .map(|set| &set["metadata"]["uid"])
             .collect();
-        let live = state.list("pods", Some(namespace)).filter(|pod| {
+        let live = state.list_named("pods", namespace, &stem).filter(|pod| {
             pod["metadata"]["deletionTimestamp"].is_null()
                 && sets.contains(&&pod["metadata"]["ownerReferences"][0]["uid"])
         });
@@ -65,7 +67,7 @@ pub(super) fn roll(state: &mut State, namespace: &str, name: &str, now: Timestam
     let replicas = count(&spec["replicas"], 1);
     let hash = template_hash(&spec["template"]);
     let mut refused = None;
-    let pods = Pods::of(state, namespace, &uid, &hash);
+    let pods = Pods::of(state, namespace, &deployment, &hash);
     let total = pods.new.len() + pods.old.len();
     let available = Pods::ready(&pods.new) + Pods::ready(&pods.old);
     let (surge, unavailable) = bounds(spec, replicas);
@@ -202,7 +204,7 @@ fn set_status(state: &mut State, key: &Key, hash: &str, refused: Option<String>,
     let Some(mut deployment) = state.find("deployments", &key.namespace, &key.name).cloned() else {
         return;
     };
-    let pods = Pods::of(state, &key.namespace, &deployment["metadata"]["uid"], hash);
+    let pods = Pods::of(state, &key.namespace, &deployment, hash);
     let replicas = count(&deployment["spec"]["replicas"], 1);
     let (_, unavailable) = bounds(&deployment["spec"], replicas);
     let total = pods.new.len() + pods.old.len();

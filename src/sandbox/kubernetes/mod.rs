@@ -416,14 +416,12 @@ impl Actor for Kubernetes {
 
     fn due(&self) -> Option<Due> {
         let state = self.state();
-        let next = state.timers.values().min().copied();
-        let Some(next) = next else {
+        let Some(next) = state.next_due() else {
             // Somebody else's cluster changes without us.
             let soon = store::after(self.clock.now(), Duration::from_secs(1));
             return self.real.is_some().then_some(Due::Background(soon));
         };
         // One answer has to do: while there is work, an earlier background task counts as some.
-        let work = state.timers.keys().any(Task::is_work);
-        Some(if work { Due::Work(next) } else { Due::Background(next) })
+        Some(if state.has_work() { Due::Work(next) } else { Due::Background(next) })
     }
 }

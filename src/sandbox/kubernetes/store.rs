@@ -70,7 +70,9 @@ pub(super) struct State {
     pub(super) tokens: Vec<(String, User)>,
     pub(super) accept: Option<Accept>,
     pub(super) faults: Faults,
-    pub(super) timers: BTreeMap<Task, Timestamp>,
+    /// When each task is due, and the same in that order.
+    timers: BTreeMap<Task, Timestamp>,
+    agenda: BTreeSet<(Timestamp, Task)>,
     /// Every content of each Secret, oldest first; kept while pods may still show it.
     pub(super) secrets: BTreeMap<(String, String), Vec<SecretVersion>>,
     /// When each pod, by its uid, had everything mounted.
@@ -92,6 +94,7 @@ impl State {
             accept: None,
             faults: Faults::default(),
             timers: BTreeMap::new(),
+            agenda: BTreeSet::new(),
             secrets: BTreeMap::new(),
             mounted: BTreeMap::new(),
             compacted: 0,
@@ -131,6 +134,24 @@ impl State {
             .take_while(move |(key, _)| {
                 key.plural == plural
                     && namespace.as_ref().is_none_or(|namespace| key.namespace == *namespace)
+            })
+            .map(|(_, object)| object)
+    }
+
+    /// Of one namespace, those whose names begin so: what a controller makes is named after its owner.
+    pub(super) fn list_named(
+        &self,
+        plural: &'static str,
+        namespace: &str,
+        stem: &str,
+    ) -> impl Iterator<Item = &Value> {
+        let first = Key::new(plural, namespace, stem);
+        self.objects
+            .range(first.clone()..)
+            .take_while(move |(key, _)| {
+                key.plural == first.plural
+                    && key.namespace == first.namespace
+                    && key.name.starts_with(&first.name)
             })
             .map(|(_, object)| object)
     }
@@ -214,8 +235,23 @@ impl State {
 
     /// The earlier of two times for one task holds.
     pub(super) fn schedule(&mut self, task: Task, at: Timestamp) {
-        let time = self.timers.entry(task).or_insert(at);
-        *time = (*time).min(at);
+        match self.timers.get(&task) {
+            Some(before) if *before <= at => return,
+            Some(before) => _ = self.agenda.remove(&(*before, task.clone())),
+            None => {}
+        }
+        self.agenda.insert((at, task.clone()));
+        self.timers.insert(task, at);
+    }
+
+    /// When the next task is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// Whether somebody waits for a task.
+    pub(super) fn has_work(&self) -> bool {
+        self.agenda.iter().any(|(_, task)| task.is_work())
     }
 
     pub(super) fn schedule_in(&mut self, task: Task, delay: Duration, now: Timestamp) {
@@ -224,12 +260,10 @@ impl State {
 
     /// The earliest task that is due.
     pub(super) fn next_task(&mut self, now: Timestamp) -> Option<Task> {
-        let (at, task) =
-            self.timers.iter().map(|(task, at)| (*at, task)).min_by_key(|(at, _)| *at)?;
-        if at > now {
+        if self.next_due()? > now {
             return None;
         }
-        let task = task.clone();
+        let (_, task) = self.agenda.pop_first()?;
         self.timers.remove(&task);
         Some(task)
     }

@@ -52,9 +52,9 @@ fn list(work: &Work<'_>, at: &str) -> Answered {
     }
     let shown = work.state.assignments.values().filter(|record| {
         let own = &record.assignment;
-        let above = scope::contains(&own.scope, at);
-        let below = !at_scope && scope::contains(at, &own.scope);
-        (above || below) && principal.is_none_or(|id| id == own.principal_id)
+        let above = || scope::contains(&own.scope, at);
+        let below = || !at_scope && scope::contains(at, &own.scope);
+        principal.is_none_or(|id| id == own.principal_id) && (above() || below())
     });
     Ok(work.page(shown.map(body).collect(), "$skipToken"))
 }
