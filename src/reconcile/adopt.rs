@@ -7,7 +7,7 @@ use crate::{
     domain::{
         azure::Identity,
         claim,
-        gitlab::{Entity, EntityChange, EntityKind},
+        gitlab::{Entity, EntityChange},
         ids::{InstallationId, RunnerId, Unit},
         ledger::Book,
         marker::Marker,
@@ -167,9 +167,7 @@ impl View {
     /// outside of them that a rule gives one.
     async fn marked(&self) -> Result<Vec<Entity>, Failure> {
         let gitlab = self.clients.gitlab();
-        let below = [EntityKind::Group, EntityKind::Project];
-        let everywhere = [&[EntityKind::Instance], &below[..]].concat();
-        if let Some(entities) = self.marked_in_bulk(Where::Everywhere, &everywhere).await? {
+        if let Some(entities) = self.marked_in_bulk(Where::Everywhere).await? {
             return Ok(entities);
         }
         let now = self.clock.now();
@@ -177,7 +175,7 @@ impl View {
         let targets = targets.into_iter().map(|read| (read.facts.id, read)).collect();
         let (mut listed, mut shown) = (Vec::new(), Vec::new());
         for anchor in anchors::top(&self.clients, &self.fleet, &targets).await? {
-            if let Some(found) = self.marked_in_bulk(Where::Below(&anchor), &below).await? {
+            if let Some(found) = self.marked_in_bulk(Where::Below(&anchor)).await? {
                 listed.extend(found);
                 shown.push(anchor.id);
             }
@@ -201,16 +199,10 @@ impl View {
     }
 
     /// The same of one place. `None`: our token may not read there, or was shown nothing, which may be a refusal.
-    async fn marked_in_bulk(
-        &self,
-        place: Where<'_>,
-        kinds: &[EntityKind],
-    ) -> Result<Option<Vec<Entity>>, Failure> {
+    async fn marked_in_bulk(&self, place: Where<'_>) -> Result<Option<Vec<Entity>>, Failure> {
         let search = format!("[forerunner:{}:", self.fleet.settings().name);
-        let gitlab = self.clients.gitlab();
-        let lists = kinds.iter().map(|kind| gitlab.runners_bulk(place, *kind, &search));
-        match try_join_all(lists).await {
-            Ok(found) => Ok(Some(found.concat()).filter(|found| !found.is_empty())),
+        match self.clients.gitlab().runners_bulk(place, &search).await {
+            Ok(found) => Ok(Some(found).filter(|found| !found.is_empty())),
             Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -10,7 +10,7 @@ use crate::{
     adapters::gitlab::{self, Where},
     domain::{
         claim,
-        fleet::{Fleet, TargetKind},
+        fleet::Fleet,
         gitlab::{Entity, EntityKind, Manager},
         ids::{FleetName, InstallationId, RunnerId, RunnerKey, TargetId},
         marker::Marker,
@@ -88,13 +88,13 @@ pub(super) async fn entities(
 /// What bulk reads show, and whether that is everything.
 async fn in_bulk(clients: &Clients, sought: Sought<'_>) -> Result<(Entities, bool), Failure> {
     let Sought { fleet, made, listed, .. } = sought;
-    let everywhere = rows(clients, sought, Where::Everywhere).await?;
+    let everywhere = rows(clients, fleet, Where::Everywhere).await?;
     if let Some(all) = everywhere.filter(|all| !all.is_empty() || made.is_empty()) {
         return Ok((Entities::told(&all, sought, clients.now()), true));
     }
     let mut all: BTreeMap<RunnerId, Polled> = BTreeMap::new();
     for anchor in anchors::top(clients, fleet, listed).await? {
-        let found = rows(clients, sought, Where::Below(&anchor)).await?.unwrap_or_default();
+        let found = rows(clients, fleet, Where::Below(&anchor)).await?.unwrap_or_default();
         // Whatever lies below a group has an owner: one that shows none hides it.
         let found = found.into_iter().filter(|(entity, _)| !entity.owners.is_empty());
         all.extend(found.map(|one| (one.0.id, one)));
@@ -103,43 +103,25 @@ async fn in_bulk(clients: &Clients, sought: Sought<'_>) -> Result<(Entities, boo
     Ok((Entities::told(&all, sought, clients.now()), false))
 }
 
-/// All entities there that bear a marker of the fleet. `None`: our token may not read there, which proves nothing.
+/// All entities there that bear a marker of the fleet, of whatever type: what was left behind has no manager any more, and maybe no
+/// rule. `None`: our token may not read there, which proves nothing.
 async fn rows(
     clients: &Clients,
-    sought: Sought<'_>,
+    fleet: &Fleet,
     place: Where<'_>,
 ) -> Result<Option<Vec<Polled>>, Failure> {
-    let Sought { fleet, made, .. } = sought;
     let search = format!("[forerunner:{}:", fleet.settings().name);
-    // Of the kinds that the rules are for too: what was left behind has no manager any more.
-    let ruled = fleet.group_patterns().into_iter().map(|pattern| match pattern.kind {
-        TargetKind::Group => EntityKind::Group,
-        TargetKind::Project => EntityKind::Project,
-    });
-    let kinds = made.iter().map(|key| EntityKind::of(key.target)).chain(ruled);
-    let kinds: BTreeSet<u8> = kinds.map(rank).collect();
     let floors = fleet.profiles().any(|profile| profile.version_floor.is_some());
     let gitlab = clients.gitlab();
-    let mut all = Vec::new();
-    for kind in [EntityKind::Instance, EntityKind::Group, EntityKind::Project] {
-        // The instance's lie below no group.
-        let lies_there = kind != EntityKind::Instance || matches!(place, Where::Everywhere);
-        if !kinds.contains(&rank(kind)) || !lies_there {
-            continue;
-        }
-        let found = match floors {
-            true => gitlab.polled_bulk(place, kind, &search).await,
-            false => gitlab.runners_bulk(place, kind, &search).await.map(unpolled),
-        };
-        match found {
-            Ok(found) => all.extend(found),
-            Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        }
+    let found = match floors {
+        true => gitlab.polled_bulk(place, &search).await,
+        false => gitlab.runners_bulk(place, &search).await.map(unpolled),
+    };
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    Ok(Some(all))
 }
 
 fn unpolled(entities: Vec<Entity>) -> Vec<Polled> {
@@ -212,14 +194,6 @@ impl Entities {
         let looks = marks.into_iter().map(|(key, marks)| (key, marks.digest())).collect();
         let versions = versions(all, sought.installation);
         Self { looks, silent, versions, misplaced: vec![] }
-    }
-}
-
-fn rank(kind: EntityKind) -> u8 {
-    match kind {
-        EntityKind::Instance => 0,
-        EntityKind::Group => 1,
-        EntityKind::Project => 2,
     }
 }
 

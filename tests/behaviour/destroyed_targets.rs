@@ -75,6 +75,12 @@ async fn an_orphan_that_nothing_proves_to_be_ours_is_told_with_the_command_and_l
     assert!(message.contains("belongs to nobody"), "{message}");
     assert_eq!(*remedy, format!("glab api --method DELETE runners/{runner}"));
     assert!(sandbox.world.gitlab.runner(runner).is_some());
+    // Seed 100826 of the histories: a fleet that has no rule any more is told of it as well.
+    let file = only("*");
+    let rules = file.lines().filter(|line| !line.contains("match:")).collect::<Vec<_>>();
+    sandbox.deploy(&rules.join("\n").replace("rules:", "rules: []")).await;
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings("LookAlike"), found);
     sandbox.world.gitlab.delete_runner(runner);
     sandbox.sweep().await;
     assert_eq!(sandbox.findings("LookAlike"), vec![]);

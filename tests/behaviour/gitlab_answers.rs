@@ -231,8 +231,7 @@ async fn what_is_gone_already_is_deleted() {
 async fn a_bulk_answer_with_errors_or_without_a_list_proves_nothing() {
     let check = async |answer: Value, expected: Option<usize>| {
         let stub = answering(move |_, _| reply(200, &answer)).await;
-        let read =
-            gitlab(&stub).runners_bulk(Where::Everywhere, EntityKind::Group, "forerunner").await;
+        let read = gitlab(&stub).runners_bulk(Where::Everywhere, "forerunner").await;
         assert_eq!(read.ok().map(|rows| rows.len()), expected);
         assert_eq!(stub.lines()[0], "POST /api/graphql");
     };
@@ -275,7 +274,7 @@ async fn a_groups_list_is_that_groups_or_proves_nothing() {
             let said = answer.clone();
             let stub = answering(move |_, _| reply(200, &said)).await;
             let gitlab = gitlab(&stub);
-            let read = gitlab.runners_bulk(place, EntityKind::Group, "forerunner").await;
+            let read = gitlab.runners_bulk(place, "forerunner").await;
             assert_eq!(read.is_ok(), whole, "{answer}: {read:?}");
             let asked = stub.seen()[0].json();
             assert!(asked["query"].as_str().unwrap().contains(membership), "{asked}");

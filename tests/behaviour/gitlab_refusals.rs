@@ -5,7 +5,7 @@ use forerunner::{
     adapters::gitlab::{Error, Gitlab, TokenSource, Verified, Where},
     domain::{
         class::Class,
-        gitlab::{EntityChange, EntityKind},
+        gitlab::EntityChange,
         ids::{GroupId, RunnerId, TargetId},
     },
 };
@@ -66,7 +66,7 @@ async fn a_relative_root_stands_before_rest_and_graphql() {
     for url in ["https://gitlab.example.com/git/lab", "https://gitlab.example.com/git/lab/"] {
         let gitlab = at(&stub, url);
         gitlab.version().await.unwrap();
-        gitlab.runners_bulk(Where::Everywhere, EntityKind::Group, "x").await.unwrap();
+        gitlab.runners_bulk(Where::Everywhere, "x").await.unwrap();
     }
     let both = ["GET /git/lab/api/v4/version", "POST /git/lab/api/graphql"];
     assert_eq!(stub.lines(), [both, both].concat());
@@ -112,8 +112,7 @@ async fn a_missing_scope_is_named_for_each_call() {
         assert_eq!(named(gitlab.entity(RunnerId(8)).await.unwrap_err()), "manage_runner");
         assert_eq!(named(gitlab.reset_token(RunnerId(8)).await.unwrap_err()), "manage_runner");
         assert_eq!(named(gitlab.delete_runner(RunnerId(8)).await.unwrap_err()), "manage_runner");
-        let bulk =
-            gitlab.runners_bulk(Where::Everywhere, EntityKind::Group, "x").await.unwrap_err();
+        let bulk = gitlab.runners_bulk(Where::Everywhere, "x").await.unwrap_err();
         assert_eq!(named(bulk), "read_api");
     }
 }
@@ -180,7 +179,7 @@ async fn weighing(rows: u64, words: &'static str) -> (Result<Vec<u64>, Error>, V
         }
     })
     .await;
-    let read = at(&stub, URL).runners_bulk(Where::Everywhere, EntityKind::Group, "x").await;
+    let read = at(&stub, URL).runners_bulk(Where::Everywhere, "x").await;
     let seen = stub.seen();
     let asked = seen.iter().map(Seen::json).map(|body| {
         let variables = &body["variables"];
@@ -214,8 +213,7 @@ async fn data_beside_an_error_is_not_taken_for_the_whole() {
     partial["errors"] =
         json!([{"message": "Internal server error", "path": ["runners", "nodes", 1]}]);
     let stub = answering(move |_, _| reply(200, &partial)).await;
-    let error =
-        at(&stub, URL).runners_bulk(Where::Everywhere, EntityKind::Group, "x").await.unwrap_err();
+    let error = at(&stub, URL).runners_bulk(Where::Everywhere, "x").await.unwrap_err();
     assert_eq!(error.class(), Class::Retry { after: None });
     assert!(error.to_string().contains("Internal server error"), "{error}");
 }

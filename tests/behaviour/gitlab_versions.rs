@@ -10,7 +10,7 @@ use forerunner::{
         http::{Http, HttpSettings, Loopback},
     },
     domain::{
-        gitlab::{EntityKind, EntitySettings},
+        gitlab::EntitySettings,
         ids::{GroupId, RunnerId, TargetId},
     },
     sandbox::gitlab::{NewJob, Settings, Version},
@@ -131,8 +131,7 @@ async fn a_runner_is_idle_until_it_has_a_job_and_once_the_job_is_over() {
         assert!(idle().await, "{about}: it is over");
 
         // What is read in bulk says the same, whatever the line.
-        let bulk =
-            gitlab.runners_bulk(Where::Everywhere, EntityKind::Group, "nonprod").await.unwrap();
+        let bulk = gitlab.runners_bulk(Where::Everywhere, "nonprod").await.unwrap();
         let [entity] = bulk.as_slice() else { panic!("{about}: {bulk:?}") };
         assert_eq!(entity.owners, [TargetId::Group(GroupId(group))], "{about}");
         assert!(gitlab.is_idle(entity).await.unwrap(), "{about}");
@@ -162,7 +161,7 @@ async fn a_bulk_read_takes_fewer_rows_where_the_instance_finds_it_too_complex() 
             gitlab.create_runner(TargetId::Group(GroupId(42)), &one).await.unwrap();
         }
         sandbox.world.wire.forget_calls();
-        let read = gitlab.runners_bulk(Where::Everywhere, EntityKind::Group, "nonprod").await;
+        let read = gitlab.runners_bulk(Where::Everywhere, "nonprod").await;
         assert_eq!(read.map(|rows| rows.len()).ok(), whole.then_some(ROWS), "{complexity_max}");
         let asked = sandbox.world.wire.calls();
         let asked = asked.iter().filter(|call| call.path == "/api/graphql").count();

@@ -5,7 +5,7 @@ mod rows;
 use super::{Call, Error, Gitlab};
 use crate::{
     adapters::http::Repeat,
-    domain::gitlab::{Entity, EntityKind, GroupAt, Manager, OpenRunner},
+    domain::gitlab::{Entity, GroupAt, Manager, OpenRunner},
 };
 use http::Method;
 use rows::{Node, OpenNode, number};
@@ -51,20 +51,15 @@ const ENTITY_AND_MANAGERS: &str = "id description runnerType paused contactedAt 
 const OPEN: &str = "id description runnerType tagList runUntagged groups { nodes { id fullPath } } projects { nodes { id fullPath } }";
 
 impl Gitlab {
-    /// All entities of a kind whose description contains `search`, with all their settings, 100 a call, or fewer
+    /// All entities, of whatever type, whose description contains `search`, with all their settings, 100 a call, or fewer
     /// where GitLab finds that too complex. Whoever owns a group there writes descriptions, so a hit is ours only if type and
     /// owner fit.
     ///
     /// Errors: whatever is not a whole answer is one, and proves nothing: GraphQL errors, a null list and a null group come as
     /// [`Error::Unreadable`], which is what a token without the right gets. Nothing here says that an empty list is no refusal.
     /// Source: `app/finders/ci/runners_finder.rb` of GitLab; <https://docs.gitlab.com/api/graphql/reference/#grouprunners>.
-    pub async fn runners_bulk(
-        &self,
-        place: Where<'_>,
-        kind: EntityKind,
-        search: &str,
-    ) -> Result<Vec<Entity>, Error> {
-        let asked = of_kind(kind, search, ENTITY);
+    pub async fn runners_bulk(&self, place: Where<'_>, search: &str) -> Result<Vec<Entity>, Error> {
+        let asked = marked(search, ENTITY);
         let nodes: Vec<Node> = self.bulk(place, asked, PAGES_MAX).await?.nodes;
         nodes.into_iter().map(|node| node.read().ok_or_else(no_id)).collect()
     }
@@ -73,10 +68,9 @@ impl Gitlab {
     pub async fn polled_bulk(
         &self,
         place: Where<'_>,
-        kind: EntityKind,
         search: &str,
     ) -> Result<Vec<(Entity, Vec<Manager>)>, Error> {
-        let asked = of_kind(kind, search, ENTITY_AND_MANAGERS);
+        let asked = marked(search, ENTITY_AND_MANAGERS);
         let nodes: Vec<Node> = self.bulk(place, asked, PAGES_MAX).await?.nodes;
         let read = nodes.into_iter().map(|mut node| {
             let managers = node.managers.take().map(|list| list.nodes).unwrap_or_default();
@@ -188,25 +182,17 @@ impl Asked {
     }
 }
 
-fn of_kind(kind: EntityKind, search: &str, nodes: &'static str) -> Asked {
+fn marked(search: &str, nodes: &'static str) -> Asked {
     Asked {
-        declared: "$kind: CiRunnerType, $search: String,",
-        arguments: "type: $kind, search: $search",
+        declared: "$search: String,",
+        arguments: "search: $search",
         nodes,
-        variables: json!({ "kind": enum_name(kind), "search": search }),
+        variables: json!({ "search": search }),
     }
 }
 
 fn no_id() -> Error {
     Error::unreadable("runners in bulk", "an id is none")
-}
-
-fn enum_name(kind: EntityKind) -> Value {
-    Value::from(match kind {
-        EntityKind::Instance => "INSTANCE_TYPE",
-        EntityKind::Group => "GROUP_TYPE",
-        EntityKind::Project => "PROJECT_TYPE",
-    })
 }
 
 #[derive(Deserialize)]
