@@ -9,6 +9,7 @@ use crate::{
     domain::{
         class::Class,
         fleet::Fleet,
+        ids::{FleetName, RunnerId},
         message::{Message, Outgoing, Reason},
         plan::{Verdict, rollout},
         render::Context,
@@ -257,6 +258,7 @@ impl Rounds {
     ) -> Result<(), Failure> {
         let settings = fleet.settings();
         let began = report.as_ref().map(|report| report.began);
+        let entity = report.as_ref().and_then(|report| own_entity(report, &settings.name));
         let (installation, before, path, findings) = match report {
             Some(Report { prepared, .. }) => {
                 (prepared.installation, prepared.before, prepared.path, prepared.plan.findings)
@@ -275,6 +277,7 @@ impl Rounds {
         };
         let mut status = before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
         status.path = path.or(status.path);
+        status.entity = entity.or(status.entity);
         if !findings.is_empty() {
             status = status.with(&findings, now);
         }
@@ -321,8 +324,7 @@ impl Rounds {
         next.sight = report.prepared.sight.clone().filter(|_| settled);
         next.leaving = report.prepared.plan.leaving.clone();
         next.missing = report.prepared.missing.clone();
-        let own = report.prepared.own_entity(&settings.name);
-        next.entity = report.acted.made.or(own).or(old.entity);
+        next.entity = own_entity(report, &settings.name).or(old.entity);
         next.path = report.prepared.path.clone().or(next.path);
         next.waiting_since = match &report.prepared.plan.verdict {
             Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
@@ -347,6 +349,11 @@ impl Rounds {
             .await?;
         Ok(())
     }
+}
+
+/// The entity that the round made, or else saw to be the unit's own.
+fn own_entity(report: &Report, fleet: &FleetName) -> Option<RunnerId> {
+    report.acted.made.or_else(|| report.prepared.own_entity(fleet))
 }
 
 fn took(began: Timestamp, now: Timestamp) -> SignedDuration {

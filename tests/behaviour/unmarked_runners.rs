@@ -132,3 +132,28 @@ async fn one_that_is_taken_in_the_round_that_made_it_is_told() {
     let command = format!("glab api --method DELETE runners/{}", runner.id);
     assert!(reason.as_str().is_some_and(|reason| reason.ends_with(&command)), "{reason}");
 }
+
+/// Seed 101529: the status is lost too, and what a round saw last is that somebody polls with a token that we lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_last_seen_by_a_round_that_parked_its_unit_is_told() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    for (plural, name) in [
+        ("configmaps", format!("status-runner-{key}")),
+        ("secrets", format!("runner-{key}-config")),
+    ] {
+        let kubernetes = &sandbox.world.kubernetes;
+        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
+    }
+    sandbox.sweep().await;
+    let reason = sandbox.status(&unit)["parked"]["reason"].clone();
+    assert!(reason.as_str().is_some_and(|why| why.contains("somebody has polled")), "{reason}");
+    unmark(&sandbox, runner);
+    sandbox.wake(&unit);
+    sandbox.settle().await;
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
+    let reason = sandbox.status(&unit)["parked"]["reason"].clone();
+    let command = format!("glab api --method DELETE runners/{runner}");
+    assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
+}
