@@ -10,7 +10,7 @@ use crate::{
 use forerunner::sandbox::{
     azure::Lock,
     gitlab::{JobStatus, NewJob},
-    wire::Call,
+    wire::{Call, Wire},
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -157,6 +157,15 @@ async fn made() -> Sandbox {
     sandbox
 }
 
+/// Waits for the call that the desk is to die around, and for its effect if it is to have one.
+#[expect(clippy::disallowed_methods, reason = "another process calls at its own pace")]
+async fn died(wire: &Wire) {
+    while wire.awaits_crash() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
 /// The desk dies around a call; who says it again has the rest taken away.
 #[test]
 fn a_desk_that_dies_leaves_the_rest_to_the_next() {
@@ -172,15 +181,8 @@ fn a_desk_that_dies_leaves_the_rest_to_the_next() {
         let sandbox = made().await;
         let wire = &sandbox.world.wire;
         wire.crash_at(crash.call, crash.moment);
-        let died = async {
-            while wire.awaits_crash() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            // The call's effect, if it is to have one.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        };
         tokio::select! {
-            () = died => {}
+            () = died(wire) => {}
             // Parallel calls come in any order, and there may be one less.
             _ = at_desk(&sandbox, false, &ALL_FROM_HERE) => {}
         }
