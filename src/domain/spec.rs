@@ -8,7 +8,7 @@ use super::{
     version::Version,
 };
 use jiff::SignedDuration;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use url::Url;
 use uuid::Uuid;
 
@@ -22,7 +22,8 @@ pub struct RunnerSpec {
     /// How long a credential and its roles spread before a job may count on them.
     pub identity_settle: SignedDuration,
     pub pods: Pods,
-    pub kubernetes: KubernetesSettings,
+    /// One for all runners of a profile, unless a placeholder makes them differ.
+    pub kubernetes: Arc<KubernetesSettings>,
     pub mode: Mode,
     /// Rights and credentials that others gave an identity of ours are taken away, not only told.
     pub remove_foreign_rights: bool,

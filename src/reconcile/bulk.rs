@@ -174,5 +174,5 @@ pub(super) async fn assignments(
             ))
         })
     });
-    Ok(try_join_all(asked).await?.concat())
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
 }

@@ -230,6 +230,8 @@ fn take_slice<T: Default>(
 #[derive(Default)]
 struct Objects {
     marks: BTreeMap<String, Marks>,
+    /// What one list showed, each object's key and mark: a tenth of what a map of every list would take.
+    found: Vec<(Box<str>, Mark)>,
     managers: BTreeSet<String>,
     /// Keys of job namespaces of our making, by the namespaces' names.
     namespaces: BTreeMap<String, String>,
@@ -271,7 +273,7 @@ impl Objects {
 
     fn take(&mut self, object: &Object, fleet: &FleetName) {
         let Some(key) = sight::key_of(object, fleet) else { return };
-        self.marks.entry(key.to_owned()).or_default().object(object);
+        self.found.push((key.into(), Mark::of(object)));
         match object.name.kind {
             Kind::Deployment => _ = self.managers.insert(key.to_owned()),
             Kind::Namespace => {
@@ -293,8 +295,8 @@ impl Objects {
     }
 
     fn join(&mut self, other: Self) {
-        for (key, marks) in other.marks {
-            self.marks.entry(key).or_default().join(marks);
+        for (key, mark) in other.found {
+            self.marks.entry(key.into()).or_default().mark(mark);
         }
         self.managers.extend(other.managers);
         self.namespaces.extend(other.namespaces);

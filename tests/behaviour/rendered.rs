@@ -17,6 +17,7 @@ use forerunner::domain::{
 };
 use secrecy::SecretString;
 use serde_json::Value;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Every object of one runner but the Secret's content, stamped as they are applied.
@@ -103,7 +104,7 @@ fn what_runners_of_a_profile_share_is_the_same_for_each() {
     let mut other = image_build();
     other.key = "p8-images".parse().unwrap();
     other.runner.concurrent = 30; // what `set` may change
-    other.kubernetes.cpu.limit = Some("8".to_owned());
+    Arc::make_mut(&mut other.kubernetes).cpu.limit = Some("8".to_owned());
     let [one, other] = [image_build(), other].map(|spec| objects(&spec, &world.context()));
     for (one, other) in one.iter().zip(&other) {
         let shared = match one.name.kind {
@@ -142,8 +143,8 @@ fn a_namespace_enforces_what_its_pods_need_and_no_less() {
 fn a_container_without_limits_gets_some_where_the_quota_would_refuse_it() {
     let check = |quota: &[(&str, &str)], limit: Option<&str>, default: Value, request: &str| {
         let mut spec = default_profile();
-        spec.kubernetes.cpu.limit = limit.map(str::to_owned);
-        spec.kubernetes.quota =
+        Arc::make_mut(&mut spec.kubernetes).cpu.limit = limit.map(str::to_owned);
+        Arc::make_mut(&mut spec.kubernetes).quota =
             quota.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let range = render::limit_range(&spec, &plain().context());
         let item = &range.body["spec"]["limits"][0];
@@ -175,7 +176,7 @@ fn only_an_account_with_an_identity_names_one() {
 fn a_job_gets_a_kubernetes_token_only_where_the_profile_says_so() {
     for allowed in [false, true] {
         let mut spec = default_profile();
-        spec.kubernetes.kubernetes_api = allowed;
+        Arc::make_mut(&mut spec.kubernetes).kubernetes_api = allowed;
         let account = render::job_account(&spec, &plain().context(), None);
         assert_eq!(account.body["automountServiceAccountToken"], allowed);
         let runner = config::runner(&spec, &plain());
@@ -203,8 +204,12 @@ fn a_manager_rolls_only_for_what_it_cannot_reload() {
     };
     check("concurrent", false, |spec, _| spec.runner.concurrent = 12);
     check("tags", false, |spec, _| spec.runner.tags.push("new".to_owned()));
-    check("the jobs' image", false, |spec, _| spec.kubernetes.image = "other".to_owned());
-    check("the jobs' environment", false, |spec, _| spec.kubernetes.environment.clear());
+    check("the jobs' image", false, |spec, _| {
+        Arc::make_mut(&mut spec.kubernetes).image = "other".to_owned()
+    });
+    check("the jobs' environment", false, |spec, _| {
+        Arc::make_mut(&mut spec.kubernetes).environment.clear()
+    });
     check("ranges without a proxy", false, |_, world| {
         world.fleet.cluster.network.allow.clear();
     });
@@ -215,7 +220,8 @@ fn a_manager_rolls_only_for_what_it_cannot_reload() {
     check("the installation", true, |_, world| world.installation.0 = "another".to_owned());
     check("the proxy", true, |_, world| world.fleet.cluster.proxy = None);
     check("the first pause pods", true, |spec, _| {
-        spec.kubernetes.extra = "kubernetes.autoscaler.max_pause_pods = 1".parse().unwrap();
+        Arc::make_mut(&mut spec.kubernetes).extra =
+            "kubernetes.autoscaler.max_pause_pods = 1".parse().unwrap();
     });
 }
 

@@ -17,7 +17,10 @@ use crate::domain::{
     version::Version,
 };
 use jiff::SignedDuration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A profile of the file. Texts may still hold placeholders.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +34,7 @@ pub struct Profile {
     pub identity_settle: SignedDuration,
     pub isolation: Isolation,
     pub pods: Pods,
-    pub kubernetes: KubernetesSettings,
+    pub kubernetes: Arc<KubernetesSettings>,
     pub mode: Mode,
     pub exceptions: Vec<Exception>,
     /// `None` is never.
@@ -130,7 +133,7 @@ pub(super) fn compile(
             Some(RawIsolation::Target) | None => Isolation::Target,
         },
         pods,
-        kubernetes,
+        kubernetes: Arc::new(kubernetes),
         mode: mode(raw.mode),
         exceptions,
         identity_rotation: identity_rotation(raw, at, findings),

@@ -14,7 +14,7 @@ use crate::domain::{
     spec::{Grant, IdentitySpec, Isolation, KubernetesSettings, Mode, Pods, RunnerSpec},
 };
 use jiff::{SignedDuration, Timestamp, civil::Date};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What GitLab says of a target now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct DomainSpec {
     pub identity: IdentitySpec,
     pub identity_settle: SignedDuration,
     pub pods: Pods,
-    pub kubernetes: KubernetesSettings,
+    pub kubernetes: Arc<KubernetesSettings>,
     pub mode: Mode,
     /// Any runner of the profile, for whoever renders; its target stands for none.
     pub runner: RunnerSpec,
@@ -215,7 +215,7 @@ impl Fleet {
             return WantedState::OutsideGuardrails { problems };
         }
         if let Some(changes) = entry.and_then(|entry| entry.set.get(&profile.name)) {
-            changes.apply(&mut spec.runner, &mut spec.kubernetes);
+            changes.apply(&mut spec.runner, Arc::make_mut(&mut spec.kubernetes));
         }
         WantedState::Runner(Box::new(spec))
     }
@@ -243,8 +243,12 @@ impl Fleet {
         runner.tags = runner.tags.iter().map(fill).collect::<Result<_, _>>()?;
         runner.locked = runner.locked && matches!(target, TargetId::Project(_));
         let mut kubernetes = profile.kubernetes.clone();
-        kubernetes.namespace = kubernetes.namespace.as_ref().map(fill).transpose()?;
-        kubernetes.service_account = kubernetes.service_account.as_ref().map(fill).transpose()?;
+        let namespace = kubernetes.namespace.as_ref().map(fill).transpose()?;
+        let service_account = kubernetes.service_account.as_ref().map(fill).transpose()?;
+        if namespace != kubernetes.namespace || service_account != kubernetes.service_account {
+            let own = Arc::make_mut(&mut kubernetes);
+            (own.namespace, own.service_account) = (namespace, service_account);
+        }
         let grants = |templates: &[GrantTemplate]| {
             templates.iter().map(|template| grant(template, values)).collect::<Result<Vec<_>, _>>()
         };

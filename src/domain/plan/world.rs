@@ -23,7 +23,10 @@ use crate::domain::{
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use uuid::Uuid;
 
 pub(super) fn fleet() -> FleetSettings {
@@ -86,7 +89,7 @@ pub(super) fn spec(with_identity: bool) -> RunnerSpec {
         isolation: Isolation::Target,
         identity_settle: SignedDuration::from_mins(2),
         pods: Pods::Hardened,
-        kubernetes: KubernetesSettings {
+        kubernetes: Arc::new(KubernetesSettings {
             namespace: None,
             service_account: None,
             image: "registry.example.com/ci:1".into(),
@@ -113,7 +116,7 @@ pub(super) fn spec(with_identity: bool) -> RunnerSpec {
             pod_disruption_budget: false,
             poll_timeout: 600,
             extra: toml::Table::new(),
-        },
+        }),
         mode: Mode::Enforce,
         remove_foreign_rights: false,
         resume_paused: false,

@@ -5,10 +5,17 @@ use super::{
     event::Event,
     fleet::{CONTRIBUTOR, EXISTING, Fleet, NAMES, READER},
 };
-use crate::{deeds::APP, harness::Sandbox, invariants::record::Truth};
-use forerunner::sandbox::azure::Assignment;
+use crate::{
+    deeds::APP,
+    harness::Sandbox,
+    invariants::{
+        record::Truth,
+        snapshot::{MANAGERS, key_of},
+    },
+};
+use forerunner::sandbox::{azure::Assignment, gitlab::RunnerView};
 use jiff::SignedDuration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const PLATFORM: u64 = 42;
 const DIRECTORY: &str = "rg-runner-identities";
@@ -39,12 +46,25 @@ pub(super) struct Facts {
     sessions_are_sure: bool,
     /// A person let the brake's plan go ahead.
     pub(super) confirmed: bool,
+    /// Runners that somebody took the marker from, and whose they were.
+    unmarked: BTreeMap<u64, String>,
+    /// Those of them whose Secret and status people took as well: nobody's, by decision 0022.
+    pub(super) erased: BTreeSet<u64>,
 }
 
 impl Facts {
     pub(super) fn new(fleet: Fleet, outside: u64) -> Self {
-        let (groups, projects, rights) = (vec![], vec![], vec![]);
-        Self { fleet, groups, projects, outside, rights, sessions_are_sure: true, confirmed: false }
+        Self {
+            fleet,
+            groups: vec![],
+            projects: vec![],
+            outside,
+            rights: vec![],
+            sessions_are_sure: true,
+            confirmed: false,
+            unmarked: BTreeMap::new(),
+            erased: BTreeSet::new(),
+        }
     }
 
     /// Units that are wanted: the file gives them, and their target is there.
@@ -202,8 +222,30 @@ impl Facts {
                 self.sessions_are_sure = false;
                 sandbox.world.service_bus.lose_locks("rounds").unwrap();
             }
-            Event::Else(other) => disturb(sandbox, other),
+            Event::Else(other) => {
+                let before = gitlab.runners();
+                disturb(sandbox, other);
+                self.note_what_is_erased(sandbox, &before);
+            }
         }
+    }
+
+    /// Who takes the marker, the Secret and the status of a runner leaves nothing that names it.
+    fn note_what_is_erased(&mut self, sandbox: &Sandbox, before: &[RunnerView]) {
+        for runner in before {
+            let now = sandbox.world.gitlab.runner(runner.id);
+            let is_unmarked = now.is_some_and(|now| key_of(&now.description).is_none());
+            if let Some(key) = key_of(&runner.description).filter(|_| is_unmarked) {
+                self.unmarked.insert(runner.id, key);
+            }
+        }
+        let is_named = |key: &str| {
+            let secret = format!("runner-{key}-config");
+            let secret = sandbox.world.kubernetes.get("secrets", MANAGERS, &secret);
+            secret.is_some() || !sandbox.status(&format!("runner/{key}")).is_null()
+        };
+        let erased = self.unmarked.iter().filter(|(_, key)| !is_named(key));
+        self.erased.extend(erased.map(|(id, _)| *id));
     }
 
     pub(super) async fn deploy(&self, sandbox: &Sandbox) {

@@ -58,6 +58,9 @@ pub(super) async fn calm_down(facts: &mut Facts, sandbox: &Sandbox) {
 fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
     confirm_plan(facts, sandbox, recorder);
     delete_what_nothing_proves(sandbox);
+    for id in std::mem::take(&mut facts.erased) {
+        sandbox.world.gitlab.delete_runner(id);
+    }
     let (azure, gitlab) = (&sandbox.world.azure, &sandbox.world.gitlab);
     for identity in azure.identities() {
         azure.remove_credential(&identity.id, THEIRS);

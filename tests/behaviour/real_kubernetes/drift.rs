@@ -17,6 +17,7 @@ use forerunner::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Metadata that says who wrote when, and not what.
 const VOLATILE: [&str; 3] = ["managedFields", "resourceVersion", "generation"];
@@ -77,9 +78,10 @@ fn examples() -> Vec<(World, RunnerSpec)> {
     let mut privileged = default_profile();
     privileged.key = "p9-privileged".parse().unwrap();
     privileged.pods = Pods::Privileged;
-    privileged.kubernetes.kubernetes_api = true;
-    privileged.kubernetes.runtime_class = Some("kata".to_owned());
-    privileged.kubernetes.extra = "kubernetes.autoscaler.max_pause_pods = 1".parse().unwrap();
+    Arc::make_mut(&mut privileged.kubernetes).kubernetes_api = true;
+    Arc::make_mut(&mut privileged.kubernetes).runtime_class = Some("kata".to_owned());
+    Arc::make_mut(&mut privileged.kubernetes).extra =
+        "kubernetes.autoscaler.max_pause_pods = 1".parse().unwrap();
     // As a person writes amounts, and not as the server keeps them.
     let mut amounts = default_profile();
     amounts.key = "g43-amounts".parse().unwrap();
@@ -88,10 +90,10 @@ fn examples() -> Vec<(World, RunnerSpec)> {
         request: Some(request.to_owned()),
         limit: Some(limit.to_owned()),
     };
-    amounts.kubernetes.cpu = amount("0.1", "2000m");
-    amounts.kubernetes.memory = amount("0.5Gi", "2048Mi");
-    amounts.kubernetes.ephemeral_storage = amount("1e9", "4096Mi");
-    amounts.kubernetes.quota = map([
+    Arc::make_mut(&mut amounts.kubernetes).cpu = amount("0.1", "2000m");
+    Arc::make_mut(&mut amounts.kubernetes).memory = amount("0.5Gi", "2048Mi");
+    Arc::make_mut(&mut amounts.kubernetes).ephemeral_storage = amount("1e9", "4096Mi");
+    Arc::make_mut(&mut amounts.kubernetes).quota = map([
         ("limits.cpu", "1e1"),
         ("limits.memory", "65536Mi"),
         ("requests.cpu", "0.5"),

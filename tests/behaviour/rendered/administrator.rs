@@ -11,6 +11,7 @@ use forerunner::domain::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Every file of `deploy/kubernetes`, in the order of their names.
 const FILES: [&str; 4] = [
@@ -79,7 +80,7 @@ fn managers_get_the_verbs_their_profiles_need_and_no_more() {
     };
     let with = |extra: &str| {
         let mut spec = image_build();
-        spec.kubernetes.extra = extra.parse().unwrap();
+        Arc::make_mut(&mut spec.kubernetes).extra = extra.parse().unwrap();
         spec
     };
     check(&[], &[], &[]);

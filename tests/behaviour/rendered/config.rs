@@ -13,6 +13,7 @@ use forerunner::domain::{
 };
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use toml::{Table, Value};
 
 /// Keys of gitlab-runner 19.4.0 that we write, by table (runner-on-kubernetes.md §3).
@@ -129,8 +130,8 @@ fn every_key_is_one_the_runner_knows() {
     }
     let mut seen = BTreeSet::new();
     for (_, world, mut spec) in examples() {
-        spec.kubernetes.runtime_class = Some("kata".to_owned());
-        spec.kubernetes.service_cpu = spec.kubernetes.cpu.clone();
+        Arc::make_mut(&mut spec.kubernetes).runtime_class = Some("kata".to_owned());
+        Arc::make_mut(&mut spec.kubernetes).service_cpu = spec.kubernetes.cpu.clone();
         let table: Table = config(&spec, &world, &[(1, "glrt-made-up-1")]).parse().unwrap();
         walk("", &Value::Table(table), &mut seen);
     }
@@ -215,12 +216,13 @@ fn pods_decide_every_security_setting_at_once() {
 #[test]
 fn raw_keys_come_last_and_are_merged_table_by_table() {
     let mut spec = hardened();
-    spec.kubernetes.extra = "builds_dir = '/b'\n[kubernetes]\npoll_interval = 9\n\
+    Arc::make_mut(&mut spec.kubernetes).extra =
+        "builds_dir = '/b'\n[kubernetes]\npoll_interval = 9\n\
                              [kubernetes.node_selector]\npool = 'ci'\n\
                              [[kubernetes.pod_spec]]\nname = 'a'\npatch = 'hostUsers: false'\n\
                              [[kubernetes.volumes.empty_dir]]\nname = 'cache'\nmount_path = '/c'"
-        .parse()
-        .unwrap();
+            .parse()
+            .unwrap();
     let runner = runner(&spec, &company());
     let kubernetes = &runner["kubernetes"];
     assert_eq!(runner["builds_dir"].as_str(), Some("/b"));
@@ -238,7 +240,7 @@ fn raw_keys_come_last_and_are_merged_table_by_table() {
 #[test]
 fn the_profiles_environment_wins_over_ours() {
     let mut spec = hardened();
-    spec.kubernetes.environment.insert("HOME".to_owned(), "/builds".to_owned());
+    Arc::make_mut(&mut spec.kubernetes).environment.insert("HOME".to_owned(), "/builds".to_owned());
     let runner = runner(&spec, &company());
     let environment: Vec<_> =
         runner["environment"].as_array().unwrap().iter().filter_map(Value::as_str).collect();

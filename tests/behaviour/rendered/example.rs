@@ -11,7 +11,7 @@ use forerunner::domain::{
     },
 };
 use jiff::SignedDuration;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use uuid::Uuid;
 
 /// A fleet, what a round resolved, and a private GitLab's CA.
@@ -116,7 +116,7 @@ pub(crate) fn hardened() -> RunnerSpec {
         }],
     };
     spec.pods = Pods::Hardened;
-    let kubernetes = &mut spec.kubernetes;
+    let kubernetes = Arc::make_mut(&mut spec.kubernetes);
     kubernetes.services = false;
     kubernetes.allowed_images = texts(["registry.example.com/ci/*"]);
     kubernetes.pull_policy = texts(["always"]);
@@ -149,8 +149,8 @@ pub(crate) fn image_build() -> RunnerSpec {
     };
     spec.isolation = Isolation::Profile;
     spec.pods = Pods::ImageBuild;
-    spec.kubernetes.services = false;
-    spec.kubernetes.extra =
+    Arc::make_mut(&mut spec.kubernetes).services = false;
+    Arc::make_mut(&mut spec.kubernetes).extra =
         "kubernetes = { dns_policy = 'none' }\nclone_url = 'https://clone.example.com'"
             .parse()
             .unwrap();
@@ -178,7 +178,7 @@ fn plain_spec(key: &str) -> RunnerSpec {
         isolation: Isolation::Target,
         identity_settle: SignedDuration::from_mins(2),
         pods: Pods::Standard,
-        kubernetes: KubernetesSettings {
+        kubernetes: Arc::new(KubernetesSettings {
             namespace: None,
             service_account: None,
             image: "registry.example.com/ci/base:1".to_owned(),
@@ -205,7 +205,7 @@ fn plain_spec(key: &str) -> RunnerSpec {
             pod_disruption_budget: false,
             poll_timeout: 600,
             extra: toml::Table::new(),
-        },
+        }),
         mode: Mode::Enforce,
         remove_foreign_rights: false,
         resume_paused: false,

@@ -3,6 +3,7 @@
 use super::example::{World, company, default_profile, plain};
 use forerunner::domain::{kubernetes::Object, render};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// Whether an egress rule of the policy admits a TCP connection to an address outside the cluster's pods.
 fn reaches(policy: &Object, address: &str, port: u16) -> bool {
@@ -78,7 +79,7 @@ fn without_ranges_in_the_file_no_private_address_is_reached() {
 fn a_profile_that_uses_the_kubernetes_api_reaches_its_server_alone() {
     let world = company();
     let mut spec = default_profile();
-    spec.kubernetes.kubernetes_api = true;
+    Arc::make_mut(&mut spec.kubernetes).kubernetes_api = true;
     let policy = render::job_network_policy(&spec, &world.context());
     assert!(reaches(&policy, "20.31.4.5", 443) && reaches(&policy, "10.0.0.4", 443));
     assert!(!reaches(&policy, "10.0.0.5", 443));
