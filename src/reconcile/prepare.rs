@@ -105,14 +105,15 @@ impl Prepared {
         self
     }
 
-    /// The entity that was seen to be the runner's own.
+    /// The entity that was seen to be the runner's own, or that a person took from it.
     pub(super) fn own_entity(&self, fleet: &FleetName) -> Option<RunnerId> {
         let (Seen::Runner(observed), Some(spec)) = (&self.seen, &self.spec) else { return None };
         let is_ours = |entity: &&Entity| {
             let claim = claim::judge(entity, fleet, &spec.key, &self.installation);
             matches!(claim, Some(Claim::Ours { .. }))
         };
-        observed.entities.iter().find(is_ours).map(|entity| entity.id)
+        let ours = observed.entities.iter().find(is_ours).map(|entity| entity.id);
+        ours.or_else(|| plan::runner::taken(spec, observed))
     }
 
     pub(super) fn scene<'a>(&'a self, fleet: &'a Fleet, clients: &'a Clients) -> Scene<'a> {

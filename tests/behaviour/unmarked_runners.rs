@@ -157,3 +157,26 @@ async fn one_that_was_last_seen_by_a_round_that_parked_its_unit_is_told() {
     let command = format!("glab api --method DELETE runners/{runner}");
     assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
 }
+
+/// Seed 102015: status, marker and Secret go one after the other, with a round between any two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_traces_go_one_by_one_stays_told() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    sandbox.world.gitlab.reset_runner_token(runner);
+    unmark(&sandbox, runner);
+    let command = format!("glab api --method DELETE runners/{runner}");
+    for (plural, name) in [
+        ("configmaps", format!("status-runner-{key}")),
+        ("secrets", format!("runner-{key}-config")),
+    ] {
+        let kubernetes = &sandbox.world.kubernetes;
+        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
+        sandbox.wake(&unit);
+        sandbox.settle().await;
+        let reason = sandbox.status(&unit)["parked"]["reason"].clone();
+        assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{name}: {reason}");
+        assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{name}");
+    }
+}

@@ -116,7 +116,7 @@ pub(super) fn draft_token(
 
 /// An entity that our Secret or the unit's status names and that a person took: the marker edited away, the token reset or lost. A
 /// second one beside it would serve the same jobs, and its id would be forgotten.
-fn taken(spec: &RunnerSpec, observed: &Observed) -> Option<RunnerId> {
+pub(crate) fn taken(spec: &RunnerSpec, observed: &Observed) -> Option<RunnerId> {
     let told = observed.status.as_ref().and_then(|status| status.entity);
     let named = |id: RunnerId| {
         told == Some(id) || observed.entries().iter().any(|entry| entry.runner == id)
