@@ -49,6 +49,19 @@ pub fn belongs_to(entity: &Entity, target: TargetId) -> bool {
     is_owned(entity.kind, &entity.owners, target)
 }
 
+/// The one of these that is the runner's own.
+pub fn own(
+    entities: &[Entity],
+    fleet: &FleetName,
+    key: &RunnerKey,
+    installation: &InstallationId,
+) -> Option<RunnerId> {
+    let is_ours = |entity: &&Entity| {
+        matches!(judge(entity, fleet, key, installation), Some(Claim::Ours { .. }))
+    };
+    entities.iter().find(is_ours).map(|entity| entity.id)
+}
+
 /// The same of a type and owners.
 pub fn is_owned(kind: EntityKind, owners: &[TargetId], target: TargetId) -> bool {
     let owner = match target {

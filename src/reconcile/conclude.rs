@@ -9,7 +9,7 @@ use crate::{
     domain::{
         class::Class,
         fleet::Fleet,
-        ids::{FleetName, RunnerId},
+        ids::RunnerId,
         message::{Message, Outgoing, Reason},
         plan::{Verdict, rollout},
         render::Context,
@@ -258,7 +258,7 @@ impl Rounds {
     ) -> Result<(), Failure> {
         let settings = fleet.settings();
         let began = report.as_ref().map(|report| report.began);
-        let entity = report.as_ref().and_then(|report| own_entity(report, &settings.name));
+        let entity = report.as_ref().and_then(own_entity);
         let (installation, before, path, findings) = match report {
             Some(Report { prepared, .. }) => {
                 (prepared.installation, prepared.before, prepared.path, prepared.plan.findings)
@@ -324,7 +324,7 @@ impl Rounds {
         next.sight = report.prepared.sight.clone().filter(|_| settled);
         next.leaving = report.prepared.plan.leaving.clone();
         next.missing = report.prepared.missing.clone();
-        next.entity = own_entity(report, &settings.name).or(old.entity);
+        next.entity = own_entity(report).or(old.entity);
         next.path = report.prepared.path.clone().or(next.path);
         next.waiting_since = match &report.prepared.plan.verdict {
             Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
@@ -352,8 +352,8 @@ impl Rounds {
 }
 
 /// The entity that the round made, or else saw to be the unit's own.
-fn own_entity(report: &Report, fleet: &FleetName) -> Option<RunnerId> {
-    report.acted.made.or_else(|| report.prepared.own_entity(fleet))
+fn own_entity(report: &Report) -> Option<RunnerId> {
+    report.acted.made.or(report.prepared.entity)
 }
 
 fn took(began: Timestamp, now: Timestamp) -> SignedDuration {

@@ -14,11 +14,11 @@ use crate::{
     clock::Clock,
     domain::{
         azure::ResourceId,
-        claim::{self, Claim},
+        claim,
         fleet::{Fleet, WantedState},
         gate::{self, Closed, Deed, Leaving, Pass},
         gitlab::Entity,
-        ids::{FleetName, InstallationId, ProfileName, RunnerId, RunnerKey, Unit},
+        ids::{InstallationId, ProfileName, RunnerId, RunnerKey, Unit},
         ledger::Leave,
         observed::{DomainObserved, Observed},
         plan::{
@@ -59,6 +59,8 @@ pub(super) struct Prepared {
     pub(super) missing: Option<Missing>,
     /// What the plan was made from, for who shows it.
     pub(super) seen: Seen,
+    /// The entity that was seen to be the runner's own, or that a person took from it.
+    pub(super) entity: Option<RunnerId>,
     api_server: Vec<IpAddr>,
     /// Missing where nothing is rendered.
     spec: Option<RunnerSpec>,
@@ -94,6 +96,7 @@ impl Prepared {
             sight: None,
             missing: None,
             seen: Seen::Nothing,
+            entity: None,
             api_server: vec![],
             spec: None,
         }
@@ -103,17 +106,6 @@ impl Prepared {
     fn also(mut self, step: Option<Step>) -> Self {
         self.plan.steps.extend(step.map(|step| Node { step, needs: vec![] }));
         self
-    }
-
-    /// The entity that was seen to be the runner's own, or that a person took from it.
-    pub(super) fn own_entity(&self, fleet: &FleetName) -> Option<RunnerId> {
-        let (Seen::Runner(observed), Some(spec)) = (&self.seen, &self.spec) else { return None };
-        let is_ours = |entity: &&Entity| {
-            let claim = claim::judge(entity, fleet, &spec.key, &self.installation);
-            matches!(claim, Some(Claim::Ours { .. }))
-        };
-        let ours = observed.entities.iter().find(is_ours).map(|entity| entity.id);
-        ours.or_else(|| plan::runner::taken(spec, observed))
     }
 
     pub(super) fn scene<'a>(&'a self, fleet: &'a Fleet, clients: &'a Clients) -> Scene<'a> {
@@ -209,6 +201,9 @@ pub(super) async fn runner(
         return Ok(Prepared { path, missing, ..prepared });
     }
     let place = plan::rollout::give_away(&unit, &ledger);
+    let own = |entities: &[Entity], installation: &InstallationId| {
+        claim::own(entities, &settings.name, key, installation)
+    };
     let prepared = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
         Ok(pass) => leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now)
             .await?
@@ -225,6 +220,8 @@ pub(super) async fn runner(
                 Prepared {
                     deed: deed(before.as_ref(), desire.as_ref()),
                     sight: Some(looks::of_runner(&observed, settings, key)),
+                    entity: own(&observed.entities, &installation)
+                        .or_else(|| plan::runner::taken(&spec, &observed)),
                     api_server: observed.domain.api_server.clone(),
                     spec: Some(*spec),
                     seen: Seen::Runner(Box::new(observed)),
@@ -235,9 +232,11 @@ pub(super) async fn runner(
                 let observed = observe::held(clients, settings, key, installation.clone()).await?;
                 let plan = plan::hold::plan(key, settings, &observed, &hold);
                 let before = observed.status.clone();
+                let entity = own(&observed.entities, &installation);
                 let seen = Seen::Held(Box::new(observed));
                 let deed = Deed::Revoke;
-                Prepared { deed, seen, ..Prepared::new(installation, before, plan) }.also(place)
+                Prepared { deed, seen, entity, ..Prepared::new(installation, before, plan) }
+                    .also(place)
             }
             Stance::Say(reason, message) => {
                 let before = observe::status(clients, settings, &unit).await?;
@@ -321,7 +320,8 @@ async fn leaving_runner(
     // What was seen of a lost target stays known: the next permit asks for it.
     let told = remains.status.as_ref().filter(|_| !target_is_there);
     let missing = told.and_then(|status| status.missing.clone());
-    Ok(Prepared { missing, ..Prepared::new(installation, remains.status, plan) })
+    let entity = plan::removal::own(&departing, &remains);
+    Ok(Prepared { missing, entity, ..Prepared::new(installation, remains.status, plan) })
 }
 
 /// Everywhere that forerunner may give something: what it sees there reaches up to the root and down to the leaves.

@@ -158,7 +158,7 @@ async fn one_that_was_last_seen_by_a_round_that_parked_its_unit_is_told() {
     assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
 }
 
-/// Seed 102015: status, marker and Secret go one after the other, with a round between any two.
+/// Seed 102015: marker, status and Secret go one after the other, with a round between any two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_whose_traces_go_one_by_one_stays_told() {
     let (sandbox, group) = settled(&only("payments")).await;
@@ -179,4 +179,29 @@ async fn one_whose_traces_go_one_by_one_stays_told() {
         assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{name}: {reason}");
         assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{name}");
     }
+}
+
+/// The same of a unit that leaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_traces_go_one_by_one_while_its_unit_leaves_stays_told() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    sandbox.world.gitlab.reset_runner_token(runner);
+    unmark(&sandbox, runner);
+    sandbox.deploy(&only("nobody")).await;
+    sandbox.leap_to(&days(3));
+    sandbox.sweep().await;
+    for (plural, name) in [
+        ("configmaps", format!("status-runner-{key}")),
+        ("secrets", format!("runner-{key}-config")),
+    ] {
+        let kubernetes = &sandbox.world.kubernetes;
+        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
+        sandbox.wake(&unit);
+        sandbox.settle().await;
+        let needs = sandbox.condition(&unit, "NeedsAdministrator");
+        assert_eq!(needs["reason"], "UnprovenRunner", "{name}: {}", sandbox.status(&unit));
+    }
+    assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
 }

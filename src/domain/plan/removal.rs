@@ -190,6 +190,12 @@ fn unproven<'a>(what: &'a Departing<'_>, remains: &'a Remains) -> impl Iterator<
     })
 }
 
+/// The entity that is the unit's own, or else one that a person took from it.
+pub fn own(what: &Departing<'_>, remains: &Remains) -> Option<RunnerId> {
+    let ours = entities(what, remains).unwrap_or_default().into_iter();
+    ours.chain(unproven(what, remains)).next().map(|entity| entity.id)
+}
+
 /// A person's to look at: nothing without a marker and without proof is touched.
 fn unproven_finding(what: &Departing<'_>, remains: &Remains) -> Option<Finding> {
     let told = unproven(what, remains).map(|entity| {
