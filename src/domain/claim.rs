@@ -62,6 +62,20 @@ pub fn own(
     entities.iter().find(is_ours).map(|entity| entity.id)
 }
 
+/// The one of these that our own records name, and whose marker a person edited away.
+pub fn taken(
+    entities: &[Entity],
+    named: impl Fn(RunnerId) -> bool,
+    target: TargetId,
+) -> Option<RunnerId> {
+    let is_taken = |entity: &&Entity| {
+        named(entity.id)
+            && Marker::find(&entity.description).is_none()
+            && belongs_to(entity, target)
+    };
+    entities.iter().find(is_taken).map(|entity| entity.id)
+}
+
 /// The same of a type and owners.
 pub fn is_owned(kind: EntityKind, owners: &[TargetId], target: TargetId) -> bool {
     let owner = match target {

@@ -137,8 +137,12 @@ pub(super) async fn held(
         entities(clients, fleet, key, &installation),
         clients.kubernetes().get(&deployment).map_err(Failure::from),
     )?;
-    let Entities { entities, status, .. } = entities;
-    Ok(HeldObserved { installation, entities, deployment, status })
+    let Entities { entities, secret, status, .. } = entities;
+    let entries = match &secret {
+        SecretObserved::Present { entries, .. } => entries.iter().map(|one| one.runner).collect(),
+        SecretObserved::Absent | SecretObserved::Foreign => vec![],
+    };
+    Ok(HeldObserved { installation, entities, entries, deployment, status })
 }
 
 pub(super) async fn ledger(clients: &Clients, fleet: &FleetSettings) -> Result<Ledger, Failure> {

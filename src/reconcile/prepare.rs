@@ -232,7 +232,9 @@ pub(super) async fn runner(
                 let observed = observe::held(clients, settings, key, installation.clone()).await?;
                 let plan = plan::hold::plan(key, settings, &observed, &hold);
                 let before = observed.status.clone();
-                let entity = own(&observed.entities, &installation);
+                let named = |id| observed.entries.contains(&id);
+                let entity = own(&observed.entities, &installation)
+                    .or_else(|| claim::taken(&observed.entities, named, key.target));
                 let seen = Seen::Held(Box::new(observed));
                 let deed = Deed::Revoke;
                 Prepared { deed, seen, entity, ..Prepared::new(installation, before, plan) }

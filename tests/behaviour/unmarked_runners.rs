@@ -205,3 +205,31 @@ async fn one_whose_traces_go_one_by_one_while_its_unit_leaves_stays_told() {
     }
     assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
 }
+
+/// The same of a unit that is held: it says so only once it is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_traces_go_one_by_one_while_its_unit_is_held_is_told_afterwards() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    sandbox.world.gitlab.reset_runner_token(runner);
+    unmark(&sandbox, runner);
+    sandbox.world.gitlab.archive_group(group);
+    sandbox.settle().await;
+    for (plural, name) in [
+        ("configmaps", format!("status-runner-{key}")),
+        ("secrets", format!("runner-{key}-config")),
+    ] {
+        let kubernetes = &sandbox.world.kubernetes;
+        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
+        sandbox.wake(&unit);
+        sandbox.settle().await;
+        assert_eq!(sandbox.ready(&unit).0, "Archived", "{}", sandbox.status(&unit));
+    }
+    sandbox.world.gitlab.unarchive_group(group);
+    sandbox.settle().await;
+    let reason = sandbox.status(&unit)["parked"]["reason"].clone();
+    let command = format!("glab api --method DELETE runners/{runner}");
+    assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1);
+}

@@ -4,7 +4,7 @@ use super::{Draft, Plan, Verdict, domain::SOON};
 use crate::domain::{
     claim::{self, Claim},
     gitlab::{Entity, EntityChange},
-    ids::{InstallationId, RunnerKey},
+    ids::{InstallationId, RunnerId, RunnerKey},
     kubernetes::Object,
     names,
     spec::FleetSettings,
@@ -58,6 +58,8 @@ impl Hold {
 pub struct HeldObserved {
     pub installation: InstallationId,
     pub entities: Vec<Entity>,
+    /// Those that our Secret has an entry of.
+    pub entries: Vec<RunnerId>,
     pub deployment: Option<Object>,
     pub status: Option<Status>,
 }

@@ -5,7 +5,6 @@ use crate::domain::{
     claim,
     ids::{RunnerId, Unit},
     kubernetes::Object,
-    marker::Marker,
     names,
     observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
     plan::Draft,
@@ -121,13 +120,7 @@ pub(crate) fn taken(spec: &RunnerSpec, observed: &Observed) -> Option<RunnerId> 
     let named = |id: RunnerId| {
         told == Some(id) || observed.entries().iter().any(|entry| entry.runner == id)
     };
-    let mut entities = observed.entities.iter();
-    let taken = entities.find(|entity| {
-        named(entity.id)
-            && Marker::find(&entity.description).is_none()
-            && claim::belongs_to(entity, spec.key.target)
-    });
-    taken.map(|entity| entity.id)
+    claim::taken(&observed.entities, named, spec.key.target)
 }
 
 /// The step that books a creation (none if a dead round did); `None` where a ceiling says wait.
