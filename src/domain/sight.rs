@@ -48,11 +48,6 @@ impl Marks {
         (!self.0.is_empty()).then(|| format!("{:016x}", mark(&self.0)))
     }
 
-    /// Takes in what another list showed.
-    pub fn join(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
     /// Takes an object in.
     pub fn object(&mut self, object: &Object) {
         self.mark(Mark::of(object));

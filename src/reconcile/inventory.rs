@@ -230,7 +230,7 @@ fn take_slice<T: Default>(
 #[derive(Default)]
 struct Objects {
     marks: BTreeMap<String, Marks>,
-    /// What one list showed, each object's key and mark: a tenth of what a map of every list would take.
+    /// What one list showed, each object's key and mark: far less than a map for each list.
     found: Vec<(Box<str>, Mark)>,
     managers: BTreeSet<String>,
     /// Keys of job namespaces of our making, by the namespaces' names.
