@@ -8,6 +8,7 @@ use super::{
 };
 use crate::harness::{FLEET, Sandbox};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use forerunner::domain::names::IDENTITY_WEBHOOK;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -346,6 +347,8 @@ async fn watches_what_administrators_applied(settled: &Settled) {
         binding["spec"]["validationActions"] = json!(["Warn"]);
     })];
     watches(settled, "AdmissionPolicy", &binding, &edits).await;
+    let webhook = format!("{ADMISSION}/mutatingwebhookconfigurations/{IDENTITY_WEBHOOK}");
+    watches(settled, "IdentityWebhook", &webhook, &[]).await;
 }
 
 /// A namespace that somebody's controller does not let go of is waited for.
