@@ -351,6 +351,19 @@ async fn watches_what_administrators_applied(settled: &Settled) {
     watches(settled, "IdentityWebhook", &webhook, &[]).await;
 }
 
+/// A credential for another issuer than the one that the server itself names is put right.
+async fn mends_a_credential_of_another_issuer(settled: &Settled) {
+    let azure = &settled.sandbox.world.azure;
+    let identity = azure.identities().remove(0);
+    let before = azure.credentials(&identity.id);
+    let mut other = before[0].clone();
+    other.issuer = "https://another.example.com/".to_owned();
+    azure.edit_credential(&identity.id, other);
+    settled.sandbox.sweep().await;
+    assert_eq!(azure.credentials(&identity.id), before);
+    settled.assert_ready();
+}
+
 /// A namespace that somebody's controller does not let go of is waited for.
 async fn waits_for_a_namespace(settled: &Settled) {
     let before = settled.whole().await;
@@ -445,6 +458,7 @@ async fn what_differs_on_a_real_server_is_mended_or_told_and_all_of_it_goes_whol
     let settled = Settled::new(cluster).await;
     mends_every_row(&settled).await;
     waits_for_a_namespace(&settled).await;
+    mends_a_credential_of_another_issuer(&settled).await;
     tells_strangers(&settled).await;
     watches_what_administrators_applied(&settled).await;
     goes_one_by_one_and_whole(&settled).await;
