@@ -16,6 +16,26 @@ fn unmark(sandbox: &Sandbox, runner: u64) {
     sandbox.world.gitlab.edit_runner(runner, edit);
 }
 
+/// A settled runner that a person took: its token reset, its marker edited away. With its unit and id.
+async fn taken() -> (Sandbox, String, u64) {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let runner = sandbox.runner(&format!("g{group}-plan")).id;
+    sandbox.world.gitlab.reset_runner_token(runner);
+    unmark(&sandbox, runner);
+    (sandbox, format!("runner/g{group}-plan"), runner)
+}
+
+fn only_group(unit: &str) -> u64 {
+    let digits = unit.trim_start_matches("runner/g").trim_end_matches("-plan");
+    digits.parse().unwrap()
+}
+
+/// What names the runner of a unit in the cluster: its status and its Secret.
+fn traces(unit: &str) -> [(&'static str, String); 2] {
+    let key = unit.trim_start_matches("runner/");
+    [("configmaps", format!("status-runner-{key}")), ("secrets", format!("runner-{key}-config"))]
+}
+
 /// The unit waits for a person to look at the runner, whom it tells the command; when it is deleted, nothing is left.
 async fn assert_left_to_a_person(sandbox: &Sandbox, unit: &str, runner: u64, from: i64) {
     let before = sandbox.world.gitlab.runner(runner).unwrap();
@@ -54,11 +74,7 @@ async fn an_unmarked_orphan_is_told_and_left_and_all_else_goes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unmarked_runner_with_a_reset_token_is_told_and_left_and_all_else_goes() {
-    let (sandbox, group) = settled(&only("payments")).await;
-    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
-    let runner = sandbox.runner(&key).id;
-    sandbox.world.gitlab.reset_runner_token(runner);
-    unmark(&sandbox, runner);
+    let (sandbox, unit, runner) = taken().await;
     sandbox.deploy(&only("nobody")).await;
     sandbox.leap_to(&days(3));
     sandbox.sweep().await;
@@ -67,11 +83,7 @@ async fn an_unmarked_runner_with_a_reset_token_is_told_and_left_and_all_else_goe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_second_runner_is_made_beside_one_that_a_person_took() {
-    let (sandbox, group) = settled(&only("payments")).await;
-    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
-    let runner = sandbox.runner(&key).id;
-    sandbox.world.gitlab.reset_runner_token(runner);
-    unmark(&sandbox, runner);
+    let (sandbox, unit, runner) = taken().await;
     sandbox.sweep().await;
     assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
     let reason = &sandbox.status(&unit)["parked"]["reason"];
@@ -81,7 +93,8 @@ async fn no_second_runner_is_made_beside_one_that_a_person_took() {
     sandbox.wake(&unit);
     sandbox.settle().await;
     assert!(sandbox.is_ready(&unit), "{}", sandbox.status(&unit));
-    assert_ne!(sandbox.runner(&key).id, runner);
+    let key = unit.trim_start_matches("runner/");
+    assert_ne!(sandbox.runner(key).id, runner);
 }
 
 /// Seed 3121 of the histories: nothing but the unit's status knows the runner any more.
@@ -139,10 +152,7 @@ async fn one_that_was_last_seen_by_a_round_that_parked_its_unit_is_told() {
     let (sandbox, group) = settled(&only("payments")).await;
     let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
     let runner = sandbox.runner(&key).id;
-    for (plural, name) in [
-        ("configmaps", format!("status-runner-{key}")),
-        ("secrets", format!("runner-{key}-config")),
-    ] {
+    for (plural, name) in traces(&unit) {
         let kubernetes = &sandbox.world.kubernetes;
         assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
     }
@@ -161,16 +171,9 @@ async fn one_that_was_last_seen_by_a_round_that_parked_its_unit_is_told() {
 /// Seed 102015: marker, status and Secret go one after the other, with a round between any two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_whose_traces_go_one_by_one_stays_told() {
-    let (sandbox, group) = settled(&only("payments")).await;
-    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
-    let runner = sandbox.runner(&key).id;
-    sandbox.world.gitlab.reset_runner_token(runner);
-    unmark(&sandbox, runner);
+    let (sandbox, unit, runner) = taken().await;
     let command = format!("glab api --method DELETE runners/{runner}");
-    for (plural, name) in [
-        ("configmaps", format!("status-runner-{key}")),
-        ("secrets", format!("runner-{key}-config")),
-    ] {
+    for (plural, name) in traces(&unit) {
         let kubernetes = &sandbox.world.kubernetes;
         assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
         sandbox.wake(&unit);
@@ -184,18 +187,11 @@ async fn one_whose_traces_go_one_by_one_stays_told() {
 /// The same of a unit that leaves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_whose_traces_go_one_by_one_while_its_unit_leaves_stays_told() {
-    let (sandbox, group) = settled(&only("payments")).await;
-    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
-    let runner = sandbox.runner(&key).id;
-    sandbox.world.gitlab.reset_runner_token(runner);
-    unmark(&sandbox, runner);
+    let (sandbox, unit, runner) = taken().await;
     sandbox.deploy(&only("nobody")).await;
     sandbox.leap_to(&days(3));
     sandbox.sweep().await;
-    for (plural, name) in [
-        ("configmaps", format!("status-runner-{key}")),
-        ("secrets", format!("runner-{key}-config")),
-    ] {
+    for (plural, name) in traces(&unit) {
         let kubernetes = &sandbox.world.kubernetes;
         assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
         sandbox.wake(&unit);
@@ -209,17 +205,11 @@ async fn one_whose_traces_go_one_by_one_while_its_unit_leaves_stays_told() {
 /// The same of a unit that is held: it says so only once it is not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_whose_traces_go_one_by_one_while_its_unit_is_held_is_told_afterwards() {
-    let (sandbox, group) = settled(&only("payments")).await;
-    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
-    let runner = sandbox.runner(&key).id;
-    sandbox.world.gitlab.reset_runner_token(runner);
-    unmark(&sandbox, runner);
+    let (sandbox, unit, runner) = taken().await;
+    let group = only_group(&unit);
     sandbox.world.gitlab.archive_group(group);
     sandbox.settle().await;
-    for (plural, name) in [
-        ("configmaps", format!("status-runner-{key}")),
-        ("secrets", format!("runner-{key}-config")),
-    ] {
+    for (plural, name) in traces(&unit) {
         let kubernetes = &sandbox.world.kubernetes;
         assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
         sandbox.wake(&unit);
