@@ -45,7 +45,7 @@ const SWEEPS: usize = 3;
 pub(crate) async fn settle(sandbox: &Sandbox, unit: &str) -> Result<Value, String> {
     for sweep in 0..=SWEEPS {
         let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
-        settled.map_err(|error| format!("{error}\n{}", end_of(&sandbox.story())))?;
+        settled.map_err(|error| format!("{error}\n{}", sandbox.story()))?;
         if sandbox.is_ready(unit) {
             return Ok(inventory(sandbox));
         }
@@ -57,7 +57,7 @@ pub(crate) async fn settle(sandbox: &Sandbox, unit: &str) -> Result<Value, Strin
             assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         }
     }
-    Err(format!("`{unit}` is not ready: {}\n{}", sandbox.status(unit), end_of(&sandbox.story())))
+    Err(format!("`{unit}` is not ready: {}\n{}", sandbox.status(unit), sandbox.story()))
 }
 
 /// The undisturbed run: what there is in the end, and forerunner's own calls.
@@ -79,7 +79,7 @@ pub(crate) fn same(sandbox: &Sandbox, found: &Value, calm: &Value) -> Result<(),
     let differing =
         differing.map(|(key, value)| format!("{key}: {}\n  instead of {value}", found[key]));
     let differing = differing.collect::<Vec<_>>().join("\n");
-    Err(format!("{differing}\n{}", end_of(&sandbox.story())))
+    Err(format!("{differing}\n{}", sandbox.story()))
 }
 
 /// Everything outside, with what tells a live token from a lost one.
@@ -134,14 +134,6 @@ pub(crate) fn entries(secret: &Value) -> Vec<(u64, String)> {
         Some((id, runner.get("token")?.as_str()?.to_owned()))
     };
     runners.flatten().filter_map(entry).collect()
-}
-
-fn end_of(story: &str) -> String {
-    let lines: Vec<&str> = story.lines().filter(|line| !line.contains("ca.crt")).collect();
-    let writes =
-        lines.iter().filter(|line| !line.contains(" GET ") && !line.contains("jobs/request"));
-    let writes: Vec<String> = writes.map(|line| line.chars().take(400).collect()).collect();
-    writes[writes.len().saturating_sub(90)..].join("\n")
 }
 
 /// How many sandboxes run at once: more would only wait for each other.

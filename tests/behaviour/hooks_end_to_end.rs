@@ -89,7 +89,7 @@ async fn every_recorded_hook_queues_its_unit_or_nothing() {
                 "{name}: a hook touches nothing else"
             );
             assert!(
-                !sandbox.story().contains("johnsmith@example.com"),
+                !sandbox.whole_story().contains("johnsmith@example.com"),
                 "{name}: nothing of the body is logged"
             );
         }

@@ -170,7 +170,7 @@ async fn without_the_managers_namespace_nothing_is_lost() {
     sandbox.pass_minutes(1).await;
     let group = sandbox.world.gitlab.create_group(Some(42), "payments");
     sandbox.pass_minutes(5).await;
-    let logs = sandbox.story();
+    let logs = sandbox.whole_story();
     assert!(logs.contains("`forerunner-nonprod`"), "{logs}");
     assert!(sandbox.keys().is_empty());
     assert!(sandbox.world.service_bus.dead_letters("rounds").is_empty());
@@ -248,7 +248,7 @@ async fn a_message_that_is_none_of_ours_is_kept_and_not_delivered_again() {
         assert_eq!((bus.depth("rounds"), bus.dead_letters("rounds").len()), (0, 0), "{body}");
         let host = sandbox.world.host().unwrap();
         assert_eq!(host.invocations().len(), 1, "{body}");
-        assert!(!sandbox.story().contains("is this thing on"), "no body reaches a log");
+        assert!(!sandbox.whole_story().contains("is this thing on"), "no body reaches a log");
     }
 }
 

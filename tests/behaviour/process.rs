@@ -1,7 +1,7 @@
 //! The real program, run as people and the Functions host run it.
 
 use crate::harness::{FLEET, Sandbox};
-use forerunner::sandbox::wire::Moment;
+use forerunner::sandbox::{host::Reserved, wire::Moment};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -157,7 +157,8 @@ async fn another_host_can_drive_the_handler_against_the_sandbox() {
         ["sandbox", "--without", "host", "--env-file", &settings, "--dump", &dump, "--seed", "7"];
     let mut sandbox = forerunner(&arguments).stdout(Stdio::null()).spawn().unwrap();
     let lines = appears(&PathBuf::from(&settings)).await;
-    let port = free_port();
+    let reserved = Reserved::any().unwrap();
+    let port = reserved.port();
     let mut handler = forerunner(&["handler"]);
     for line in lines.lines() {
         let (name, value) = line.split_once('=').unwrap();
@@ -183,11 +184,6 @@ fn terminate(child: &Child) {
     let id = child.id().expect("it runs").to_string();
     let sent = std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
     assert!(sent.success());
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// The file's text, once another process has written it.

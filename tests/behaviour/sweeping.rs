@@ -167,7 +167,7 @@ async fn identities_that_another_resource_group_left_behind_are_told_and_not_tou
     sandbox.world.azure.assign_role(&other, ours.role, ours.principal_id, None);
     sandbox.deploy(&file.replace("rg-runner-identities", "rg-other")).await;
     sandbox.sweep().await;
-    let story = sandbox.story();
+    let story = sandbox.whole_story();
     let command = format!("az identity delete --ids {}", left.id).to_lowercase();
     assert!(story.to_lowercase().contains(&command), "{story}");
     assert_eq!(sandbox.world.azure.identities().len(), 2, "{story}");

@@ -1,6 +1,6 @@
 //! The handler's process: how it is started, watched, killed and started again (functions-host.md §1).
 
-use super::{Error, Inner, child, in_process, logs::Level, probe::probe};
+use super::{Error, Inner, child, in_process, logs::Level, port, probe::probe};
 use axum::Router;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -195,21 +195,23 @@ pub(super) async fn start(inner: &Arc<Inner>, group: &Arc<Group>) -> Result<(), 
 
 async fn launch(inner: &Arc<Inner>, group: &Arc<Group>, life: u64) -> Result<u16, Error> {
     let no_port = |source| Error::NoPort { source };
-    let (port, listener) = in_process::listen().map_err(no_port)?;
-    let environment = environment(inner, group, port);
     match &inner.worker {
         Worker::InProcess(build) => {
+            let (port, listener) = in_process::listen().map_err(no_port)?;
+            let environment = environment(inner, group, port);
             let running = in_process::start(Arc::clone(build), environment, listener).await?;
             group.keep(life, Running::InProcess(running))?;
             probe(port, inner.root.host.initialization_timeout).await?;
+            Ok(port)
         }
         Worker::Child => {
-            drop(listener);
+            let reserved = port::Reserved::any().map_err(no_port)?;
+            let port = reserved.port();
             let start = child::Start {
                 command: inner.root.command()?,
                 arguments: inner.root.host.arguments.clone(),
                 directory: inner.root.working_directory(),
-                environment,
+                environment: environment(inner, group, port),
                 stderr_is_for_errors: inner.root.host.stderr_is_for_errors,
             };
             let child = child::start(start, &inner.logs)?;
@@ -225,9 +227,9 @@ async fn launch(inner: &Arc<Inner>, group: &Arc<Group>, life: u64) -> Result<u16
                 }
             }
             tokio::spawn(watch_child(Arc::downgrade(inner), Arc::downgrade(group), end));
+            Ok(port)
         }
     }
-    Ok(port)
 }
 
 /// App settings, the five variables of §1.3 and, with scale groups, the name of the group.

@@ -134,7 +134,7 @@ async fn a_runner_is_made_a_job_signs_in_and_a_second_round_changes_nothing() {
     sandbox.world.gitlab.create_group(Some(42), "network");
     let refusal = "attempting to grant RBAC permissions not currently held";
     sandbox.settle().await;
-    let refused = sandbox.story();
+    let refused = sandbox.whole_story();
     assert!(refused.contains(refusal), "without `bind` no manager is bound:\n{refused}");
 }
 

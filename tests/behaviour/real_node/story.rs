@@ -382,10 +382,7 @@ impl Scene {
             .iter()
             .map(|pod| format!("{} {}", pod["metadata"]["name"], pod["status"]))
             .collect();
-        let story = self.sandbox.story();
-        let start = story.len().saturating_sub(6000);
-        let start = (start..story.len()).find(|at| story.is_char_boundary(*at)).unwrap_or(0);
-        format!("{}\n{}\n{log}\n{}", statuses.join("\n"), events.join("\n"), &story[start..])
+        format!("{}\n{}\n{log}\n{}", statuses.join("\n"), events.join("\n"), self.sandbox.story())
     }
 }
 

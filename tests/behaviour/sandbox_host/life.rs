@@ -8,7 +8,7 @@ use forerunner::{
     clock::Clock,
     sandbox::{
         actor::{Actor, Due},
-        host::{Error, Host, HostSettings, LogLevel, Verdict, Worker},
+        host::{Error, Host, HostSettings, LogLevel, Reserved, Verdict, Worker},
     },
 };
 use jiff::SignedDuration;
@@ -96,6 +96,21 @@ async fn the_handler_is_told_its_port_its_root_and_the_settings() {
     let seen = world.handler.seen.lock().unwrap()[0].clone();
     let host = format!("127.0.0.1:{}", settings["FUNCTIONS_CUSTOMHANDLER_PORT"]);
     assert_eq!(seen.header("host"), Some(host.as_str()));
+}
+
+/// A hundred tests ask for ports while a handler's process starts.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nobody_else_gets_a_reserved_port() {
+    let reserved: Vec<Reserved> = (0..100).map(|_| Reserved::any().unwrap()).collect();
+    for _ in 0..2000 {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = other.local_addr().unwrap().port();
+        assert!(reserved.iter().all(|one| one.port() != port), "{port} is given twice");
+    }
+    for one in &reserved {
+        tokio::net::TcpListener::bind(("127.0.0.1", one.port())).await.unwrap();
+    }
 }
 
 #[tokio::test]
