@@ -244,3 +244,32 @@ async fn runners_of_one_profile_can_share_one_domain() {
     let puts = created.iter().filter(|call| call.contains("Arm PUT"));
     assert_eq!(puts.count(), 3, "identity, credential and role, once each: {created:#?}");
 }
+
+/// Seed 401624 of the histories: the round that came meanwhile had nothing to do, and no other followed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_waits_while_its_shared_domain_goes_away_and_is_made_anew() {
+    let profile = plan_profile().replace("  plan: { ", "  plan: { isolation: profile, ");
+    let rules = "rules:\n  - { match: { groups: 'platform/*' }, profiles: [plan] }\nprofiles:\n";
+    let sandbox = Sandbox::new(&fleet(&format!("{rules}{profile}"))).await;
+    let first = sandbox.world.gitlab.create_group(Some(42), "a");
+    sandbox.settle().await;
+    let (kubernetes, namespace) = (&sandbox.world.kubernetes, "ci-nonprod--domain-plan");
+    let held = |finalizers: serde_json::Value| {
+        let metadata = json!({ "name": "held", "namespace": namespace, "finalizers": finalizers });
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        kubernetes.apply_as_admin(object).unwrap();
+    };
+    held(json!(["example.com/cleanup"]));
+    assert!(kubernetes.delete_as_admin("namespaces", "", namespace));
+    let second = sandbox.world.gitlab.create_group(Some(42), "b");
+    let units = [first, second].map(|group| format!("runner/g{group}-plan"));
+    assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+    sandbox.pass_minutes(90).await;
+    for unit in &units {
+        assert!(!sandbox.is_parked(unit), "{}", sandbox.status(unit));
+        assert_eq!(sandbox.ready(unit).0, "Progressing", "{}", sandbox.status(unit));
+    }
+    held(json!([]));
+    sandbox.pass_minutes(30).await;
+    units.iter().for_each(|unit| sandbox.assert_ready(unit));
+}

@@ -92,8 +92,9 @@ impl Draft {
         self.block(reason);
     }
 
-    pub(crate) fn is_blocked(&self) -> bool {
-        !self.blocks.is_empty()
+    /// Nothing to do, to wait for or for a person to mend.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.steps.is_empty() && self.blocks.is_empty() && self.wait.is_none()
     }
 
     /// Asks for another look; the soonest wish wins, unless one is patient. It must come to an end before the message's deadline.
@@ -104,6 +105,17 @@ impl Draft {
     /// Asks for another look at a state to wait in, however long it lasts.
     pub(crate) fn wait_patiently(&mut self, after: SignedDuration, waits: impl Into<String>) {
         self.wish(Wait { after, waits: waits.into(), patient: true });
+    }
+
+    /// Asks for another look for as long as `other`, another unit's, asks for one.
+    pub(crate) fn wait_with(
+        &mut self,
+        other: &Self,
+        after: SignedDuration,
+        waits: impl Into<String>,
+    ) {
+        let patient = other.wait.as_ref().is_some_and(|wait| wait.patient);
+        self.wish(Wait { after, waits: waits.into(), patient });
     }
 
     /// What may last decides: all that comes after it waits with it, and none of that is late meanwhile.

@@ -176,11 +176,11 @@ fn await_domain(
 ) -> DomainDraft {
     let mut own = Draft::default();
     let domain = draft_domain(&mut own, spec, context, &observed.domain);
-    if own.has_steps() || own.is_blocked() {
-        draft.wake(Unit::Domain(spec.key.profile.clone()));
-        draft.wait(SOON, format!("the domain of profile `{}`", spec.key.profile));
-    }
     let usable = domain.usable && !own.has_steps();
+    if !own.is_settled() {
+        draft.wake(Unit::Domain(spec.key.profile.clone()));
+        draft.wait_with(&own, SOON, format!("the domain of profile `{}`", spec.key.profile));
+    }
     DomainDraft { namespace: None, usable, ..domain }
 }
 
