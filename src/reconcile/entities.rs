@@ -12,13 +12,13 @@ use crate::{
         claim,
         fleet::Fleet,
         gitlab::{Entity, EntityKind, Manager},
-        ids::{FleetName, InstallationId, RunnerId, RunnerKey, TargetId},
+        ids::{FleetName, GroupId, InstallationId, RunnerId, RunnerKey, TargetId},
         marker::Marker,
         names,
         sight::{self, Marks},
         slice::{self, Slice},
         version::Version,
-        watch::gitlab::{Misplaced, Whose},
+        watch::gitlab::{Misplaced, OwnOpen, Whose},
     },
 };
 use futures::future::try_join_all;
@@ -33,6 +33,8 @@ pub(super) struct Entities {
     pub(super) versions: BTreeMap<RunnerKey, Version>,
     /// Entities with a marker of this installation that do not belong, or not alone, to its target.
     pub(super) misplaced: Vec<Misplaced>,
+    /// How many take jobs: of all that there are, or of those below each anchor, as they were listed.
+    pub(super) open: BTreeMap<Option<GroupId>, OwnOpen>,
 }
 
 /// A manager that polls shows within this time (GitLab's own *online*, gitlab.md §3.8).
@@ -90,17 +92,29 @@ async fn in_bulk(clients: &Clients, sought: Sought<'_>) -> Result<(Entities, boo
     let Sought { fleet, made, listed, .. } = sought;
     let everywhere = rows(clients, fleet, Where::Everywhere).await?;
     if let Some(all) = everywhere.filter(|all| !all.is_empty() || made.is_empty()) {
-        return Ok((Entities::told(&all, sought, clients.now()), true));
+        let open = [(None, open(&all, sought))].into();
+        return Ok((Entities { open, ..Entities::told(&all, sought, clients.now()) }, true));
     }
     let mut all: BTreeMap<RunnerId, Polled> = BTreeMap::new();
+    let mut open_below = BTreeMap::new();
     for anchor in anchors::top(clients, fleet, listed).await? {
         let found = rows(clients, fleet, Where::Below(&anchor)).await?.unwrap_or_default();
         // Whatever lies below a group has an owner: one that shows none hides it.
         let found = found.into_iter().filter(|(entity, _)| !entity.owners.is_empty());
-        all.extend(found.map(|one| (one.0.id, one)));
+        let found: Vec<Polled> = found.collect();
+        open_below.insert(Some(anchor.id), open(&found, sought));
+        all.extend(found.into_iter().map(|one| (one.0.id, one)));
     }
     let all: Vec<Polled> = all.into_values().collect();
-    Ok((Entities::told(&all, sought, clients.now()), false))
+    let told = Entities::told(&all, sought, clients.now());
+    Ok((Entities { open: open_below, ..told }, false))
+}
+
+fn open(all: &[Polled], sought: Sought<'_>) -> OwnOpen {
+    let mut open = OwnOpen::default();
+    let fleet = &sought.fleet.settings().name;
+    all.iter().for_each(|(entity, _)| open.take(entity, fleet, sought.installation));
+    open
 }
 
 /// All entities there that bear a marker of the fleet, of whatever type: what was left behind has no manager any more, and maybe no
@@ -193,7 +207,7 @@ impl Entities {
         }
         let looks = marks.into_iter().map(|(key, marks)| (key, marks.digest())).collect();
         let versions = versions(all, sought.installation);
-        Self { looks, silent, versions, misplaced: vec![] }
+        Self { looks, silent, versions, ..Self::default() }
     }
 }
 

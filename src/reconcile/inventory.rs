@@ -98,6 +98,7 @@ pub(super) async fn take(
     let mut slices = told.fleet.as_ref().map(|told| told.slices.clone()).unwrap_or_default();
     let mut entities = take_slice(entities, SliceKind::Runners, &mut slices, &mut unseen);
     let misplaced = std::mem::take(&mut entities.misplaced);
+    let open = std::mem::take(&mut entities.open);
     let changed_credentials =
         take_slice(credentials, SliceKind::FederatedCredentials, &mut slices, &mut unseen);
     let began = Instant::now();
@@ -130,6 +131,7 @@ pub(super) async fn take(
             cluster,
             strays,
             misplaced,
+            open,
         },
         unseen,
     })

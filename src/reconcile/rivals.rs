@@ -12,8 +12,8 @@ use crate::{
         fleet::{Fleet, Served},
         fleet_status::{Finding, FindingKind},
         gitlab::OpenRunner,
-        ids::TargetId,
-        watch::gitlab::{Own, rivals, too_many},
+        ids::{GroupId, TargetId},
+        watch::gitlab::{Own, OwnOpen, rivals, too_many},
     },
 };
 use jiff::Timestamp;
@@ -84,7 +84,8 @@ async fn open_runners(
     }
     let mut left = calls;
     let all: Vec<&Served<'_>> = served.iter().collect();
-    if let Some(seen) = read(clients, Where::Everywhere, &all, &mut left).await? {
+    let own = |place: Option<GroupId>| inventory.watched.open.get(&place);
+    if let Some(seen) = read(clients, Where::Everywhere, &all, (own(None), &mut left)).await? {
         return Ok(Some(seen));
     }
     let mut seen: Option<Seen> = None;
@@ -95,7 +96,8 @@ async fn open_runners(
             continue;
         }
         for place in [Where::Around(&anchor), Where::Below(&anchor)] {
-            let Some(found) = read(clients, place, &below, &mut left).await? else { continue };
+            let found = read(clients, place, &below, (own(Some(anchor.id)), &mut left)).await?;
+            let Some(found) = found else { continue };
             let all = seen.get_or_insert(Seen { runners: vec![], whole: true });
             all.runners.extend(found.runners);
             all.whole &= found.whole;
@@ -106,12 +108,13 @@ async fn open_runners(
 }
 
 /// Those there with a tag of these runners; all of them where one of these takes jobs without tags, which GitLab has no filter for.
-/// Each list has the calls that are left, and at least one.
+/// Where there are as many as `own` are ours, none is another's, and nothing is listed. Each list has the calls that are left, and at
+/// least one.
 async fn read(
     clients: &Clients,
     place: Where<'_>,
     served: &[&Served<'_>],
-    left: &mut usize,
+    (own, left): (Option<&OwnOpen>, &mut usize),
 ) -> Result<Option<Seen>, Failure> {
     let runners = served.iter().map(|one| &one.spec.runner);
     let tags: BTreeSet<&str> =
@@ -121,19 +124,31 @@ async fn read(
         true => vec![None],
         false => tags.into_iter().map(Some).collect(),
     };
-    let (mut all, mut whole) = (Vec::new(), true);
+    let gitlab = clients.gitlab();
+    let (mut seen, mut shown) = (Seen { runners: vec![], whole: true }, 0);
     for tag in lists {
-        let open = match clients.gitlab().open_runners(place, tag, (*left).max(1)).await {
-            Ok(open) => open,
-            Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
+        let Some(count) = unless_refused(gitlab.count_open(place, tag).await)? else {
+            return Ok(None);
         };
+        *left = left.saturating_sub(1);
+        if own.is_some_and(|own| own.with(tag) == count) {
+            shown += count;
+            continue;
+        }
+        let listed = gitlab.open_runners(place, tag, (*left).max(1)).await;
+        let Some(open) = unless_refused(listed)? else { return Ok(None) };
         *left = left.saturating_sub(open.calls);
-        all.extend(open.runners);
-        whole &= open.whole;
+        shown += open.runners.len();
+        seen.runners.extend(open.runners);
+        seen.whole &= open.whole;
     }
-    let says_nothing = all.is_empty() && whole;
-    Ok((!says_nothing).then_some(Seen { runners: all, whole }))
+    Ok((shown > 0 || !seen.whole).then_some(seen))
+}
+
+fn unless_refused<T>(read: Result<T, gitlab::Error>) -> Result<Option<T>, Failure> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

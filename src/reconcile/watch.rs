@@ -12,14 +12,14 @@ use crate::{
         azure::{Identity, ResourceId, RoleAssignment},
         fleet::{Fleet, Profile},
         fleet_status::{Finding, FindingKind},
-        ids::IdentityName,
+        ids::{GroupId, IdentityName},
         kubernetes::{Kind, ObjectName},
         names,
         watch::{
             self,
             azure::{Guarded, Holder},
             cluster::{ClusterObserved, Seen},
-            gitlab::Misplaced,
+            gitlab::{Misplaced, OwnOpen},
         },
     },
 };
@@ -39,6 +39,8 @@ pub(super) struct Watched {
     pub(super) cluster: Option<ClusterObserved>,
     pub(super) strays: Vec<ResourceId>,
     pub(super) misplaced: Vec<Misplaced>,
+    /// How many of our runners take jobs, wherever they were listed: everywhere, or below an anchor.
+    pub(super) open: BTreeMap<Option<GroupId>, OwnOpen>,
 }
 
 /// The objects of the cluster that an administrator applied.

@@ -12,6 +12,7 @@ use rows::{Node, OpenNode, number};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+const WHAT: &str = "runners in bulk";
 const PAGES_MAX: usize = 1000;
 const ROWS_PER_PAGE: usize = 100;
 /// With fewer, complete lists scoped to targets are as good.
@@ -42,8 +43,14 @@ pub struct Open {
 struct Asked {
     declared: &'static str,
     arguments: &'static str,
-    nodes: &'static str,
     variables: Value,
+}
+
+/// What of them.
+#[derive(Clone, Copy)]
+enum Shown {
+    Rows(&'static str),
+    Count,
 }
 
 const ENTITY: &str = "id description runnerType paused contactedAt createdAt tagList runUntagged locked accessLevel maximumTimeout maintenanceNote jobExecutionStatus groups { nodes { id } } projects { nodes { id } }";
@@ -59,8 +66,7 @@ impl Gitlab {
     /// [`Error::Unreadable`], which is what a token without the right gets. Nothing here says that an empty list is no refusal.
     /// Source: `app/finders/ci/runners_finder.rb` of GitLab; <https://docs.gitlab.com/api/graphql/reference/#grouprunners>.
     pub async fn runners_bulk(&self, place: Where<'_>, search: &str) -> Result<Vec<Entity>, Error> {
-        let asked = marked(search, ENTITY);
-        let nodes: Vec<Node> = self.bulk(place, asked, PAGES_MAX).await?.nodes;
+        let nodes: Vec<Node> = self.bulk(place, marked(search), ENTITY, PAGES_MAX).await?.nodes;
         nodes.into_iter().map(|node| node.read().ok_or_else(no_id)).collect()
     }
 
@@ -70,8 +76,8 @@ impl Gitlab {
         place: Where<'_>,
         search: &str,
     ) -> Result<Vec<(Entity, Vec<Manager>)>, Error> {
-        let asked = marked(search, ENTITY_AND_MANAGERS);
-        let nodes: Vec<Node> = self.bulk(place, asked, PAGES_MAX).await?.nodes;
+        let rows = self.bulk(place, marked(search), ENTITY_AND_MANAGERS, PAGES_MAX).await?;
+        let nodes: Vec<Node> = rows.nodes;
         let read = nodes.into_iter().map(|mut node| {
             let managers = node.managers.take().map(|list| list.nodes).unwrap_or_default();
             let managers = managers.into_iter().map(Into::into).collect();
@@ -89,23 +95,21 @@ impl Gitlab {
         tag: Option<&str>,
         pages: usize,
     ) -> Result<Open, Error> {
-        let asked = match tag {
-            Some(tag) => Asked {
-                declared: "$tags: [String!],",
-                arguments: "tagList: $tags, paused: false",
-                nodes: OPEN,
-                variables: json!({ "tags": [tag] }),
-            },
-            None => Asked {
-                declared: "",
-                arguments: "paused: false",
-                nodes: OPEN,
-                variables: json!({}),
-            },
-        };
-        let Rows { nodes, whole, calls } = self.bulk::<OpenNode>(place, asked, pages).await?;
+        let Rows { nodes, whole, calls } =
+            self.bulk::<OpenNode>(place, open(tag), OPEN, pages).await?;
         let runners = nodes.into_iter().map(|node| node.read().ok_or_else(no_id));
         Ok(Open { runners: runners.collect::<Result<_, _>>()?, whole, calls })
+    }
+
+    /// How many [`Gitlab::open_runners`] would show, and those that our token may not read besides: in one call.
+    ///
+    /// Errors: as [`Gitlab::runners_bulk`].
+    /// Source: `count` of <https://docs.gitlab.com/api/graphql/reference/#cirunnerconnection>.
+    pub async fn count_open(&self, place: Where<'_>, tag: Option<&str>) -> Result<usize, Error> {
+        let mut asked = open(tag);
+        let query = asked.query(place, Shown::Count);
+        let counted: Counted = self.list(place, &query, &asked.variables).await??;
+        Ok(counted.count)
     }
 
     /// The rows of at most so many pages.
@@ -113,41 +117,55 @@ impl Gitlab {
         &self,
         place: Where<'_>,
         mut asked: Asked,
+        nodes: &'static str,
         pages_max: usize,
     ) -> Result<Rows<T>, Error> {
-        let what = "runners in bulk";
-        let query = asked.query(place);
+        let query = asked.query(place, Shown::Rows(nodes));
         let mut nodes = Vec::new();
         let mut after: Option<String> = None;
         let mut first = ROWS_PER_PAGE;
         for calls in 1..=pages_max {
             asked.variables["first"] = json!(first);
             asked.variables["after"] = json!(after);
-            let mut call = Call::write(Method::POST, "", Repeat::Safe, what)
-                .body(json!({"query": query, "variables": asked.variables}));
-            call.path = "/api/graphql".to_owned();
-            let answer: Answer<T> = self.ask(&call).await?;
-            if answer.errors.iter().any(Fault::is_too_much) && first > ROWS_PER_PAGE_MIN {
-                first /= 2;
-                continue;
-            }
-            if let Some(fault) = answer.errors.first() {
-                return Err(Error::unreadable(what, fault.message.clone()));
-            }
-            let list = answer.data.and_then(|data| data.list(place));
-            let list = list.ok_or_else(|| Error::unreadable(what, "the list is null"))?;
+            let list = self.list(place, &query, &asked.variables).await?;
+            let list: Connection<T> = match list {
+                Err(fault) if fault.is_too_much() && first > ROWS_PER_PAGE_MIN => {
+                    first /= 2;
+                    continue;
+                }
+                list => list?,
+            };
             nodes.extend(list.nodes);
             let next = list.page_info.end_cursor.filter(|_| list.page_info.has_next_page);
             match (list.page_info.has_next_page, next) {
                 (false, _) => return Ok(Rows { nodes, whole: true, calls }),
                 (true, Some(cursor)) if after.as_ref() != Some(&cursor) => after = Some(cursor),
-                (true, _) => return Err(Error::unreadable(what, "its pages never end")),
+                (true, _) => return Err(Error::unreadable(WHAT, "its pages never end")),
             }
         }
         if pages_max == PAGES_MAX {
-            return Err(Error::unreadable(what, "its pages never end"));
+            return Err(Error::unreadable(WHAT, "its pages never end"));
         }
         Ok(Rows { nodes, whole: false, calls: pages_max })
+    }
+
+    /// What one query says of a place's runners, or what GitLab found wrong with it.
+    async fn list<C: DeserializeOwned>(
+        &self,
+        place: Where<'_>,
+        query: &str,
+        variables: &Value,
+    ) -> Result<Result<C, Fault>, Error> {
+        let mut call = Call::write(Method::POST, "", Repeat::Safe, WHAT)
+            .body(json!({"query": query, "variables": variables}));
+        call.path = "/api/graphql".to_owned();
+        let answer: Answer<C> = self.ask(&call).await?;
+        let fault = answer.errors.iter().position(Fault::is_too_much).unwrap_or_default();
+        if let Some(fault) = answer.errors.into_iter().nth(fault) {
+            return Ok(Err(fault));
+        }
+        let list = answer.data.and_then(|data| data.list(place));
+        Ok(Ok(list.ok_or_else(|| Error::unreadable(WHAT, "the list is null"))?))
     }
 }
 
@@ -159,17 +177,26 @@ struct Rows<T> {
 
 impl Asked {
     /// The query, and the variable that a group's path goes into.
-    fn query(&mut self, place: Where<'_>) -> String {
-        let Self { declared, arguments, nodes, variables } = self;
-        let runners = |membership: &str| {
-            format!(
-                "runners({arguments}{membership}, first: $first, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {nodes} }} }}"
-            )
+    fn query(&mut self, place: Where<'_>, shown: Shown) -> String {
+        let Self { declared, arguments, variables } = self;
+        let (paging, page, shown) = match shown {
+            Shown::Rows(nodes) => (
+                "$first: Int, $after: String",
+                ", first: $first, after: $after",
+                format!("pageInfo {{ hasNextPage endCursor }} nodes {{ {nodes} }}"),
+            ),
+            Shown::Count => ("", "", "count".to_owned()),
         };
+        let runners =
+            |membership: &str| format!("runners({arguments}{membership}{page}) {{ {shown} }}");
         let (group, membership) = match place {
             Where::Everywhere => {
                 let runners = runners("");
-                return format!("query({declared} $first: Int, $after: String) {{ {runners} }}");
+                // A query without variables has no parentheses either.
+                return match format!("{declared}{paging}") {
+                    none if none.is_empty() => format!("query {{ {runners} }}"),
+                    all => format!("query({all}) {{ {runners} }}"),
+                };
             }
             Where::Below(group) => (group, ", membership: DESCENDANTS"),
             Where::Around(group) => (group, ", membership: ALL_AVAILABLE"),
@@ -177,28 +204,39 @@ impl Asked {
         variables["group"] = json!(group.path);
         let runners = runners(membership);
         format!(
-            "query({declared} $group: ID!, $first: Int, $after: String) {{ group(fullPath: $group) {{ id {runners} }} }}"
+            "query({declared} $group: ID!, {paging}) {{ group(fullPath: $group) {{ id {runners} }} }}"
         )
     }
 }
 
-fn marked(search: &str, nodes: &'static str) -> Asked {
+fn marked(search: &str) -> Asked {
     Asked {
         declared: "$search: String,",
         arguments: "search: $search",
-        nodes,
         variables: json!({ "search": search }),
     }
 }
 
+/// Those that take jobs: with the tag, or all.
+fn open(tag: Option<&str>) -> Asked {
+    match tag {
+        Some(tag) => Asked {
+            declared: "$tags: [String!],",
+            arguments: "tagList: $tags, paused: false",
+            variables: json!({ "tags": [tag] }),
+        },
+        None => Asked { declared: "", arguments: "paused: false", variables: json!({}) },
+    }
+}
+
 fn no_id() -> Error {
-    Error::unreadable("runners in bulk", "an id is none")
+    Error::unreadable(WHAT, "an id is none")
 }
 
 #[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
-struct Answer<T> {
-    data: Option<Data<T>>,
+#[serde(bound = "C: DeserializeOwned")]
+struct Answer<C> {
+    data: Option<Data<C>>,
     #[serde(default)]
     errors: Vec<Fault>,
 }
@@ -206,6 +244,12 @@ struct Answer<T> {
 #[derive(Deserialize)]
 struct Fault {
     message: String,
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::unreadable(WHAT, fault.message)
+    }
 }
 
 impl Fault {
@@ -217,22 +261,22 @@ impl Fault {
 }
 
 #[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
-struct Data<T> {
-    runners: Option<Connection<T>>,
-    group: Option<OfGroup<T>>,
+#[serde(bound = "C: DeserializeOwned")]
+struct Data<C> {
+    runners: Option<C>,
+    group: Option<OfGroup<C>>,
 }
 
 #[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
-struct OfGroup<T> {
+#[serde(bound = "C: DeserializeOwned")]
+struct OfGroup<C> {
     id: String,
-    runners: Option<Connection<T>>,
+    runners: Option<C>,
 }
 
-impl<T> Data<T> {
+impl<C> Data<C> {
     /// `None` too where another group has the path by now.
-    fn list(self, place: Where<'_>) -> Option<Connection<T>> {
+    fn list(self, place: Where<'_>) -> Option<C> {
         match place {
             Where::Everywhere => self.runners,
             Where::Below(group) | Where::Around(group) => {
@@ -247,6 +291,11 @@ impl<T> Data<T> {
 struct Connection<T> {
     page_info: PageInfo,
     nodes: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    count: usize,
 }
 
 #[derive(Deserialize)]

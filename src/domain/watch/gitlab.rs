@@ -4,7 +4,7 @@ use crate::domain::{
     claim,
     fleet::{Contested, Offer, Served, clashes},
     fleet_status::{Finding, FindingKind},
-    gitlab::{EntityKind, OpenRunner},
+    gitlab::{Entity, EntityKind, OpenRunner},
     ids::{FleetName, InstallationId, RunnerId, RunnerKey, TargetId},
     marker::Marker,
 };
@@ -72,6 +72,41 @@ pub struct Own<'a> {
     /// Targets with a runner of ours that no list shows under its marker: whatever unmarked one they have may be it, which its
     /// round finds out.
     pub doubtful: &'a BTreeSet<TargetId>,
+}
+
+/// How many runners of ours take jobs, by a list of them: where GitLab counts as many, there are none of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnOpen {
+    all: usize,
+    by_tag: BTreeMap<String, usize>,
+}
+
+impl OwnOpen {
+    /// Takes one in that is ours beyond doubt: what [`Own`] lets pass and this does not is counted as if it were others', and
+    /// then looked at.
+    pub fn take(&mut self, entity: &Entity, fleet: &FleetName, installation: &InstallationId) {
+        let marker = Marker::find(&entity.description);
+        let ours = marker.is_some_and(|marker| {
+            let judged = claim::judge(entity, fleet, &marker.key, installation);
+            matches!(judged, Some(claim::Claim::Ours { .. }))
+        });
+        if !ours || entity.paused {
+            return;
+        }
+        self.all += 1;
+        let tags: BTreeSet<&String> = entity.tags.iter().collect();
+        for tag in tags {
+            *self.by_tag.entry(tag.clone()).or_default() += 1;
+        }
+    }
+
+    /// Those with the tag, or all.
+    pub fn with(&self, tag: Option<&str>) -> usize {
+        match tag {
+            Some(tag) => self.by_tag.get(tag).copied().unwrap_or_default(),
+            None => self.all,
+        }
+    }
 }
 
 /// Runners of others that take a job which is meant for one of ours: one finding for each of them.
@@ -179,4 +214,33 @@ pub fn too_many(pages: usize, now: Timestamp) -> Finding {
     );
     let remedy = "raise `sweep.calls.gitlab`, or let no profile have `runUntagged` or a tag of its own for each target";
     Finding::new(FindingKind::Unwatched, message, remedy, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{claim::tests::entity, ids::GroupId};
+
+    #[test]
+    fn only_what_is_ours_beyond_doubt_and_takes_jobs_is_counted() {
+        let (fleet, here) = (FleetName::new("nonprod").unwrap(), InstallationId("uid-1".into()));
+        let [ours, other] = [42, 7].map(|id| TargetId::Group(GroupId(id)));
+        let marked = "tf [forerunner:nonprod:uid-1:g42-tf:1]";
+        let cases = [
+            (marked, ours, false, 1),
+            (marked, ours, true, 0),
+            (marked, other, false, 0),
+            ("tf [forerunner:nonprod:uid-2:g42-tf:1]", ours, false, 0),
+            ("tf [forerunner:prod:uid-1:g42-tf:1]", ours, false, 0),
+            ("made by hand", ours, false, 0),
+        ];
+        for (description, owner, paused, counted) in cases {
+            let tags = vec!["tf".to_owned(), "tf".to_owned(), "azure".to_owned()];
+            let entity = Entity { paused, tags, ..entity(1, description, owner) };
+            let mut open = OwnOpen::default();
+            open.take(&entity, &fleet, &here);
+            let found = [None, Some("tf"), Some("azure"), Some("TF")].map(|tag| open.with(tag));
+            assert_eq!(found, [counted, counted, counted, 0], "{description} of {owner}");
+        }
+    }
 }

@@ -9,9 +9,10 @@ use crate::{
 };
 use forerunner::sandbox::{
     gitlab::{GroupLists, RunnerEdit},
-    wire::{Fault, Service, What},
+    wire::{Exchange, Fault, Service, What},
 };
 use serde_json::json;
+use std::sync::{Arc, Mutex};
 
 const KIND: &str = "ForeignRunner";
 
@@ -188,4 +189,37 @@ async fn one_rival_of_many_is_told_once_and_stays_told_while_nobody_can_look() {
     });
     sandbox.sweep().await;
     assert_eq!(sandbox.findings(KIND), told, "what could not be read is not over");
+}
+
+/// How often a sweep asks who takes jobs, and how often only how many do.
+async fn asked(settled: &Settled) -> (usize, usize) {
+    let queries = Arc::new(Mutex::new(Vec::new()));
+    let kept = queries.clone();
+    let keep = move |exchange: &Exchange| {
+        kept.lock().unwrap().push(String::from_utf8_lossy(&exchange.request).into_owned());
+    };
+    settled.sandbox.world.wire.observe(&[Service::Gitlab], Arc::new(keep));
+    settled.sandbox.sweep().await;
+    let queries = std::mem::take(&mut *queries.lock().unwrap());
+    let open = || queries.iter().filter(|query| query.contains("paused: false"));
+    let who = open().filter(|query| query.contains("nodes")).count();
+    (who, open().filter(|query| query.contains("{ count }")).count())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_listed_where_as_many_take_jobs_as_are_ours() {
+    for settled in [Settled::new().await, below_a_company().await] {
+        let sandbox = &settled.sandbox;
+        let (who, how_many) = asked(&settled).await;
+        assert!(who == 0 && how_many > 0, "{who} {how_many}");
+        // One comes, and one of ours takes no job: as many as before.
+        let id = rival(&settled, "here").await;
+        let ours = sandbox.runner(&settled.key).id;
+        let paused = RunnerEdit { paused: Some(true), ..RunnerEdit::default() };
+        sandbox.world.gitlab.edit_runner(ours, paused);
+        assert!(asked(&settled).await.0 > 0);
+        let found = sandbox.findings(KIND);
+        let is_told = |(message, _): &(String, String)| message.contains(&format!("runner {id} "));
+        assert!(found.len() == 1 && is_told(&found[0]), "{found:?}");
+    }
 }
