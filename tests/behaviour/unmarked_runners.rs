@@ -223,3 +223,24 @@ async fn one_whose_traces_go_one_by_one_while_its_unit_is_held_is_told_afterward
     assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
     assert_eq!(sandbox.world.gitlab.runners().len(), 1);
 }
+
+/// Seed 405777: a round that only says why it does nothing writes the lost status anew, before the Secret goes too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_status_is_written_by_a_round_that_only_looks_at_the_target_is_told() {
+    let (sandbox, group) = settled(&only("*")).await;
+    let (unit, key) = (format!("runner/g{group}-plan"), format!("g{group}-plan"));
+    let runner = sandbox.runner(&key).id;
+    let [status, secret] = traces(&unit);
+    let delete = |(plural, name): &(&str, String)| {
+        assert!(sandbox.world.kubernetes.delete_as_admin(plural, "forerunner-nonprod", name));
+    };
+    delete(&status);
+    sandbox.world.gitlab.destroy_group(group);
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready(&unit).0, "LostSightOf");
+    unmark(&sandbox, runner);
+    delete(&secret);
+    sandbox.leap_to(&days(3));
+    sandbox.sweep().await;
+    assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
+}
