@@ -169,6 +169,7 @@ impl Status {
     /// Without what only people read: the last rounds, and the conditions' messages.
     pub fn brief(mut self) -> Self {
         self.rounds = Vec::new();
+        self.conditions.shrink_to_fit();
         for condition in &mut self.conditions {
             condition.message = String::new();
         }

@@ -13,7 +13,10 @@ use crate::domain::{
     watch::azure::Guarded,
 };
 use futures::{StreamExt, future::try_join_all, stream, try_join};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tracing::info;
 
 /// What came of one slice.
@@ -151,14 +154,18 @@ pub(super) async fn strays(
         one.tags.get(names::TAG_INSTALLATION) == Some(&installation.0)
             && !one.id.lower().starts_with(&format!("{}/", home.to_lowercase()))
     };
-    found.into_iter().filter(is_stray).map(|one| one.id).collect()
+    let mut strays: Vec<ResourceId> =
+        found.into_iter().filter(is_stray).map(|one| one.id).collect();
+    // They would keep what ten thousand identities took.
+    strays.shrink_to_fit();
+    strays
 }
 
-/// Every assignment where forerunner may give roles: one list for each scope that no other one holds.
+/// Every assignment where forerunner may give roles, by principal: one list for each scope that no other one holds.
 pub(super) async fn assignments(
     clients: &Clients,
     fleet: &Fleet,
-) -> Result<Vec<RoleAssignment>, Failure> {
+) -> Result<Arc<[RoleAssignment]>, Failure> {
     let scopes = &fleet.guardrails().scopes;
     let outermost = scopes.iter().enumerate().filter(|(at, scope)| {
         !scopes
@@ -174,5 +181,9 @@ pub(super) async fn assignments(
             ))
         })
     });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    let mut all: Vec<RoleAssignment> = try_join_all(asked).await?.into_iter().flatten().collect();
+    // What lies above two scopes is in the lists of both.
+    all.sort_unstable_by_key(|one| (one.principal_id, one.name));
+    all.dedup();
+    Ok(all.into())
 }

@@ -89,126 +89,112 @@ pub(super) async fn entities(
 
 /// What bulk reads show, and whether that is everything.
 async fn in_bulk(clients: &Clients, sought: Sought<'_>) -> Result<(Entities, bool), Failure> {
-    let Sought { fleet, made, listed, .. } = sought;
-    let everywhere = rows(clients, fleet, Where::Everywhere).await?;
-    if let Some(all) = everywhere.filter(|all| !all.is_empty() || made.is_empty()) {
-        let open = [(None, open(&all, sought))].into();
-        return Ok((Entities { open, ..Entities::told(&all, sought, clients.now()) }, true));
+    let now = clients.now();
+    let mut everywhere = Reading::new(sought, sought.made.iter(), now);
+    let rows = read(clients, Where::Everywhere, &mut everywhere).await?;
+    if rows.is_some_and(|rows| rows > 0 || sought.made.is_empty()) {
+        return Ok((everywhere.end(), true));
     }
-    let mut all: BTreeMap<RunnerId, Polled> = BTreeMap::new();
-    let mut open_below = BTreeMap::new();
-    for anchor in anchors::top(clients, fleet, listed).await? {
-        let found = rows(clients, fleet, Where::Below(&anchor)).await?.unwrap_or_default();
-        // Whatever lies below a group has an owner: one that shows none hides it.
-        let found = found.into_iter().filter(|(entity, _)| !entity.owners.is_empty());
-        let found: Vec<Polled> = found.collect();
-        open_below.insert(Some(anchor.id), open(&found, sought));
-        all.extend(found.into_iter().map(|one| (one.0.id, one)));
+    let mut below = Reading::new(sought, sought.made.iter(), now);
+    for anchor in anchors::top(clients, sought.fleet, sought.listed).await? {
+        read(clients, Where::Below(&anchor), &mut below).await?;
     }
-    let all: Vec<Polled> = all.into_values().collect();
-    let told = Entities::told(&all, sought, clients.now());
-    Ok((Entities { open: open_below, ..told }, false))
+    Ok((below.end(), false))
 }
 
-fn open(all: &[Polled], sought: Sought<'_>) -> OwnOpen {
-    let mut open = OwnOpen::default();
-    let fleet = &sought.fleet.settings().name;
-    all.iter().for_each(|(entity, _)| open.take(entity, fleet, sought.installation));
-    open
-}
-
-/// All entities there that bear a marker of the fleet, of whatever type: what was left behind has no manager any more, and maybe no
-/// rule. `None`: our token may not read there, which proves nothing.
-async fn rows(
+/// Reads all entities there that bear a marker of the fleet, of whatever type: what was left behind has no manager any more, and maybe
+/// no rule. Answers how many; `None`: our token may not read there, which proves nothing.
+async fn read(
     clients: &Clients,
-    fleet: &Fleet,
     place: Where<'_>,
-) -> Result<Option<Vec<Polled>>, Failure> {
+    reading: &mut Reading<'_>,
+) -> Result<Option<usize>, Failure> {
+    let fleet = reading.sought.fleet;
     let search = format!("[forerunner:{}:", fleet.settings().name);
     let floors = fleet.profiles().any(|profile| profile.version_floor.is_some());
-    let gitlab = clients.gitlab();
-    let found = match floors {
-        true => gitlab.polled_bulk(place, &search).await,
-        false => gitlab.runners_bulk(place, &search).await.map(unpolled),
+    let (mut rows, mut open) = (0, OwnOpen::default());
+    let take = |entity: Entity, managers: Vec<Manager>| {
+        // Whatever lies below a group has an owner: one that shows none hides it.
+        if matches!(place, Where::Below(_)) && entity.owners.is_empty() {
+            return;
+        }
+        rows += 1;
+        open.take(&entity, &fleet.settings().name, reading.sought.installation);
+        reading.take_any(&(entity, managers));
     };
-    match found {
-        Ok(found) => Ok(Some(found)),
+    match clients.gitlab().fold_runners(place, &search, floors, take).await {
+        Ok(()) => {
+            reading.seen.open.insert(place.group(), open);
+            Ok(Some(rows))
+        }
         Err(gitlab::Error::Unreadable { .. } | gitlab::Error::Forbidden { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-fn unpolled(entities: Vec<Entity>) -> Vec<Polled> {
-    entities.into_iter().map(|entity| (entity, vec![])).collect()
+/// Entities as they are read, of which only digests are held.
+struct Reading<'a> {
+    sought: Sought<'a>,
+    now: Timestamp,
+    /// One that has no entity looks like nothing.
+    marks: BTreeMap<&'a RunnerKey, Marks>,
+    seen: Entities,
 }
 
-/// What each of our managers says of itself.
-fn versions(all: &[Polled], installation: &InstallationId) -> BTreeMap<RunnerKey, Version> {
-    let known = all.iter().filter_map(|(entity, managers)| {
-        let key = Marker::find(&entity.description)?.key;
+impl<'a> Reading<'a> {
+    fn new(sought: Sought<'a>, keys: impl Iterator<Item = &'a RunnerKey>, now: Timestamp) -> Self {
+        let marks = keys.map(|key| (key, Marks::default())).collect();
+        Self { sought, now, marks, seen: Entities::default() }
+    }
+
+    /// Takes in what is one of these runners'.
+    fn take(&mut self, (entity, managers): &Polled) {
+        let Sought { fleet, installation, .. } = self.sought;
+        let Some(key) = sight::whose(entity, &fleet.settings().name) else { return };
         let own = names::system_id(installation, &key);
-        let manager = managers.iter().find(|one| one.system_id == own)?;
-        let version = manager.version.as_deref()?.parse().ok()?;
-        claim::belongs_to(entity, key.target).then_some((key, version))
-    });
-    known.collect()
+        let manager = managers.iter().find(|one| one.system_id == own);
+        let version = manager.and_then(|manager| manager.version.as_deref()?.parse().ok());
+        let Some(marks) = self.marks.get_mut(&key) else { return };
+        marks.entity(entity);
+        let polls = entity.contacted_at.is_some_and(|at| self.now.duration_since(at) < SILENT);
+        if !entity.paused && !polls {
+            self.seen.silent.insert(key.clone());
+        }
+        self.seen.versions.extend(version.map(|version| (key, version)));
+    }
+
+    /// The same, and what is nobody's.
+    fn take_any(&mut self, polled: &Polled) {
+        self.take(polled);
+        let Sought { fleet, installation, made, .. } = self.sought;
+        let misplaced = misplaced(&polled.0, &fleet.settings().name, installation, made);
+        self.seen.misplaced.extend(misplaced);
+    }
+
+    fn end(self) -> Entities {
+        let looks = self.marks.into_iter().map(|(key, marks)| (key.clone(), marks.digest()));
+        Entities { looks: looks.collect(), ..self.seen }
+    }
 }
 
 fn misplaced(
-    all: &[Polled],
+    entity: &Entity,
     fleet: &FleetName,
     installation: &InstallationId,
     made: &BTreeSet<RunnerKey>,
-) -> Vec<Misplaced> {
-    let elsewhere = all.iter().filter_map(|(entity, _)| {
-        let Marker { key, .. } = Marker::find(&entity.description)
-            .filter(|marker| marker.fleet == *fleet && marker.installation == *installation)?;
-        let is_kind = entity.kind == EntityKind::of(key.target);
-        let whose = match entity.owners.as_slice() {
-            // An orphan of a unit that is still there goes with it, or is told by its round.
-            [] if is_kind && made.contains(&key) => return None,
-            [] if is_kind => Whose::Nobody,
-            owners if is_kind && owners.contains(&key.target) => Whose::Shared,
-            _ => Whose::Others,
-        };
-        let is_there = claim::belongs_to(entity, key.target);
-        (!is_there).then_some(Misplaced { runner: entity.id, key, whose })
-    });
-    elsewhere.collect()
-}
-
-impl Entities {
-    /// What a bulk read says of all runners, and of entities that are nobody's.
-    fn told(all: &[Polled], sought: Sought<'_>, now: Timestamp) -> Self {
-        let Sought { fleet, installation, made, .. } = sought;
-        let misplaced = misplaced(all, &fleet.settings().name, installation, made);
-        Self { misplaced, ..Self::of(all, sought, made.iter(), now) }
-    }
-
-    /// What of these is each runner's; one that has none looks like nothing.
-    fn of<'a>(
-        all: &[Polled],
-        sought: Sought<'_>,
-        keys: impl Iterator<Item = &'a RunnerKey>,
-        now: Timestamp,
-    ) -> Self {
-        let fleet = &sought.fleet.settings().name;
-        let mut marks: BTreeMap<RunnerKey, Marks> =
-            keys.map(|key| (key.clone(), Marks::default())).collect();
-        let mut silent = BTreeSet::new();
-        for (entity, _) in all {
-            let Some(key) = sight::whose(entity, fleet) else { continue };
-            let Some(marks) = marks.get_mut(&key) else { continue };
-            marks.entity(entity);
-            let polls = entity.contacted_at.is_some_and(|at| now.duration_since(at) < SILENT);
-            if !entity.paused && !polls {
-                silent.insert(key);
-            }
-        }
-        let looks = marks.into_iter().map(|(key, marks)| (key, marks.digest())).collect();
-        let versions = versions(all, sought.installation);
-        Self { looks, silent, versions, ..Self::default() }
-    }
+) -> Option<Misplaced> {
+    let Marker { key, .. } = Marker::find(&entity.description)
+        .filter(|marker| marker.fleet == *fleet && marker.installation == *installation)?;
+    let is_kind = entity.kind == EntityKind::of(key.target);
+    let whose = match entity.owners.as_slice() {
+        // An orphan of a unit that is still there goes with it, or is told by its round.
+        [] if is_kind && made.contains(&key) => return None,
+        [] if is_kind => Whose::Nobody,
+        owners if is_kind && owners.contains(&key.target) => Whose::Shared,
+        _ => Whose::Others,
+    };
+    let is_there = claim::belongs_to(entity, key.target);
+    (!is_there).then_some(Misplaced { runner: entity.id, key, whose })
 }
 
 /// A slice of the runners' targets, as far as the budget reaches; at least one.
@@ -247,7 +233,9 @@ async fn one_by_one(
             }
         };
         calls += more;
-        let found = Entities::of(&entities, sought, keys.iter().copied(), now);
+        let mut found = Reading::new(sought, keys.iter().copied(), now);
+        entities.iter().for_each(|one| found.take(one));
+        let found = found.end();
         seen.looks.extend(found.looks);
         seen.silent.extend(found.silent);
         seen.versions.extend(found.versions);

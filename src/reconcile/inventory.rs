@@ -108,9 +108,11 @@ pub(super) async fn take(
         entities,
         changed_credentials,
         lent: lent.as_ref(),
-        assignments: assignments.as_deref(),
+        assignments: assignments.clone(),
         issuer: issuer.as_deref(),
     });
+    let sees_identities = ours.is_some();
+    let holders = watch::holders(ours, lent.as_ref());
     let planning = began.elapsed();
     Ok(Inventory {
         installation,
@@ -124,7 +126,8 @@ pub(super) async fn take(
         looks,
         planning,
         watched: Watched {
-            identities: ours,
+            holders,
+            sees_identities,
             lent,
             assignments: assignments.unwrap_or_default(),
             guarded: guarded.unwrap_or_default(),

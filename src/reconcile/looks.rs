@@ -15,7 +15,10 @@ use crate::domain::{
     spec::{FleetSettings, Grant},
     version::Version,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use uuid::Uuid;
 
 /// What a sweep saw of each unit. What it did not look at this time is not judged.
@@ -27,8 +30,8 @@ pub(super) struct Looks {
     lent: BTreeMap<IdentityName, Option<String>>,
     /// Whose principal an identity's key has.
     principals: BTreeMap<String, Uuid>,
-    /// What each principal may do, as far as forerunner may look.
-    assignments: Option<BTreeMap<Uuid, Vec<RoleAssignment>>>,
+    /// Who may do what, as far as forerunner may look, by principal.
+    assignments: Option<Arc<[RoleAssignment]>>,
     /// Runners that have not been polled with for long, or never.
     silent: BTreeSet<RunnerKey>,
     /// Versions of our managers that poll, where the file sets a floor.
@@ -44,7 +47,8 @@ pub(super) struct Seen<'a> {
     pub(super) entities: Entities,
     pub(super) changed_credentials: BTreeSet<String>,
     pub(super) lent: Option<&'a BTreeMap<IdentityName, Lent>>,
-    pub(super) assignments: Option<&'a [RoleAssignment]>,
+    /// Sorted by principal.
+    pub(super) assignments: Option<Arc<[RoleAssignment]>>,
     /// Without it nothing that trusts it is judged.
     pub(super) issuer: Option<&'a str>,
 }
@@ -81,6 +85,7 @@ impl Looks {
             lent,
             changed_credentials,
             kubernetes,
+            assignments,
             ..Self::default()
         };
         looks.azure = identities.zip(issuer).map(|(identities, issuer)| {
@@ -95,16 +100,6 @@ impl Looks {
             }
             azure
         });
-        looks.assignments = assignments.map(|assignments| {
-            let mut by_principal: BTreeMap<Uuid, Vec<RoleAssignment>> = BTreeMap::new();
-            for assignment in assignments {
-                let of = by_principal.entry(assignment.principal_id).or_default();
-                if !of.contains(assignment) {
-                    of.push(assignment.clone());
-                }
-            }
-            by_principal
-        });
         looks
     }
 
@@ -114,7 +109,9 @@ impl Looks {
         let (Some(principal), Some(all)) = (self.principals.get(key), &self.assignments) else {
             return true;
         };
-        let held = all.get(principal).map_or(&[][..], Vec::as_slice);
+        let begin = all.partition_point(|one| one.principal_id < *principal);
+        let held = &all[begin..];
+        let held = &held[..held.partition_point(|one| one.principal_id == *principal)];
         missing_grants(roles, held).is_empty() && foreign_rights(roles, held).is_empty()
     }
 

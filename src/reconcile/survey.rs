@@ -10,10 +10,7 @@ use crate::domain::{
     status::{ConditionKind, Status},
 };
 use jiff::Timestamp;
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a sweep asks for.
 #[derive(Debug, Default)]
@@ -94,7 +91,7 @@ pub(super) fn served<'a>(
     let served = wanted.iter().filter_map(|(key, state)| match state {
         WantedState::Runner(spec) => {
             let facts = &inventory.targets.get(&key.target)?.facts;
-            Some(Served { facts, spec: Cow::Borrowed(spec) })
+            Some(Served { facts, spec })
         }
         WantedState::NeedsValue { .. }
         | WantedState::Withdrawn { .. }

@@ -29,13 +29,12 @@ use crate::{
         ids::{ProfileName, RunnerKey, TargetId, Unit},
         names,
         records::{self, ParkedPlan},
-        spec::{Isolation, Mode},
+        spec::{Isolation, Mode, RunnerSpec},
         status::Status,
     },
 };
 use jiff::Timestamp;
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -154,7 +153,7 @@ impl View {
         for facts in facts.iter().filter(|facts| here.contains(&facts.id)) {
             selected.units.extend(self.wanted_units(facts));
         }
-        let found = clashes(&self.served(&facts)).into_iter().filter(|clash| {
+        let found = self.clashes_of(&facts).into_iter().filter(|clash| {
             here.contains(&clash.runners.0.target) || here.contains(&clash.runners.1.target)
         });
         selected.clashes.extend(found);
@@ -222,15 +221,15 @@ impl View {
         if let TargetId::Group(id) = target.id {
             facts.extend(tree::descendants(&self.clients, id).await?);
         }
-        Ok(clashes(&self.served(&facts)))
+        Ok(self.clashes_of(&facts))
     }
 
-    fn served<'a>(&self, facts: &'a [TargetFacts]) -> Vec<Served<'a>> {
+    fn clashes_of(&self, facts: &[TargetFacts]) -> Vec<Clash> {
         let now = self.clock.now();
         let runners = facts.iter().flat_map(|facts| {
             let wanted = self.fleet.wanted_at(facts, now).into_iter();
             wanted.filter_map(move |wanted| match wanted.state {
-                WantedState::Runner(spec) => Some(Served { facts, spec: Cow::Owned(*spec) }),
+                WantedState::Runner(spec) => Some((facts, spec)),
                 WantedState::NeedsValue { .. }
                 | WantedState::Withdrawn { .. }
                 | WantedState::OutsideGuardrails { .. }
@@ -238,7 +237,9 @@ impl View {
                 | WantedState::AnchorMoved { .. } => None,
             })
         });
-        runners.collect()
+        let runners: Vec<(&TargetFacts, Box<RunnerSpec>)> = runners.collect();
+        let served = runners.iter().map(|(facts, spec)| Served { facts, spec });
+        clashes(&served.collect::<Vec<_>>())
     }
 
     /// The runners that rules give the target, and the units that these share with others.

@@ -25,16 +25,21 @@ use crate::{
 };
 use futures::try_join;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tracing::info;
 
 /// What a sweep read that belongs to no unit. What it could not read this time is not judged.
 pub(super) struct Watched {
-    /// Managed identities of this installation.
-    pub(super) identities: Option<Vec<Identity>>,
+    /// Every identity that a job may sign in as.
+    pub(super) holders: Box<[Holder]>,
+    /// Whether the managed identities of this installation are among them.
+    pub(super) sees_identities: bool,
     pub(super) lent: Option<BTreeMap<IdentityName, Lent>>,
     /// Who has what at, above and below the scopes of the guardrails.
-    pub(super) assignments: Vec<RoleAssignment>,
+    pub(super) assignments: Arc<[RoleAssignment]>,
     pub(super) guarded: Vec<Guarded>,
     pub(super) cluster: Option<ClusterObserved>,
     pub(super) strays: Vec<ResourceId>,
@@ -81,10 +86,9 @@ pub(super) fn findings(
     let mut found: Vec<Finding> = watched.strays.iter().map(|id| stray(id, now)).collect();
     let cluster = watched.cluster.iter();
     found.extend(cluster.flat_map(|cluster| watch::cluster::findings(fleet, cluster, now)));
-    let holders: Vec<Holder> = holders(watched).collect();
     let guarded = watched.guarded.iter().flat_map(|one| one.assignments.iter().flatten());
     let all = watched.assignments.iter().chain(guarded);
-    found.extend(watch::azure::reaching(fleet.guardrails(), all, &holders, now));
+    found.extend(watch::azure::reaching(fleet.guardrails(), all, &watched.holders, now));
     if fleet.profiles().any(Profile::has_identity) {
         let principal = watched.cluster.as_ref().map(watch::cluster::principal);
         let principal = principal.unwrap_or_else(|| "PRINCIPAL".to_owned());
@@ -107,14 +111,17 @@ fn stray(id: &ResourceId, now: Timestamp) -> Finding {
     Finding::new(FindingKind::StrayIdentity, message, remedy, now)
 }
 
-/// Every identity that a job may sign in as.
-fn holders(watched: &Watched) -> impl Iterator<Item = Holder> {
-    let managed = watched.identities.iter().flatten();
-    let managed = managed.map(|one| Holder { id: one.id.clone(), principal: one.principal_id });
-    let lent = watched.lent.iter().flat_map(BTreeMap::values);
+/// What is left of identities once it is known how they look.
+pub(super) fn holders(
+    managed: Option<Vec<Identity>>,
+    lent: Option<&BTreeMap<IdentityName, Lent>>,
+) -> Box<[Holder]> {
+    let managed = managed.into_iter().flatten();
+    let managed = managed.map(|one| Holder { id: one.id, principal: one.principal_id });
+    let lent = lent.into_iter().flat_map(BTreeMap::values);
     let lent =
         lent.filter_map(|one| Some(Holder { id: one.id.clone(), principal: one.principal? }));
-    managed.chain(lent)
+    managed.chain(lent).collect()
 }
 
 /// How many of them are looked at again in one sweep.
@@ -128,11 +135,11 @@ pub(super) async fn orphans(
     now: Timestamp,
 ) -> Vec<Finding> {
     let settings = fleet.settings();
-    let (Some(azure), true) = (&settings.azure, inventory.watched.identities.is_some()) else {
+    let (Some(azure), true) = (&settings.azure, inventory.watched.sees_identities) else {
         return vec![];
     };
     let principals: BTreeSet<_> =
-        holders(&inventory.watched).map(|holder| holder.principal).collect();
+        inventory.watched.holders.iter().map(|holder| holder.principal).collect();
     let assignments = &inventory.watched.assignments;
     let suspects =
         watch::azure::orphans(&settings.name, &inventory.installation, assignments, &principals);

@@ -5,7 +5,10 @@ mod rows;
 use super::{Call, Error, Gitlab};
 use crate::{
     adapters::http::Repeat,
-    domain::gitlab::{Entity, GroupAt, Manager, OpenRunner},
+    domain::{
+        gitlab::{Entity, GroupAt, Manager, OpenRunner},
+        ids::GroupId,
+    },
 };
 use http::Method;
 use rows::{Node, OpenNode, number};
@@ -28,6 +31,16 @@ pub enum Where<'a> {
     /// The same, and those of the groups above and of the instance that serve it, as far as our token may read them. GitLab calls
     /// it experimental.
     Around(&'a GroupAt),
+}
+
+impl Where<'_> {
+    /// The group that it is about, if it is about one.
+    pub fn group(self) -> Option<GroupId> {
+        match self {
+            Self::Everywhere => None,
+            Self::Below(group) | Self::Around(group) => Some(group.id),
+        }
+    }
 }
 
 /// What was seen of runners that take jobs.
@@ -66,24 +79,28 @@ impl Gitlab {
     /// [`Error::Unreadable`], which is what a token without the right gets. Nothing here says that an empty list is no refusal.
     /// Source: `app/finders/ci/runners_finder.rb` of GitLab; <https://docs.gitlab.com/api/graphql/reference/#grouprunners>.
     pub async fn runners_bulk(&self, place: Where<'_>, search: &str) -> Result<Vec<Entity>, Error> {
-        let nodes: Vec<Node> = self.bulk(place, marked(search), ENTITY, PAGES_MAX).await?.nodes;
-        nodes.into_iter().map(|node| node.read().ok_or_else(no_id)).collect()
+        let mut all = Vec::new();
+        self.fold_runners(place, search, false, |entity, _| all.push(entity)).await?;
+        Ok(all)
     }
 
-    /// The same, each with who polled with its tokens.
-    pub async fn polled_bulk(
+    /// The same, one after the other, so that no more than a page of them is held; with who polled with their tokens where that
+    /// is asked for. What was taken before an error is no list.
+    pub async fn fold_runners(
         &self,
         place: Where<'_>,
         search: &str,
-    ) -> Result<Vec<(Entity, Vec<Manager>)>, Error> {
-        let rows = self.bulk(place, marked(search), ENTITY_AND_MANAGERS, PAGES_MAX).await?;
-        let nodes: Vec<Node> = rows.nodes;
-        let read = nodes.into_iter().map(|mut node| {
+        managers: bool,
+        mut take: impl FnMut(Entity, Vec<Manager>),
+    ) -> Result<(), Error> {
+        let nodes = if managers { ENTITY_AND_MANAGERS } else { ENTITY };
+        let take = |mut node: Node| {
             let managers = node.managers.take().map(|list| list.nodes).unwrap_or_default();
             let managers = managers.into_iter().map(Into::into).collect();
-            Ok((node.read().ok_or_else(no_id)?, managers))
-        });
-        read.collect()
+            take(node.read().ok_or_else(no_id)?, managers);
+            Ok(())
+        };
+        self.bulk(place, marked(search), nodes, PAGES_MAX, take).await.map(drop)
     }
 
     /// Runners that are not paused, whoever's they are: those with the tag, or all. At most `pages` of a hundred.
@@ -95,10 +112,13 @@ impl Gitlab {
         tag: Option<&str>,
         pages: usize,
     ) -> Result<Open, Error> {
-        let Rows { nodes, whole, calls } =
-            self.bulk::<OpenNode>(place, open(tag), OPEN, pages).await?;
-        let runners = nodes.into_iter().map(|node| node.read().ok_or_else(no_id));
-        Ok(Open { runners: runners.collect::<Result<_, _>>()?, whole, calls })
+        let mut runners = Vec::new();
+        let take = |node: OpenNode| {
+            runners.push(node.read().ok_or_else(no_id)?);
+            Ok(())
+        };
+        let Pages { whole, calls } = self.bulk(place, open(tag), OPEN, pages, take).await?;
+        Ok(Open { runners, whole, calls })
     }
 
     /// How many [`Gitlab::open_runners`] would show, and those that our token may not read besides: in one call.
@@ -112,16 +132,16 @@ impl Gitlab {
         Ok(counted.count)
     }
 
-    /// The rows of at most so many pages.
+    /// Takes the rows of at most so many pages.
     async fn bulk<T: DeserializeOwned>(
         &self,
         place: Where<'_>,
         mut asked: Asked,
         nodes: &'static str,
         pages_max: usize,
-    ) -> Result<Rows<T>, Error> {
+        mut take: impl FnMut(T) -> Result<(), Error>,
+    ) -> Result<Pages, Error> {
         let query = asked.query(place, Shown::Rows(nodes));
-        let mut nodes = Vec::new();
         let mut after: Option<String> = None;
         let mut first = ROWS_PER_PAGE;
         for calls in 1..=pages_max {
@@ -135,10 +155,10 @@ impl Gitlab {
                 }
                 list => list?,
             };
-            nodes.extend(list.nodes);
+            list.nodes.into_iter().try_for_each(&mut take)?;
             let next = list.page_info.end_cursor.filter(|_| list.page_info.has_next_page);
             match (list.page_info.has_next_page, next) {
-                (false, _) => return Ok(Rows { nodes, whole: true, calls }),
+                (false, _) => return Ok(Pages { whole: true, calls }),
                 (true, Some(cursor)) if after.as_ref() != Some(&cursor) => after = Some(cursor),
                 (true, _) => return Err(Error::unreadable(WHAT, "its pages never end")),
             }
@@ -146,7 +166,7 @@ impl Gitlab {
         if pages_max == PAGES_MAX {
             return Err(Error::unreadable(WHAT, "its pages never end"));
         }
-        Ok(Rows { nodes, whole: false, calls: pages_max })
+        Ok(Pages { whole: false, calls: pages_max })
     }
 
     /// What one query says of a place's runners, or what GitLab found wrong with it.
@@ -169,8 +189,8 @@ impl Gitlab {
     }
 }
 
-struct Rows<T> {
-    nodes: Vec<T>,
+/// How a list was read.
+struct Pages {
     whole: bool,
     calls: usize,
 }

@@ -6,13 +6,13 @@ use crate::domain::{
     ids::{RunnerKey, TargetId},
     spec::{IdentitySpec, Isolation, RunnerSpec},
 };
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 /// A runner where it really is.
 #[derive(Clone, Debug)]
 pub struct Served<'a> {
     pub facts: &'a TargetFacts,
-    pub spec: Cow<'a, RunnerSpec>,
+    pub spec: &'a RunnerSpec,
 }
 
 /// Two runners that a job cannot tell apart.
@@ -53,7 +53,7 @@ fn above<'a>(
 }
 
 fn clash(low: &Served<'_>, high: &Served<'_>) -> Option<Clash> {
-    let (one, other) = (&low.spec, &high.spec);
+    let (one, other) = (low.spec, high.spec);
     let shared = one.key.profile == other.key.profile
         && one.isolation == Isolation::Profile
         && other.isolation == Isolation::Profile;
@@ -141,17 +141,17 @@ guardrails: { roles: [Reader], scopes: [/subscriptions/2] }
         }
     }
 
-    fn served<'a>(fleet: &Fleet, facts: &'a TargetFacts) -> Vec<Served<'a>> {
+    fn specs(fleet: &Fleet, facts: &TargetFacts) -> Vec<Box<RunnerSpec>> {
         let wanted = fleet.wanted(facts).into_iter();
         let runners = wanted.filter_map(|wanted| match wanted.state {
-            super::super::WantedState::Runner(spec) => Some(*spec),
+            super::super::WantedState::Runner(spec) => Some(spec),
             super::super::WantedState::NeedsValue { .. }
             | super::super::WantedState::Withdrawn { .. }
             | super::super::WantedState::OutsideGuardrails { .. }
             | super::super::WantedState::ExceptionEnded { .. }
             | super::super::WantedState::AnchorMoved { .. } => None,
         });
-        runners.map(|spec| Served { facts, spec: Cow::Owned(spec) }).collect()
+        runners.collect()
     }
 
     #[test]
@@ -164,7 +164,13 @@ guardrails: { roles: [Reader], scopes: [/subscriptions/2] }
             facts("g3", "a/c", &[(1, "a")]),
             facts("p9", "a/b/p", &[(1, "a"), (2, "a/b")]),
         ];
-        let all: Vec<Served<'_>> = places.iter().flat_map(|facts| served(&fleet, facts)).collect();
+        let specs: Vec<Vec<Box<RunnerSpec>>> =
+            places.iter().map(|facts| specs(&fleet, facts)).collect();
+        let all = places
+            .iter()
+            .zip(&specs)
+            .flat_map(|(facts, specs)| specs.iter().map(move |spec| Served { facts, spec }));
+        let all: Vec<Served<'_>> = all.collect();
         let pairs: Vec<String> = clashes(&all)
             .iter()
             .map(|clash| format!("{} {} {}", clash.runners.0, clash.runners.1, clash.identity))
