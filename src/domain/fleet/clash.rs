@@ -141,10 +141,10 @@ guardrails: { roles: [Reader], scopes: [/subscriptions/2] }
         }
     }
 
-    fn specs(fleet: &Fleet, facts: &TargetFacts) -> Vec<Box<RunnerSpec>> {
+    fn specs(fleet: &Fleet, facts: &TargetFacts) -> Vec<RunnerSpec> {
         let wanted = fleet.wanted(facts).into_iter();
         let runners = wanted.filter_map(|wanted| match wanted.state {
-            super::super::WantedState::Runner(spec) => Some(spec),
+            super::super::WantedState::Runner(spec) => Some(*spec),
             super::super::WantedState::NeedsValue { .. }
             | super::super::WantedState::Withdrawn { .. }
             | super::super::WantedState::OutsideGuardrails { .. }
@@ -164,8 +164,7 @@ guardrails: { roles: [Reader], scopes: [/subscriptions/2] }
             facts("g3", "a/c", &[(1, "a")]),
             facts("p9", "a/b/p", &[(1, "a"), (2, "a/b")]),
         ];
-        let specs: Vec<Vec<Box<RunnerSpec>>> =
-            places.iter().map(|facts| specs(&fleet, facts)).collect();
+        let specs: Vec<Vec<RunnerSpec>> = places.iter().map(|facts| specs(&fleet, facts)).collect();
         let all = places
             .iter()
             .zip(&specs)

@@ -109,7 +109,8 @@ impl OwnOpen {
     }
 }
 
-/// Runners of others that take a job which is meant for one of ours: one finding for each of them.
+/// Runners of others that take a job which is meant for one of ours: one finding for each of them, the same again for one that two
+/// lists showed.
 pub fn rivals(
     served: &[Served<'_>],
     open: &[OpenRunner],
@@ -124,8 +125,7 @@ pub fn rivals(
             by_job.entry(job).or_default().push(one);
         }
     }
-    let mut seen = BTreeSet::new();
-    let others = open.iter().filter(|one| seen.insert(one.id) && !own.has(one));
+    let others = open.iter().filter(|one| !own.has(one));
     others.filter_map(|rival| Some(told(rival, &met(rival, &by_job)?, now))).collect()
 }
 
