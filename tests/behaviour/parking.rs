@@ -361,3 +361,26 @@ async fn a_wait_is_over_after_its_hour_and_tried_again_at_doubled_intervals() {
     }))
     .await;
 }
+
+/// Azure's roles take ten minutes to count (azure.md §1), and whoever gives them to forerunner may come late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_hour_of_an_installation_ends_settled_without_anybodys_help() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    let (azure, own) = (&sandbox.world.azure, sandbox.world.forerunner_user());
+    let all = azure.assignments().into_iter();
+    let rights: Vec<_> = all.filter(|one| one.principal_id.to_string() == own).collect();
+    assert!(rights.len() > 1, "{rights:?}");
+    assert!(rights.iter().all(|right| azure.remove_assignment(right.name)));
+    let groups = ["payments", "network", "search"];
+    let groups = groups.map(|name| sandbox.world.gitlab.create_group(Some(42), name));
+    sandbox.pass_minutes(25).await;
+    assert!(sandbox.world.azure.identities().is_empty(), "it may do nothing yet");
+    for right in &rights {
+        azure.assign_role(&right.scope, right.role, right.principal_id, right.condition.as_deref());
+    }
+    sandbox.pass_minutes(35).await;
+    for unit in groups.map(|group| format!("runner/g{group}-plan")) {
+        sandbox.assert_ready(&unit);
+        assert!(!sandbox.is_parked(&unit), "{}", sandbox.status(&unit));
+    }
+}
