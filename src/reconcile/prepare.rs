@@ -1,5 +1,6 @@
 //! What a unit's round is to do: reads the world and plans. Writes nothing, so that it also serves who only wants to see.
 
+mod said;
 mod shared;
 
 use super::{
@@ -28,9 +29,8 @@ use crate::{
             removal::Departing,
             runner::Ceilings,
         },
-        render,
-        sight::{self, Sight},
-        spec::{FleetSettings, RunnerSpec},
+        sight::Sight,
+        spec::RunnerSpec,
         status::{ConditionKind, Finding, Missing, Status},
         step::Step,
     },
@@ -197,7 +197,7 @@ pub(super) async fn runner(
         let finding = Finding::fails(ConditionKind::Ready, "Held", message);
         let before = observe::status(clients, settings, &unit).await?;
         let missing = before.as_ref().and_then(|status| status.missing.clone());
-        let entity = named(clients, settings, key, before.as_ref()).await?;
+        let entity = said::named(clients, settings, key, before.as_ref()).await?;
         let prepared = Prepared::only_say(installation, before, finding);
         // Without a digest of what is asked the sweep looks again, and finds the end of the hold.
         return Ok(Prepared { path, missing, entity, ..prepared });
@@ -211,7 +211,7 @@ pub(super) async fn runner(
             .await?
             .also(place),
         Err(closed) if read.is_none() => {
-            missing(clients, settings, key, installation, closed, now).await?
+            said::missing(clients, settings, key, installation, closed, now).await?
         }
         Err(closed) => match stance(state, hold) {
             Stance::Serve(spec) => {
@@ -246,7 +246,7 @@ pub(super) async fn runner(
                 let before = observe::status(clients, settings, &unit).await?;
                 let message = format!("{message}{}", waits_for(reason, closed));
                 let finding = Finding::fails(ConditionKind::Ready, reason, message);
-                let entity = named(clients, settings, key, before.as_ref()).await?;
+                let entity = said::named(clients, settings, key, before.as_ref()).await?;
                 Prepared { entity, ..Prepared::only_say(installation, before, finding) }
             }
         },
@@ -339,51 +339,6 @@ fn lenders(fleet: &Fleet, profile: &ProfileName) -> Vec<ResourceId> {
     let is_known = fleet.profile(profile).is_some();
     let all = fleet.existing_identities().into_values();
     all.filter(|(_, by)| !is_known || by.contains(profile)).map(|(id, _)| id).collect()
-}
-
-/// The target is gone, or hidden from us: it is written down since when, and nothing is changed.
-async fn missing(
-    clients: &Clients,
-    settings: &FleetSettings,
-    key: &RunnerKey,
-    installation: InstallationId,
-    closed: Closed,
-    now: Timestamp,
-) -> Result<Prepared, Failure> {
-    let before = observe::status(clients, settings, &Unit::Runner(key.clone())).await?;
-    let known = before.as_ref().and_then(|status| status.missing.clone());
-    let missing = known.unwrap_or(Missing { since: now, destroyed: None });
-    let kept = match closed {
-        Closed::Protected => "`protect: true` keeps its runner",
-        Closed::Frozen => "`guardrails.freeze` keeps its runner for now",
-        Closed::NoPermit => "its runner is kept until a sweep permits its removal",
-    };
-    let message = format!(
-        "GitLab has shown no such target to our token since {}: gone, or hidden from us; {kept}",
-        missing.since
-    );
-    let finding = Finding::fails(ConditionKind::Ready, "LostSightOf", message);
-    let entity = named(clients, settings, key, before.as_ref()).await?;
-    let prepared = Prepared::only_say(installation, before, finding);
-    Ok(Prepared { missing: Some(missing), entity, ..prepared })
-}
-
-/// The entity of a runner that a round only says something of: where its status names none, the one whose token its Secret keeps.
-/// Marker and Secret may both be gone when somebody looks next.
-async fn named(
-    clients: &Clients,
-    settings: &FleetSettings,
-    key: &RunnerKey,
-    before: Option<&Status>,
-) -> Result<Option<RunnerId>, Failure> {
-    if before.is_some_and(|status| status.entity.is_some()) {
-        return Ok(None);
-    }
-    let name = plan::runner::secret_name(settings, key);
-    let secret = clients.kubernetes().get(&name).await?;
-    let secret = secret.filter(|one| sight::key_of(one, &settings.name) == Some(&key.to_string()));
-    let entries = secret.as_ref().and_then(|secret| render::read_entries(secret).ok());
-    Ok(entries.and_then(|entries| Some(entries.last()?.0)))
 }
 
 /// What is to be done with a runner whose target is there.
