@@ -90,13 +90,13 @@ impl From<Refusal> for StartError {
     }
 }
 
-/// Why a world did not come to rest.
+/// Why a world cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsettled {
     #[error("there was still work to do after {0:#} of the sandbox's time")]
     TooLong(SignedDuration),
-    #[error("the handler did not come back")]
-    Handler(#[source] super::host::Error),
+    #[error("the handler did not come back: {0}")]
+    Handler(super::host::Error),
 }
 
 impl World {
@@ -362,24 +362,24 @@ impl World {
         host.restart().await.map_err(Unsettled::Handler)
     }
 
-    /// Lets `time` pass, acting on all that comes due. A handler that dies around a call is started again; one that does not
-    /// come back lets time pass without it.
-    pub async fn pass(&self, time: SignedDuration) {
+    /// Lets `time` pass, acting on all that comes due. A handler that dies around a call is started again.
+    pub async fn pass(&self, time: SignedDuration) -> Result<(), Unsettled> {
         let end = self.clock.now().saturating_add(time).unwrap_or(Timestamp::MAX);
         loop {
             let (due, _) = tokio::select! {
                 biased;
                 () = self.wire.crashed() => {
-                    if let Err(error) = self.revive().await {
-                        tracing::error!("the sandbox's {error}");
-                    }
+                    self.revive().await?;
                     continue;
                 }
                 next = self.exhaust() => next,
             };
             match due.filter(|due| *due <= end) {
                 Some(due) => self.leap(due),
-                None => return self.leap(end),
+                None => {
+                    self.leap(end);
+                    return Ok(());
+                }
             }
         }
     }

@@ -18,7 +18,7 @@ async fn two_at_once(guardrails: &str) -> (Sandbox, [String; 2]) {
 fn what_the_hour_has_no_room_for_comes_after_the_hour() {
     run(async {
         let (sandbox, units) = two_at_once("{ runners: 500, creations: { perHour: 1 } }").await;
-        sandbox.world.pass(SignedDuration::from_mins(50)).await;
+        sandbox.pass(SignedDuration::from_mins(50)).await;
         assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{}", sandbox.story());
         sandbox.settle().await;
         let made: Vec<Timestamp> =
@@ -34,7 +34,7 @@ fn what_the_hour_has_no_room_for_comes_after_the_hour() {
 fn what_the_fleet_has_no_room_for_waits_and_is_not_parked() {
     run(async {
         let (sandbox, units) = two_at_once("{ runners: 1, creations: { perHour: 50 } }").await;
-        sandbox.world.pass(SignedDuration::from_hours(3)).await;
+        sandbox.pass(SignedDuration::from_hours(3)).await;
         assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{}", sandbox.story());
         let ready = units.iter().filter(|unit| sandbox.is_ready(unit)).count();
         assert_eq!(ready, 1, "{}", sandbox.story());

@@ -42,7 +42,7 @@ pub(crate) async fn at_desk(
     let mut running = std::pin::pin!(command.kill_on_drop(true).output());
     let turned = async {
         loop {
-            sandbox.world.pass(SignedDuration::from_secs(1)).await;
+            sandbox.pass(SignedDuration::from_secs(1)).await;
             tokio::task::yield_now().await;
         }
     };

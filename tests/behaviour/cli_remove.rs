@@ -104,7 +104,7 @@ async fn what_cannot_go_is_told_with_its_reason() {
             ..NewJob::default()
         };
         let job = gitlab.create_job(project, job);
-        sandbox.world.pass(SignedDuration::from_secs(10)).await;
+        sandbox.pass(SignedDuration::from_secs(10)).await;
         assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running);
         sandbox.world.azure.lock(IDENTITIES, Lock::CannotDelete);
         let local = if has_queue { &[][..] } else { &["--local"] };

@@ -1,10 +1,12 @@
 //! The handler dies around a call, or an answer is lost: in the end there is what the undisturbed run leaves.
 
 use crate::{
+    deeds::client,
     disturbed::{EXISTING, MANAGED, PROJECT, Scenario, calm, check_all, run, same, settle},
-    harness::Sandbox,
+    harness::{FLEET, Sandbox},
 };
 use forerunner::sandbox::wire::{Call, Fault, Moment, Service, What};
+use jiff::SignedDuration;
 use std::{collections::BTreeSet, fmt};
 
 #[derive(Clone)]
@@ -93,6 +95,29 @@ fn a_crash_around_any_call_leaves_no_trace_with_an_existing_identity() {
 #[test]
 fn a_crash_around_any_call_leaves_no_trace_on_a_project_without_identity() {
     check_crashes(PROJECT);
+}
+
+/// No history may go on without a handler and fail for what nobody did any more.
+#[tokio::test]
+async fn a_handler_that_does_not_come_back_is_said() {
+    let sandbox = Sandbox::new(FLEET).await;
+    let world = &sandbox.world;
+    world.host().unwrap().stop().await;
+    world.wire.crash_at(0, Moment::BeforeEffect);
+    let calls = world.wire.calls().len();
+    let url = format!("http://{}/api/v4/version", world.address("gitlab").unwrap());
+    let last_call = client().get(url).header("user-agent", "forerunner/test").send();
+    let passed = async {
+        while world.wire.calls().len() == calls {
+            tokio::task::yield_now().await;
+        }
+        world.pass(SignedDuration::from_mins(1)).await
+    };
+    let said = tokio::select! {
+        answer = last_call => panic!("it died: {answer:?}"),
+        passed = passed => passed.unwrap_err().to_string(),
+    };
+    assert_eq!(said, "the handler did not come back: the host is stopped");
 }
 
 /// One kind of call, and what happens to the first of it.

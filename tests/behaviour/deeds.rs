@@ -69,7 +69,7 @@ impl Sandbox {
     }
 
     pub(crate) async fn pass_minutes(&self, minutes: i64) {
-        self.world.pass(SignedDuration::from_mins(minutes)).await;
+        self.pass(SignedDuration::from_mins(minutes)).await;
     }
 
     /// Nothing happens until then: nobody polls, nothing is delivered.

@@ -52,7 +52,7 @@ pub(crate) async fn settle(sandbox: &Sandbox, unit: &str) -> Result<Value, Strin
         if sweep < SWEEPS {
             // A lost hook is found at once, what is parked when it is due.
             if sweep > 0 {
-                sandbox.world.pass(SignedDuration::from_mins(11)).await;
+                sandbox.pass(SignedDuration::from_mins(11)).await;
             }
             assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         }

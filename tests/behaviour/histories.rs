@@ -93,7 +93,7 @@ impl History {
             } else {
                 random.random_range(1..40)
             });
-            sandbox.world.pass(pause).await;
+            sandbox.pass(pause).await;
         }
         rest::calm_down(&mut facts, &sandbox).await;
         recorder.tell(facts.truth(&sandbox));

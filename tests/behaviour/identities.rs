@@ -113,7 +113,7 @@ async fn a_runner_opens_when_its_identity_has_settled_and_at_once_without_one() 
         ));
         let sandbox = Sandbox::new(&file).await;
         let group = sandbox.world.gitlab.create_group(Some(42), "payments");
-        sandbox.world.pass(SignedDuration::from_secs(10)).await;
+        sandbox.pass(SignedDuration::from_secs(10)).await;
         let made = sandbox.runner(&format!("g{group}-{name}"));
         assert!(made.paused && made.maintenance_note.starts_with("forerunner:"), "{made:?}");
         sandbox.settle().await;

@@ -198,7 +198,7 @@ async fn parked(sandbox: &Sandbox, unit: &str) -> Result<String, String> {
     let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
     settled.map_err(|error| format!("{error}\n{}", sandbox.story()))?;
     // Once more by the sweep: what is parked is tried again, and gains nothing by it.
-    sandbox.world.pass(SignedDuration::from_mins(25)).await;
+    sandbox.pass(SignedDuration::from_mins(25)).await;
     let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
     settled.map_err(|error| format!("{error}\n{}", sandbox.story()))?;
     let status = sandbox.status(unit);

@@ -76,6 +76,7 @@ mod sandbox_service_bus;
 mod scopes;
 mod settings;
 mod sign_in;
+mod story;
 mod stub;
 mod sweep_slices;
 mod sweep_time;

@@ -79,7 +79,7 @@ impl<'a> Neighbour<'a> {
         for _ in 0..400 {
             let Some(next) = self.here.next_at() else { return };
             let wait = next.duration_since(world.clock.now());
-            Box::pin(world.pass(wait.max(SignedDuration::ZERO))).await;
+            Box::pin(self.sandbox.pass(wait.max(SignedDuration::ZERO))).await;
             for message in self.here.due(world.clock.now()) {
                 let outcome = Box::pin(rounds.round(&message)).await;
                 assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");

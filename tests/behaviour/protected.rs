@@ -79,7 +79,7 @@ async fn a_shared_domain_is_not_taken_from_under_a_running_job() {
         ..NewJob::default()
     };
     let job = gitlab.create_job(project, job);
-    sandbox.world.pass(SignedDuration::from_secs(10)).await;
+    sandbox.pass(SignedDuration::from_secs(10)).await;
     assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running);
     let order = json!({"command": "remove", "targets": ["all"], "by": "jane", "why": "it ends"});
     let bus = &sandbox.world.service_bus;

@@ -19,7 +19,7 @@ async fn a_new_group_gets_its_runner_and_a_healthy_one_no_write() {
     sandbox.world.gitlab.archive_group(group);
     sandbox.world.gitlab.unarchive_group(group);
     sandbox.settle().await;
-    sandbox.world.pass(SignedDuration::from_mins(11)).await;
+    sandbox.pass(SignedDuration::from_mins(11)).await;
     let own = sandbox.own_calls();
     let reads = [
         "GET ",

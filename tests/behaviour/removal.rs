@@ -94,7 +94,7 @@ pub(crate) async fn go(sandbox: &Sandbox) {
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
         settled.unwrap_or_else(|error| panic!("{error}"));
-        sandbox.world.pass(SignedDuration::from_mins(11)).await;
+        sandbox.pass(SignedDuration::from_mins(11)).await;
     }
 }
 
@@ -186,7 +186,7 @@ async fn two_sweeps_and_two_rounds_at_once_do_no_harm() {
         for outcome in [first, second] {
             assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}\n{}", sandbox.story());
         }
-        sandbox.world.pass(SignedDuration::from_mins(1)).await;
+        sandbox.pass(SignedDuration::from_mins(1)).await;
     }
     go(&sandbox).await;
     assert_untouched(&sandbox).await;
@@ -203,7 +203,7 @@ async fn a_running_job_is_waited_for() {
         ..NewJob::default()
     };
     let job = sandbox.world.gitlab.create_job(project, job);
-    sandbox.world.pass(SignedDuration::from_secs(10)).await;
+    sandbox.pass(SignedDuration::from_secs(10)).await;
     let status = |sandbox: &Sandbox| sandbox.world.gitlab.job(job).unwrap().status;
     assert_eq!(status(&sandbox), JobStatus::Running, "{}", sandbox.story());
     sandbox.deploy(&only("nobody")).await;

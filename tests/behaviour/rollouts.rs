@@ -69,7 +69,7 @@ async fn a_change_reaches_all_managers_a_few_at_a_time() {
         most = most.max(rollouts(&sandbox));
         let waited = sandbox.world.clock.now().duration_since(begun);
         assert!(waited < SignedDuration::from_mins(10), "{waited}: {}", sandbox.story());
-        sandbox.world.pass(SignedDuration::from_secs(2)).await;
+        sandbox.pass(SignedDuration::from_secs(2)).await;
     }
     assert_eq!(most, 2, "both places are used, and no third");
     sandbox.settle().await;

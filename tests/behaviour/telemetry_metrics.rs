@@ -136,7 +136,7 @@ async fn a_throttled_service_is_seen_and_what_it_leaves_us() {
     sandbox.world.gitlab.create_group(Some(42), "payments");
     let host = sandbox.world.host().unwrap();
     assert!(host.run_timer_now("sweep"));
-    sandbox.world.pass(jiff::SignedDuration::from_secs(20)).await;
+    sandbox.pass(jiff::SignedDuration::from_secs(20)).await;
     let points = listening.points().await;
     check(
         &points,
@@ -323,7 +323,7 @@ async fn a_message_that_the_broker_gives_up_on_is_counted_and_so_is_every_try() 
         what: What::Answer { status: 500, headers: vec![], body: String::new() },
     });
     sandbox.wake(&format!("target/g{group}"));
-    sandbox.world.pass(jiff::SignedDuration::from_mins(2)).await;
+    sandbox.pass(jiff::SignedDuration::from_mins(2)).await;
     check(
         &listening.points().await,
         &[

@@ -136,7 +136,10 @@ async fn run_job(world: &World, terminal: &Terminal) -> Result<(), Failure> {
     );
     // The manager's next poll comes within seconds; the job itself runs at the system's pace.
     for _ in 0..20 {
-        world.pass(SignedDuration::from_secs(3)).await;
+        world
+            .pass(SignedDuration::from_secs(3))
+            .await
+            .map_err(|error| Failure::Demo(error.to_string()))?;
         let done = world
             .gitlab
             .job(job)

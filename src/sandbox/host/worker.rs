@@ -105,7 +105,12 @@ impl Group {
             process.life += 1;
             process.running.take()
         };
-        self.status.send_replace(status);
+        // Whoever has stopped stays so.
+        self.status.send_modify(|now| {
+            if *now != Status::Stopped {
+                *now = status;
+            }
+        });
         let ending = running.map(|running| match running {
             Running::InProcess(in_process::InProcess { stop, ended }) => {
                 let _ended_already = stop.send(());

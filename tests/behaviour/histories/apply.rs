@@ -112,9 +112,7 @@ impl Facts {
         let gitlab = &sandbox.world.gitlab;
         let plain = |group: &Group| !group.archived && !group.doomed;
         match event {
-            Event::Pass { minutes } => {
-                sandbox.world.pass(SignedDuration::from_mins(*minutes)).await
-            }
+            Event::Pass { minutes } => sandbox.pass(SignedDuration::from_mins(*minutes)).await,
             Event::Leap { minutes } => {
                 let then = sandbox.world.clock.now() + SignedDuration::from_mins(*minutes);
                 sandbox.leap_to(&then.to_string());

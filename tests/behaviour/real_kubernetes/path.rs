@@ -70,7 +70,7 @@ async fn a_runner_is_made_a_job_signs_in_and_a_second_round_changes_nothing() {
             ..NewJob::default()
         },
     );
-    sandbox.world.pass(SignedDuration::from_secs(60)).await;
+    sandbox.pass(SignedDuration::from_secs(60)).await;
     let job = sandbox.world.gitlab.job(job).unwrap();
     assert_eq!(job.status, JobStatus::Success, "{}\n{}", job.trace, sandbox.story());
 

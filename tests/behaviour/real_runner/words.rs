@@ -44,7 +44,7 @@ async fn the_sandboxs_manager_speaks_as_the_real_one_does() {
     real.insert(polls.to_owned(), take().remove(polls).unwrap());
 
     let jobs = ["echo it is done", "exit 7"].map(|script| scene.add_job(script));
-    scene.sandbox.world.pass(SignedDuration::from_secs(120)).await;
+    scene.sandbox.pass(SignedDuration::from_secs(120)).await;
     assert_eq!(jobs.map(|id| scene.job(id).status), ends, "{}", scene.sandbox.story());
     let played = take();
 
