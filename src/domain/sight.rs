@@ -21,11 +21,28 @@ use std::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gitlab: Option<String>,
+    pub gitlab: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub azure: Option<String>,
+    pub azure: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kubernetes: Option<String>,
+    pub kubernetes: Option<Digest>,
+}
+
+/// 64 bits, written as sixteen hexadecimal digits. Whatever else a record holds reads as a digest too, one that nothing looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Digest(u64);
+
+impl From<String> for Digest {
+    fn from(text: String) -> Self {
+        Self(u64::from_str_radix(&text, 16).unwrap_or_else(|_| mark(&text)))
+    }
+}
+
+impl From<Digest> for String {
+    fn from(Digest(digest): Digest) -> Self {
+        format!("{digest:016x}")
+    }
 }
 
 /// Digests of single things, in any order.
@@ -44,8 +61,8 @@ impl Mark {
 
 impl Marks {
     /// The whole, or nothing where there is nothing.
-    pub fn digest(&self) -> Option<String> {
-        (!self.0.is_empty()).then(|| format!("{:016x}", mark(&self.0)))
+    pub fn digest(&self) -> Option<Digest> {
+        (!self.0.is_empty()).then(|| Digest(mark(&self.0)))
     }
 
     /// Takes an object in.
@@ -188,5 +205,13 @@ mod tests {
         assert_ne!(with("/spec/replicas", json!(2)), of(base.clone()));
         assert_ne!(with("/metadata/labels/a", json!("c")), of(base.clone()));
         assert_eq!(Marks::default().digest(), None);
+    }
+
+    #[test]
+    fn a_digest_is_read_as_it_was_written_and_one_that_somebody_edited_is_another() {
+        let read = |text: &str| serde_json::from_value::<Digest>(json!(text)).unwrap();
+        assert_eq!(serde_json::to_value(Digest(7)).unwrap(), json!("0000000000000007"));
+        assert_eq!(read("0000000000000007"), Digest(7));
+        assert_ne!(read("somebody was here"), read("0000000000000000"));
     }
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A unit's status as its ConfigMap keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +126,23 @@ pub struct Parked {
     pub fleet: String,
 }
 
+/// How units stand, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// By condition, whether it holds, and why.
+    pub conditions: BTreeMap<(ConditionKind, bool, String), u64>,
+    pub parked: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, status: &Status) {
+        self.parked += u64::from(status.parked.is_some());
+        for Condition { kind, status, reason, .. } in &status.conditions {
+            *self.conditions.entry((*kind, *status, reason.clone())).or_default() += 1;
+        }
+    }
+}
+
 const ROUNDS_KEPT: usize = 5;
 const PARKED_FIRST: SignedDuration = SignedDuration::from_mins(10);
 const PARKED_LONGEST: SignedDuration = SignedDuration::from_hours(6);
@@ -166,13 +184,11 @@ impl Status {
         }
     }
 
-    /// Without what only people read: the last rounds, and the conditions' messages.
+    /// Without what only people read: the last rounds, and the conditions but that it waits for an administrator.
     pub fn brief(mut self) -> Self {
         self.rounds = Vec::new();
+        self.conditions.retain(|one| one.kind == ConditionKind::NeedsAdministrator);
         self.conditions.shrink_to_fit();
-        for condition in &mut self.conditions {
-            condition.message = String::new();
-        }
         self
     }
 

@@ -15,7 +15,7 @@ use crate::{
         ids::{FleetName, GroupId, InstallationId, RunnerId, RunnerKey, TargetId},
         marker::Marker,
         names,
-        sight::{self, Marks},
+        sight::{self, Digest, Marks},
         slice::{self, Slice},
         version::Version,
         watch::gitlab::{Misplaced, OwnOpen, Whose},
@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Entities by the runners that they are of.
 #[derive(Debug, Default)]
 pub(super) struct Entities {
-    pub(super) looks: BTreeMap<RunnerKey, Option<String>>,
+    pub(super) looks: BTreeMap<RunnerKey, Option<Digest>>,
     pub(super) silent: BTreeSet<RunnerKey>,
     pub(super) versions: BTreeMap<RunnerKey, Version>,
     /// Entities with a marker of this installation that do not belong, or not alone, to its target.

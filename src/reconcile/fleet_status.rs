@@ -9,7 +9,7 @@ use crate::{
         kubernetes::{Kind, Object},
         names, records,
         render::Context,
-        status::Status,
+        status::{Status, Tally},
     },
 };
 use jiff::Timestamp;
@@ -20,6 +20,8 @@ use tracing::{error, warn};
 pub struct Told {
     pub units: Vec<Status>,
     pub fleet: Option<FleetStatus>,
+    /// Of the units.
+    pub tally: Tally,
 }
 
 /// Everything told, in one list.
@@ -49,7 +51,12 @@ async fn read(
     let namespace = Some(settings.cluster.managers_namespace.as_str());
     let take = |told: &mut Told, object: Object| match object.name.name.as_str() {
         names::FLEET_STATUS => told.fleet = records::read_fleet_status(&object),
-        _ => told.units.extend(records::read_status(&object).map(&shape)),
+        _ => {
+            if let Some(status) = records::read_status(&object) {
+                told.tally.add(&status);
+                told.units.push(shape(status));
+            }
+        }
     };
     Ok(clients.kubernetes().fold(Kind::ConfigMap, namespace, Some(&selector), take).await?)
 }

@@ -21,9 +21,9 @@ use crate::domain::{
     kubernetes::{Kind, Object, ObjectName},
     ledger::Ledger,
     names,
-    sight::{self, Mark, Marks},
+    sight::{self, Digest, Mark, Marks},
     slice::{Slice, SliceKind},
-    status::Status,
+    status::{Status, Tally},
 };
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream, try_join};
 use std::{
@@ -36,6 +36,7 @@ pub(super) struct Inventory {
     pub(super) installation: InstallationId,
     pub(super) targets: BTreeMap<TargetId, TargetRead>,
     pub(super) statuses: BTreeMap<Unit, Status>,
+    pub(super) tally: Tally,
     /// What was told of the fleet as a whole.
     pub(super) told: Option<FleetStatus>,
     /// How far this and earlier sweeps have come, where one cannot look at everything.
@@ -103,7 +104,7 @@ pub(super) async fn take(
         take_slice(credentials, SliceKind::FederatedCredentials, &mut slices, &mut unseen);
     let began = Instant::now();
     let looks = Looks::of(Seen {
-        objects: objects.marks,
+        objects: objects.digests,
         identities: ours.as_deref(),
         entities,
         changed_credentials,
@@ -118,6 +119,7 @@ pub(super) async fn take(
         installation,
         targets,
         statuses: statuses.into_iter().map(|status| (status.unit.clone(), status)).collect(),
+        tally: told.tally,
         told: told.fleet,
         slices,
         known,
@@ -235,6 +237,8 @@ fn take_slice<T: Default>(
 #[derive(Default)]
 struct Objects {
     marks: BTreeMap<String, Marks>,
+    /// The same once every list is read.
+    digests: BTreeMap<String, Option<Digest>>,
     /// What one list showed, each object's key and mark: far less than a map for each list.
     found: Vec<(Box<str>, Mark)>,
     managers: BTreeSet<String>,
@@ -264,7 +268,7 @@ impl Objects {
         self.furniture.push(Furniture { object: object.name.clone(), key, mark: Mark::of(object) });
     }
 
-    /// Gives every part to the unit that has to look at it.
+    /// Gives every part to the unit that has to look at it, and sums up what each has.
     fn settle(&mut self) {
         for Furniture { object, key, mark } in std::mem::take(&mut self.furniture) {
             let domain = object.namespace.as_ref().and_then(|name| self.namespaces.get(name));
@@ -274,6 +278,8 @@ impl Objects {
                 self.marks.entry(key).or_default().mark(mark);
             }
         }
+        let marks = std::mem::take(&mut self.marks).into_iter();
+        self.digests = marks.map(|(key, marks)| (key, marks.digest())).collect();
     }
 
     fn take(&mut self, object: &Object, fleet: &FleetName) {

@@ -11,7 +11,7 @@ use crate::domain::{
         identity::IdentityRound,
         rights::{foreign_rights, missing_grants},
     },
-    sight::{self, Marks, Sight},
+    sight::{self, Digest, Marks, Sight},
     spec::{FleetSettings, Grant},
     version::Version,
 };
@@ -24,10 +24,10 @@ use uuid::Uuid;
 /// What a sweep saw of each unit. What it did not look at this time is not judged.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    gitlab: BTreeMap<RunnerKey, Option<String>>,
-    azure: Option<BTreeMap<String, Marks>>,
-    kubernetes: BTreeMap<String, Marks>,
-    lent: BTreeMap<IdentityName, Option<String>>,
+    gitlab: BTreeMap<RunnerKey, Option<Digest>>,
+    azure: Option<BTreeMap<String, Option<Digest>>>,
+    kubernetes: BTreeMap<String, Option<Digest>>,
+    lent: BTreeMap<IdentityName, Option<Digest>>,
     /// Whose principal an identity's key has.
     principals: BTreeMap<String, Uuid>,
     /// Who may do what, as far as forerunner may look, by principal.
@@ -42,7 +42,7 @@ pub(super) struct Looks {
 
 /// What the parts of a sweep saw, each in its own way.
 pub(super) struct Seen<'a> {
-    pub(super) objects: BTreeMap<String, Marks>,
+    pub(super) objects: BTreeMap<String, Option<Digest>>,
     pub(super) identities: Option<&'a [Identity]>,
     pub(super) entities: Entities,
     pub(super) changed_credentials: BTreeSet<String>,
@@ -98,7 +98,7 @@ impl Looks {
                     looks.principals.insert(key.clone(), identity.principal_id);
                 }
             }
-            azure
+            azure.into_iter().map(|(key, marks)| (key, marks.digest())).collect()
         });
         looks
     }
@@ -141,7 +141,7 @@ impl Looks {
             }
             Unit::Target(_) => return true,
         };
-        let digest = |of: &BTreeMap<String, Marks>| of.get(&key).and_then(Marks::digest);
+        let digest = |of: &BTreeMap<String, Option<Digest>>| of.get(&key).copied().flatten();
         let gitlab = match unit {
             Unit::Runner(key) => self.gitlab.get(key).is_none_or(|found| *found == seen.gitlab),
             Unit::Domain(_) | Unit::Identity(_) | Unit::Target(_) => true,
@@ -209,7 +209,7 @@ fn of_objects<'a>(
     strangers: &[Object],
     fleet: &FleetSettings,
     key: &str,
-) -> Option<String> {
+) -> Option<Digest> {
     let mut marks = Marks::default();
     let ours = objects.filter(|object| sight::key_of(object, &fleet.name) == Some(key));
     ours.for_each(|object| marks.object(object));

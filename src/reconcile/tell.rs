@@ -195,7 +195,7 @@ pub(super) fn online(message: &Message, prepared: &Prepared, now: Timestamp) {
 
 /// What a sweep knows of all units, and how long our own token lives.
 pub(super) async fn swept(clients: &Clients, inventory: &Inventory, now: Timestamp) {
-    meters::units(inventory.statuses.values());
+    meters::units(&inventory.tally);
     meters::slices(&inventory.slices);
     match days_left(clients, now).await {
         Ok(days) => meters::token_days(days),

@@ -11,7 +11,7 @@ use crate::{
         ids::Unit,
         message::Reason,
         slice::{Slice, SliceKind},
-        status::{ConditionKind, Status},
+        status::{ConditionKind, Tally},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -201,23 +201,20 @@ pub(crate) fn sweep(outcome: SweepEnd, woken: usize, took: Duration) {
 }
 
 /// What a sweep read of every unit.
-pub(crate) fn units<'a>(statuses: impl Iterator<Item = &'a Status>) {
+pub(crate) fn units(tally: &Tally) {
     with(|meters| {
-        let (mut units, mut parked) = (BTreeMap::new(), 0);
-        let mut reasons: BTreeSet<String> = BTreeSet::new();
-        for status in statuses {
-            parked += u64::from(status.parked.is_some());
-            for condition in &status.conditions {
-                let fits = is_reason(&condition.reason) && reasons.len() < REASONS_MAX;
-                let known = fits || reasons.contains(&condition.reason);
-                let reason = if known { condition.reason.clone() } else { "Other".to_owned() };
-                reasons.insert(reason.clone());
-                *units.entry((word(condition.kind), condition.status, reason)).or_default() += 1;
-            }
+        let mut units = BTreeMap::new();
+        let mut reasons: BTreeSet<&str> = BTreeSet::new();
+        for ((kind, status, reason), count) in &tally.conditions {
+            let fits = is_reason(reason) && reasons.len() < REASONS_MAX;
+            let known = fits || reasons.contains(reason.as_str());
+            let reason = if known { reason } else { "Other" };
+            reasons.insert(reason);
+            *units.entry((word(*kind), *status, reason.to_owned())).or_default() += count;
         }
         let at = Some(meters.0.clock.now());
         let mut swept = meters.swept();
-        (swept.at, swept.units, swept.parked) = (at, units, parked);
+        (swept.at, swept.units, swept.parked) = (at, units, tally.parked);
     });
 }
 
