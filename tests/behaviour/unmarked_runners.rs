@@ -9,6 +9,7 @@ use forerunner::sandbox::{
     gitlab::RunnerEdit,
     wire::{Exchange, Service},
 };
+use serde_json::json;
 use std::sync::Arc;
 
 fn unmark(sandbox: &Sandbox, runner: u64) {
@@ -222,6 +223,45 @@ async fn one_whose_traces_go_one_by_one_while_its_unit_is_held_is_told_afterward
     let command = format!("glab api --method DELETE runners/{runner}");
     assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
     assert_eq!(sandbox.world.gitlab.runners().len(), 1);
+}
+
+/// The same of a unit that an operator holds: without a write of forerunner's, and so without a word until the hold ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_traces_go_one_by_one_while_an_operator_holds_its_unit_is_told_afterwards() {
+    let (sandbox, unit, runner) = taken().await;
+    let order = json!({ "command": "hold", "targets": ["all"], "by": "jane", "why": "incident 7", "until": days(3) });
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    for (plural, name) in traces(&unit) {
+        let kubernetes = &sandbox.world.kubernetes;
+        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
+        sandbox.wake(&unit);
+        sandbox.settle().await;
+        assert_eq!(sandbox.ready(&unit).0, "Held", "{name}: {}", sandbox.status(&unit));
+    }
+    sandbox.leap_to(&days(4));
+    sandbox.sweep().await;
+    let reason = sandbox.status(&unit)["parked"]["reason"].clone();
+    let command = format!("glab api --method DELETE runners/{runner}");
+    assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
+    assert_eq!(sandbox.world.gitlab.runners().len(), 1);
+}
+
+/// The same of a unit that is not wanted any more and has no permit to leave yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_traces_go_one_by_one_before_its_unit_may_leave_stays_told() {
+    let (sandbox, unit, runner) = taken().await;
+    sandbox.deploy(&only("nobody")).await;
+    for (plural, name) in traces(&unit) {
+        let kubernetes = &sandbox.world.kubernetes;
+        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
+        sandbox.wake(&unit);
+        sandbox.settle().await;
+        assert_eq!(sandbox.ready(&unit).0, "NotWanted", "{name}: {}", sandbox.status(&unit));
+    }
+    sandbox.leap_to(&days(3));
+    sandbox.sweep().await;
+    assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
 }
 
 /// Seed 405777: a round that only says why it does nothing writes the lost status anew, before the Secret goes too.
