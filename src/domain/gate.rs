@@ -104,7 +104,7 @@ pub enum Brake {
 }
 
 /// Counts all units that want removal now and all that were permitted in the last 24 hours, against
-/// min(`max`, max(2, `percent` of the fleet, rounded down)).
+/// min(`max`, max(2, `percent` of the fleet, rounded down)). An operator's word is past that question.
 pub fn brake(
     guardrails: &Guardrails,
     fleet: usize,
@@ -112,6 +112,12 @@ pub fn brake(
     book: &Book,
     now: Timestamp,
 ) -> Brake {
+    let is_said = |(unit, why): (&Unit, &Leave)| {
+        book.permit(unit, now).is_some_and(|permit| permit.confirmed && permit.why == *why)
+    };
+    if wants.iter().all(is_said) {
+        return Brake::Free;
+    }
     let deletions = guardrails.deletions;
     let share = (fleet * deletions.percent as usize / 100).max(2);
     let limit = share.min(deletions.max as usize);
@@ -131,6 +137,9 @@ mod tests {
     use super::*;
     use crate::domain::fleet::Deletions;
     use jiff::SignedDuration;
+
+    const HALF: SignedDuration = SignedDuration::from_hours(12);
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
 
     fn now() -> Timestamp {
         "2026-11-24T08:00:00Z".parse().unwrap()
@@ -176,6 +185,21 @@ mod tests {
         assert_eq!(of(&book, now() + SignedDuration::from_hours(1)), Brake::Free);
         // The same units again are no more than they were.
         assert_eq!(brake(&Guardrails::default(), 4, &units(2), &book, now()), Brake::Free);
+    }
+
+    #[test]
+    fn what_an_operator_confirmed_is_held_by_no_brake_until_more_wants_to_go() {
+        let book = seasoned().confirming(&units(5), now());
+        let of =
+            |wants: &BTreeMap<Unit, Leave>| brake(&Guardrails::default(), 4, wants, &book, now());
+        assert_eq!(of(&units(5)), Brake::Free);
+        assert_eq!(of(&units(6)), Brake::Holds { limit: 2 });
+        let otherwise = units(5).into_keys().map(|unit| (unit, Leave::Gone)).collect();
+        assert_eq!(of(&otherwise), Brake::Holds { limit: 2 });
+        let renewed = book.renewing(&units(4).into_keys().collect(), now() + HALF);
+        let later = brake(&Guardrails::default(), 4, &units(4), &renewed, now() + DAY);
+        assert_eq!(later, Brake::Free);
+        assert!(renewed.permit(&"runner/g5-tf".parse().unwrap(), now() + DAY).is_none());
     }
 
     #[test]

@@ -83,6 +83,16 @@ pub struct Permit {
     pub unit: Unit,
     pub why: Leave,
     pub at: Timestamp,
+    /// An operator looked at it and said so, past the brake.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
+}
+
+impl Permit {
+    /// Whether an operator gave it: that holds until it is done.
+    pub fn is_an_operators(&self) -> bool {
+        self.confirmed || self.why == Leave::Command
+    }
 }
 
 /// Why a unit leaves for good.
@@ -160,12 +170,36 @@ impl Book {
 
     /// The book with a permit for each of these units; one that is there already is renewed.
     pub fn permitting(&self, units: &BTreeMap<Unit, Leave>, now: Timestamp) -> Self {
+        self.with_permits(units, false, now)
+    }
+
+    /// The same, on an operator's word.
+    pub fn confirming(&self, units: &BTreeMap<Unit, Leave>, now: Timestamp) -> Self {
+        self.with_permits(units, true, now)
+    }
+
+    fn with_permits(&self, units: &BTreeMap<Unit, Leave>, confirmed: bool, now: Timestamp) -> Self {
         let mut next = self.clone();
         next.since = next.since.or(Some(now));
         next.forget(now);
         next.permits.retain(|permit| !units.contains_key(&permit.unit));
-        let new = units.iter().map(|(unit, why)| Permit { unit: unit.clone(), why: *why, at: now });
+        let new = units.iter().map(|(unit, why)| Permit {
+            unit: unit.clone(),
+            why: *why,
+            at: now,
+            confirmed,
+        });
         next.permits.extend(new);
+        next
+    }
+
+    /// The book with the permits of these units as of now, where they count at all.
+    pub fn renewing(&self, units: &BTreeSet<Unit>, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.forget(now);
+        for permit in next.permits.iter_mut().filter(|permit| units.contains(&permit.unit)) {
+            permit.at = now;
+        }
         next
     }
 

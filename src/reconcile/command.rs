@@ -135,8 +135,8 @@ impl Rounds {
             return Ok((vec![], lines));
         }
         let (installation, ledger) = (&inventory.installation, inventory.ledger.clone());
-        let permitting = |book: &Book| book.permitting(&wants, now);
-        permits::write(self.clients(), fleet, installation, ledger, permitting).await?;
+        let confirming = |book: &Book| book.confirming(&wants, now);
+        permits::write(self.clients(), fleet, installation, ledger, confirming).await?;
         let wakes = wants
             .into_keys()
             .map(|unit| Message::wake(unit, Reason::Command, order.cause()).send(now));
@@ -181,7 +181,7 @@ impl Rounds {
             return Ok((vec![], lines));
         }
         let (installation, ledger) = (&inventory.installation, inventory.ledger.clone());
-        let change = |book: &Book| book.permitting(&wants, now).parting_with(&partings, now);
+        let change = |book: &Book| book.confirming(&wants, now).parting_with(&partings, now);
         permits::write(self.clients(), fleet, installation, ledger, change).await?;
         let moved: BTreeSet<Unit> =
             wants.into_keys().chain(partings.into_iter().map(|(unit, _)| unit)).collect();

@@ -8,7 +8,7 @@ use crate::{
         gate::{self, Brake},
         ids::{InstallationId, Unit},
         kubernetes::{Kind, Object, ObjectName},
-        ledger::{Book, Leave, Ledger},
+        ledger::{Book, Leave, Ledger, Permit},
         names,
         records::{self, ParkedPlan},
         render::Context,
@@ -32,65 +32,61 @@ pub(super) async fn give(
 ) -> Result<BTreeSet<Unit>, Failure> {
     let guardrails = fleet.guardrails();
     let book = &inventory.ledger.book;
-    let by_command = |permit: &&crate::domain::ledger::Permit| {
-        permit.why == Leave::Command && !survey::is_protected(fleet, &permit.unit)
+    let said = book.permits_of_the_day(now).filter(|permit| {
+        let still = permit.why == Leave::Command || wants.get(&permit.unit) == Some(&permit.why);
+        permit.is_an_operators() && still && !survey::is_protected(fleet, &permit.unit)
+    });
+    let said: BTreeMap<&Unit, &Permit> = said.map(|permit| (&permit.unit, permit)).collect();
+    let fresh = |permit: &Permit| now.duration_since(permit.at) < RENEWED;
+    // An operator's word holds until all is gone, however long a job runs, a freeze or the grace.
+    let under_way = |unit: &Unit| {
+        wants.contains_key(unit)
+            || inventory.statuses.get(unit).is_some_and(|status| status.leaving.is_some())
     };
-    let commanded = book.permits_of_the_day(now).filter(by_command);
-    let commanded: BTreeSet<Unit> = commanded.map(|permit| permit.unit.clone()).collect();
-    if gate::is_frozen(guardrails, now) {
-        return Ok(BTreeSet::new());
-    }
-    let size = inventory.made.len();
-    match gate::brake(guardrails, size, wants, book, now) {
+    let renewed = said.iter().filter(|(unit, permit)| under_way(unit) && !fresh(permit));
+    let renewed: BTreeSet<Unit> = renewed.map(|(unit, _)| (*unit).clone()).collect();
+    let mut new = BTreeMap::new();
+    let mut go: BTreeSet<Unit> = said.keys().map(|unit| (*unit).clone()).collect();
+    let brake = gate::brake(guardrails, inventory.made.len(), wants, book, now);
+    match brake {
+        _ if gate::is_frozen(guardrails, now) => go.clear(),
         Brake::Free => {
             meters::brake_holds(0);
             forget_plan(clients, fleet).await?;
-            let fresh = |unit: &Unit, why: &Leave| {
-                let permit = book.permit(unit, now);
-                permit.is_some_and(|permit| {
-                    permit.why == *why && now.duration_since(permit.at) < RENEWED
-                })
+            let is_fresh = |unit: &Unit, why: Leave| {
+                book.permit(unit, now).is_some_and(|permit| permit.why == why && fresh(permit))
             };
-            let new: BTreeMap<Unit, Leave> = wants
+            let asked = wants
                 .iter()
-                .filter(|(unit, why)| !commanded.contains(*unit) && !fresh(unit, why))
-                .map(|(unit, why)| (unit.clone(), *why))
-                .collect();
+                .filter(|(unit, why)| !said.contains_key(unit) && !is_fresh(unit, **why));
+            new.extend(asked.map(|(unit, why)| (unit.clone(), *why)));
             if !new.is_empty() {
                 info!("the sweep permits {} unit(s) to be taken away", new.len());
-                let with = |book: &Book| book.permitting(&new, now);
-                write(clients, fleet, &inventory.installation, inventory.ledger.clone(), with)
-                    .await?;
             }
-            Ok(wants.keys().cloned().chain(commanded).collect())
+            go.extend(wants.keys().cloned());
         }
         Brake::Holds { limit } => {
             meters::brake_holds(wants.len());
             let plan = ParkedPlan::new(wants, limit, now);
             error!(
-                "{} units want removal and the brake lets {limit} go in 24 hours: nothing is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
+                "{} units want removal and the brake lets {limit} go in 24 hours: nothing more is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
                 wants.len(),
                 plan.id
             );
             park_plan(clients, fleet, &inventory.installation, &plan).await?;
-            Ok(commanded)
         }
-        Brake::Unseasoned => {
-            if wants.is_empty() {
-                return Ok(commanded);
-            }
-            info!(
-                "{} unit(s) want removal; the ledger is younger than a day, so none is permitted yet",
-                wants.len()
-            );
-            if book.since.is_none() {
-                let begin = |book: &Book| book.permitting(&BTreeMap::new(), now);
-                write(clients, fleet, &inventory.installation, inventory.ledger.clone(), begin)
-                    .await?;
-            }
-            Ok(commanded)
-        }
+        Brake::Unseasoned => info!(
+            "{} unit(s) want removal; the ledger is younger than a day, so none is permitted yet",
+            wants.len()
+        ),
     }
+    // The day without permits begins with the first unit that wants to leave.
+    let begins = brake == Brake::Unseasoned && book.since.is_none();
+    if begins || !new.is_empty() || !renewed.is_empty() {
+        let with = |book: &Book| book.permitting(&new, now).renewing(&renewed, now);
+        write(clients, fleet, &inventory.installation, inventory.ledger.clone(), with).await?;
+    }
+    Ok(go)
 }
 
 fn context<'a>(fleet: &'a Fleet, installation: &'a InstallationId) -> Context<'a> {

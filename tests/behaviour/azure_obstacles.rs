@@ -8,7 +8,7 @@ use forerunner::sandbox::{azure::Lock, wire::Service};
 use std::time::Duration;
 
 const IDENTITY: &str = "Microsoft.ManagedIdentity/userAssignedIdentities";
-const IDENTITIES: &str =
+pub(crate) const IDENTITIES: &str =
     "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-runner-identities";
 
 /// How often forerunner tried the write, and what the messages that woke it said of its attempts.

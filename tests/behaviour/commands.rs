@@ -1,10 +1,12 @@
 //! What operators ask for by messages of their own: on `commands` what can be undone, on `approvals` what destroys.
 
 use crate::{
+    azure_obstacles::IDENTITIES,
     deeds::{plain_fleet_for, plan_fleet},
-    harness::Sandbox,
+    harness::{START, Sandbox},
 };
-use forerunner::sandbox::service_bus::Properties;
+use forerunner::sandbox::{azure::Lock, service_bus::Properties};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 impl Sandbox {
@@ -87,6 +89,33 @@ async fn a_removal_by_command_goes_at_once_and_is_not_made_again_that_day() {
     assert_eq!(sandbox.keys().len(), 2, "then it is made anew");
 }
 
+/// Whatever keeps it from being done today: a job that runs for longer than a day, or an administrator's lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_by_command_holds_until_it_is_done() {
+    let (sandbox, key, unit) = settled().await;
+    sandbox.world.managers.rest_between(SignedDuration::from_hours(1));
+    sandbox.world.azure.lock(IDENTITIES, Lock::CannotDelete);
+    let order = json!({"command": "remove", "targets": ["platform/payments"], "by": "jane", "why": "SEC-1"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    let start: Timestamp = START.parse().unwrap();
+    let sweep_after = async |hours| {
+        sandbox.leap_to(&(start + SignedDuration::from_hours(hours)).to_string());
+        sandbox.sweep().await;
+    };
+    for hours in [13, 26, 39, 52] {
+        sweep_after(hours).await;
+        assert_eq!(sandbox.ready(&unit).0, "ScopeLocked", "{hours} h: {}", sandbox.status(&unit));
+        assert!(sandbox.runner(&key).paused, "{hours} h: it stays closed");
+    }
+    sandbox.world.azure.clear_obstacles();
+    sweep_after(53).await;
+    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
+    assert!(sandbox.world.azure.identities().is_empty());
+    sweep_after(90).await;
+    sandbox.assert_ready(&unit);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_written_to_what_an_operator_holds() {
     let (sandbox, key, unit) = settled().await;
@@ -154,4 +183,35 @@ async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
         "{}",
         sandbox.story()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirmed_plan_needs_no_other_word_until_its_grace_is_over() {
+    let sandbox = Sandbox::new(&plain_fleet_for("*")).await;
+    for name in ["one", "two", "three"] {
+        sandbox.world.gitlab.create_group(Some(42), name);
+    }
+    sandbox.settle().await;
+    sandbox.world.managers.rest_between(SignedDuration::from_hours(1));
+    let start: Timestamp = START.parse().unwrap();
+    let sweep_after = async |hours| {
+        sandbox.leap_to(&(start + SignedDuration::from_hours(hours)).to_string());
+        sandbox.sweep().await;
+    };
+    let plan = || sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "parked-plan");
+    sandbox.deploy(&plain_fleet_for("nobody")).await;
+    sweep_after(48).await;
+    let parked = plan().unwrap();
+    let parked: Value =
+        serde_json::from_str(parked["data"]["record.json"].as_str().unwrap()).unwrap();
+    let order = json!({"command": "confirm", "plan": parked["id"], "by": "jane", "why": "moved on purpose"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    for hours in (56..216).step_by(10) {
+        sweep_after(hours).await;
+        assert!(plan().is_none(), "{hours} h");
+        assert_eq!(sandbox.world.gitlab.runners().len(), 3, "{hours} h: they rest for the grace");
+    }
+    sweep_after(217).await;
+    assert!(sandbox.world.gitlab.runners().is_empty(), "{}", sandbox.story());
 }
