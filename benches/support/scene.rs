@@ -112,7 +112,7 @@ impl Scene {
         for (service, _) in &self.latencies {
             self.world.wire.set_latency(*service, Duration::ZERO);
         }
-        self.world.pass(SignedDuration::from_secs(seconds)).await;
+        self.world.pass(SignedDuration::from_secs(seconds)).await.expect("the world goes on");
     }
 
     /// Lets everything else go on until the look that the last round of `unit` asked for, but no longer than a minute.

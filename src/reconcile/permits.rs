@@ -66,7 +66,7 @@ pub(super) async fn give(
             go.extend(wants.keys().cloned());
         }
         Brake::Holds { limit } => {
-            meters::brake_holds(wants.len());
+            meters::brake_holds(wants.keys().filter(|unit| !said.contains_key(unit)).count());
             let plan = ParkedPlan::new(wants, limit, now);
             error!(
                 "{} units want removal and the brake lets {limit} go in 24 hours: nothing more is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
