@@ -12,6 +12,7 @@ use crate::{
         names,
         records::{self, ParkedPlan},
         render::Context,
+        status::Status,
     },
     telemetry::{audit, meters},
 };
@@ -32,16 +33,22 @@ pub(super) async fn give(
 ) -> Result<BTreeSet<Unit>, Failure> {
     let guardrails = fleet.guardrails();
     let book = &inventory.ledger.book;
+    // What is held wants nothing; whether it still does shows when that ends.
+    let is_held = |unit: &Unit| book.held(unit, now).is_some();
     let said = book.permits_of_the_day(now).filter(|permit| {
-        let still = permit.why == Leave::Command || wants.get(&permit.unit) == Some(&permit.why);
+        let still = permit.why == Leave::Command
+            || wants.get(&permit.unit) == Some(&permit.why)
+            || is_held(&permit.unit);
         permit.is_an_operators() && still && !survey::is_protected(fleet, &permit.unit)
     });
     let said: BTreeMap<&Unit, &Permit> = said.map(|permit| (&permit.unit, permit)).collect();
     let fresh = |permit: &Permit| now.duration_since(permit.at) < RENEWED;
-    // An operator's word holds until all is gone, however long a job runs, a freeze or the grace.
+    // An operator's word holds until all is gone, however long a job, a hold, a freeze or the grace lasts.
     let under_way = |unit: &Unit| {
+        let leaves = |status: &Status| status.leaving.is_some();
         wants.contains_key(unit)
-            || inventory.statuses.get(unit).is_some_and(|status| status.leaving.is_some())
+            || is_held(unit)
+            || inventory.statuses.get(unit).is_some_and(leaves)
     };
     let renewed = said.iter().filter(|(unit, permit)| under_way(unit) && !fresh(permit));
     let renewed: BTreeSet<Unit> = renewed.map(|(unit, _)| (*unit).clone()).collect();

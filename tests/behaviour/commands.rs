@@ -89,7 +89,7 @@ async fn a_removal_by_command_goes_at_once_and_is_not_made_again_that_day() {
     assert_eq!(sandbox.keys().len(), 2, "then it is made anew");
 }
 
-/// Whatever keeps it from being done today: a job that runs for longer than a day, or an administrator's lock.
+/// Whatever keeps it from being done today: a job that runs for longer than a day, an administrator's lock, another's hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_by_command_holds_until_it_is_done() {
     let (sandbox, key, unit) = settled().await;
@@ -108,11 +108,19 @@ async fn a_removal_by_command_holds_until_it_is_done() {
         assert_eq!(sandbox.ready(&unit).0, "ScopeLocked", "{hours} h: {}", sandbox.status(&unit));
         assert!(sandbox.runner(&key).paused, "{hours} h: it stays closed");
     }
+    let until = start + SignedDuration::from_hours(85);
+    let hold = json!({"command": "hold", "targets": ["all"], "by": "joe", "why": "SEC-2", "until": until.to_string()});
+    sandbox.order("approvals", &hold);
+    sandbox.settle().await;
+    for hours in [62, 72, 82] {
+        sweep_after(hours).await;
+        assert_eq!(sandbox.ready(&unit).0, "Held", "{hours} h: {}", sandbox.status(&unit));
+    }
     sandbox.world.azure.clear_obstacles();
-    sweep_after(53).await;
+    sweep_after(86).await;
     assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
     assert!(sandbox.world.azure.identities().is_empty());
-    sweep_after(90).await;
+    sweep_after(120).await;
     sandbox.assert_ready(&unit);
 }
 
@@ -207,7 +215,12 @@ async fn a_confirmed_plan_needs_no_other_word_until_its_grace_is_over() {
     let order = json!({"command": "confirm", "plan": parked["id"], "by": "jane", "why": "moved on purpose"});
     sandbox.order("approvals", &order);
     sandbox.settle().await;
+    let until = start + SignedDuration::from_hours(140);
+    let hold = json!({"command": "hold", "targets": ["all"], "by": "joe", "why": "SEC-2", "until": until.to_string()});
     for hours in (56..216).step_by(10) {
+        if hours == 96 {
+            sandbox.order("approvals", &hold);
+        }
         sweep_after(hours).await;
         assert!(plan().is_none(), "{hours} h");
         assert_eq!(sandbox.world.gitlab.runners().len(), 3, "{hours} h: they rest for the grace");
