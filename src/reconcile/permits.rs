@@ -33,25 +33,8 @@ pub(super) async fn give(
 ) -> Result<BTreeSet<Unit>, Failure> {
     let guardrails = fleet.guardrails();
     let book = &inventory.ledger.book;
-    // What is held wants nothing; whether it still does shows when that ends.
-    let is_held = |unit: &Unit| book.held(unit, now).is_some();
-    let said = book.permits_of_the_day(now).filter(|permit| {
-        let still = permit.why == Leave::Command
-            || wants.get(&permit.unit) == Some(&permit.why)
-            || is_held(&permit.unit);
-        permit.is_an_operators() && still && !survey::is_protected(fleet, &permit.unit)
-    });
-    let said: BTreeMap<&Unit, &Permit> = said.map(|permit| (&permit.unit, permit)).collect();
-    let fresh = |permit: &Permit| now.duration_since(permit.at) < RENEWED;
-    // An operator's word holds until all is gone, however long a job, a hold, a freeze or the grace lasts.
-    let under_way = |unit: &Unit| {
-        let leaves = |status: &Status| status.leaving.is_some();
-        wants.contains_key(unit)
-            || is_held(unit)
-            || inventory.statuses.get(unit).is_some_and(leaves)
-    };
-    let renewed = said.iter().filter(|(unit, permit)| under_way(unit) && !fresh(permit));
-    let renewed: BTreeSet<Unit> = renewed.map(|(unit, _)| (*unit).clone()).collect();
+    let said = said(fleet, inventory, wants, now);
+    let renewed = to_renew(&said, inventory, wants, now);
     let mut new = BTreeMap::new();
     let mut go: BTreeSet<Unit> = said.keys().map(|unit| (*unit).clone()).collect();
     let brake = gate::brake(guardrails, inventory.made.len(), wants, book, now);
@@ -60,12 +43,13 @@ pub(super) async fn give(
         Brake::Free => {
             meters::brake_holds(0);
             forget_plan(clients, fleet).await?;
-            let is_fresh = |unit: &Unit, why: Leave| {
-                book.permit(unit, now).is_some_and(|permit| permit.why == why && fresh(permit))
+            let is_there = |unit: &Unit, why: Leave| {
+                book.permit(unit, now)
+                    .is_some_and(|permit| permit.why == why && is_fresh(permit, now))
             };
             let asked = wants
                 .iter()
-                .filter(|(unit, why)| !said.contains_key(unit) && !is_fresh(unit, **why));
+                .filter(|(unit, why)| !said.contains_key(unit) && !is_there(unit, **why));
             new.extend(asked.map(|(unit, why)| (unit.clone(), *why)));
             if !new.is_empty() {
                 info!("the sweep permits {} unit(s) to be taken away", new.len());
@@ -94,6 +78,47 @@ pub(super) async fn give(
         write(clients, fleet, &inventory.installation, inventory.ledger.clone(), with).await?;
     }
     Ok(go)
+}
+
+fn is_fresh(permit: &Permit, now: Timestamp) -> bool {
+    now.duration_since(permit.at) < RENEWED
+}
+
+/// What operators asked for or confirmed, as far as it is of today. What is held wants nothing; whether it still does shows when
+/// the hold ends.
+fn said<'a>(
+    fleet: &Fleet,
+    inventory: &'a Inventory,
+    wants: &BTreeMap<Unit, Leave>,
+    now: Timestamp,
+) -> BTreeMap<&'a Unit, &'a Permit> {
+    let book = &inventory.ledger.book;
+    let counts = |permit: &&Permit| {
+        let unit = &permit.unit;
+        let still = permit.why == Leave::Command || wants.get(unit) == Some(&permit.why);
+        permit.is_an_operators()
+            && (still || book.held(unit, now).is_some())
+            && !survey::is_protected(fleet, unit)
+    };
+    let said = book.permits_of_the_day(now).filter(counts);
+    said.map(|permit| (&permit.unit, permit)).collect()
+}
+
+/// An operator's word holds until all is gone, however long a job, a hold, a freeze or the grace lasts.
+fn to_renew(
+    said: &BTreeMap<&Unit, &Permit>,
+    inventory: &Inventory,
+    wants: &BTreeMap<Unit, Leave>,
+    now: Timestamp,
+) -> BTreeSet<Unit> {
+    let leaves = |status: &Status| status.leaving.is_some();
+    let is_under_way = |unit: &Unit| {
+        wants.contains_key(unit)
+            || inventory.ledger.book.held(unit, now).is_some()
+            || inventory.statuses.get(unit).is_some_and(leaves)
+    };
+    let old = said.iter().filter(|(unit, permit)| is_under_way(unit) && !is_fresh(permit, now));
+    old.map(|(unit, _)| (*unit).clone()).collect()
 }
 
 fn context<'a>(fleet: &'a Fleet, installation: &'a InstallationId) -> Context<'a> {
