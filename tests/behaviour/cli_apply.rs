@@ -50,7 +50,7 @@ pub(crate) async fn at_desk(
         output = &mut running => output.unwrap(),
         () = turned => unreachable!("it turns for ever"),
         _ = tokio::time::timeout(Duration::from_secs(100), std::future::pending::<()>()) => {
-            panic!("{arguments:?} did not end")
+            panic!("{}\n{arguments:?} did not end", sandbox.story())
         }
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

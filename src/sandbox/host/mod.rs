@@ -160,14 +160,19 @@ impl Host {
         self.0.fail_hung(|_| true);
     }
 
-    /// Kills the handler if it runs and starts it anew.
+    /// Kills the handler if it runs and starts it anew. Where this future is dropped the start goes on.
     pub async fn restart(&self) -> Result<(), Error> {
         self.kill();
-        self.0.landed().await;
-        for group in &self.0.groups {
-            worker::start(&self.0, group).await?;
-        }
-        Ok(())
+        let inner = Arc::clone(&self.0);
+        let started = tokio::spawn(async move {
+            inner.landed().await;
+            for group in &inner.groups {
+                worker::start(&inner, group).await?;
+            }
+            Ok(())
+        });
+        // Only a runtime that ends cuts it off.
+        started.await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Ends the host: it takes no message any more, kills the handler, gives back what was in work and lets go of

@@ -61,6 +61,24 @@ async fn a_driver_that_stops_waiting_loses_no_message() {
     assert_eq!(world.bodies().len(), 2);
 }
 
+/// A desk that is done with stops turning the clock, and may do so while the handler starts anew.
+#[tokio::test]
+async fn a_driver_that_stops_waiting_for_a_restart_finds_the_handler_started() {
+    let world = World::new(&[("command", on_queue("plain", false))]).await;
+    world.send("plain", None, "x");
+    let mut restart = Box::pin(world.host.restart());
+    assert!(futures::poll!(&mut restart).is_pending());
+    drop(restart);
+    let started = async {
+        while world.bodies().is_empty() {
+            world.settle().await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let started = tokio::time::timeout(std::time::Duration::from_secs(20), started).await;
+    started.expect("the handler starts");
+}
+
 #[tokio::test]
 async fn after_a_power_cut_messages_come_when_their_locks_end() {
     let world = World::new(&[("round", on_queue("jobs", true))]).await;
