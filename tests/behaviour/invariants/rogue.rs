@@ -10,7 +10,10 @@ use crate::{
     disturbed::check_all,
     harness::Sandbox,
 };
-use forerunner::sandbox::stage::CLIENT_ID;
+use forerunner::sandbox::{
+    stage::CLIENT_ID,
+    wire::{Fault, Service, What},
+};
 use futures::future::BoxFuture;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -154,18 +157,41 @@ const MISDEEDS: [Misdeed; 9] = [
     Misdeed { breaks: "a secret", deed: |rogue| Box::pin(tell_a_secret(rogue)) },
 ];
 
+fn truth(sandbox: &Sandbox) -> Truth {
+    Truth {
+        roles: vec![READER.to_owned()],
+        scopes: vec![APP.to_owned()],
+        issuer: sandbox.world.kubernetes.issuer(),
+        deletions: (10, 20),
+        sessions_are_sure: true,
+        ..Truth::default()
+    }
+}
+
+/// Seed 618854: the round that made the namespace got no further, and the cluster was first.
+#[tokio::test]
+async fn the_account_that_the_cluster_makes_in_our_namespace_is_ours_to_close() {
+    let sandbox = Sandbox::new(&plan_fleet()).await;
+    let recorder = Recorder::watch(&sandbox, truth(&sandbox));
+    let body = json!({ "kind": "Status", "code": 503 }).to_string();
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Kubernetes,
+        method: Some("PATCH"),
+        path: "/serviceaccounts/default".to_owned(),
+        times: 3,
+        what: What::Answer { status: 503, headers: vec![], body },
+    });
+    let group = sandbox.world.gitlab.create_group(Some(42), "one");
+    sandbox.settle().await;
+    sandbox.assert_ready(&format!("runner/g{group}-plan"));
+    assert_eq!(recorder.broken(&sandbox), [""; 0]);
+}
+
 #[test]
 fn each_invariant_breaks_where_forerunner_does_what_it_must_not() {
     check_all(&MISDEEDS, async |misdeed| {
         let sandbox = Sandbox::new(&plan_fleet()).await;
-        let truth = Truth {
-            roles: vec![READER.to_owned()],
-            scopes: vec![APP.to_owned()],
-            issuer: sandbox.world.kubernetes.issuer(),
-            deletions: (10, 20),
-            sessions_are_sure: true,
-            ..Truth::default()
-        };
+        let truth = truth(&sandbox);
         let recorder = Recorder::watch(&sandbox, truth.clone());
         let groups =
             ["one", "two", "three"].map(|name| sandbox.world.gitlab.create_group(Some(42), name));
