@@ -37,6 +37,24 @@ fn traces(unit: &str) -> [(&'static str, String); 2] {
     [("configmaps", format!("status-runner-{key}")), ("secrets", format!("runner-{key}-config"))]
 }
 
+/// These go one after the other, with a round after each.
+async fn lose_traces(sandbox: &Sandbox, unit: &str, check: impl Fn(&str)) {
+    for (plural, name) in traces(unit) {
+        let kubernetes = &sandbox.world.kubernetes;
+        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
+        sandbox.wake(unit);
+        sandbox.settle().await;
+        check(&name);
+    }
+}
+
+/// The unit is parked with the command that a person may run.
+fn assert_told(sandbox: &Sandbox, unit: &str, runner: u64) {
+    let reason = sandbox.status(unit)["parked"]["reason"].clone();
+    let command = format!("glab api --method DELETE runners/{runner}");
+    assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
+}
+
 /// The unit waits for a person to look at the runner, whom it tells the command; when it is deleted, nothing is left.
 async fn assert_left_to_a_person(sandbox: &Sandbox, unit: &str, runner: u64, from: i64) {
     let before = sandbox.world.gitlab.runner(runner).unwrap();
@@ -87,9 +105,7 @@ async fn no_second_runner_is_made_beside_one_that_a_person_took() {
     let (sandbox, unit, runner) = taken().await;
     sandbox.sweep().await;
     assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
-    let reason = &sandbox.status(&unit)["parked"]["reason"];
-    let command = format!("glab api --method DELETE runners/{runner}");
-    assert!(reason.as_str().is_some_and(|reason| reason.ends_with(&command)), "{reason}");
+    assert_told(&sandbox, &unit, runner);
     sandbox.world.gitlab.delete_runner(runner);
     sandbox.wake(&unit);
     sandbox.settle().await;
@@ -109,9 +125,7 @@ async fn one_that_only_the_status_names_is_told_whether_its_unit_stays_or_leaves
     assert!(sandbox.world.kubernetes.delete_as_admin("secrets", "forerunner-nonprod", &secret));
     sandbox.sweep().await;
     assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
-    let reason = &sandbox.status(&unit)["parked"]["reason"];
-    let command = format!("glab api --method DELETE runners/{runner}");
-    assert!(reason.as_str().is_some_and(|reason| reason.ends_with(&command)), "{reason}");
+    assert_told(&sandbox, &unit, runner);
     sandbox.deploy(&only("nobody")).await;
     sandbox.leap_to(&days(3));
     sandbox.sweep().await;
@@ -142,9 +156,7 @@ async fn one_that_is_taken_in_the_round_that_made_it_is_told() {
     let runners = sandbox.world.gitlab.runners();
     let [runner] = &runners[..] else { panic!("one is made, and no other: {runners:?}") };
     assert_eq!(runner.description, "mine");
-    let reason = &sandbox.status(&format!("runner/g{group}-plan"))["parked"]["reason"];
-    let command = format!("glab api --method DELETE runners/{}", runner.id);
-    assert!(reason.as_str().is_some_and(|reason| reason.ends_with(&command)), "{reason}");
+    assert_told(&sandbox, &format!("runner/g{group}-plan"), runner.id);
 }
 
 /// Seed 101529: the status is lost too, and what a round saw last is that somebody polls with a token that we lost.
@@ -164,25 +176,18 @@ async fn one_that_was_last_seen_by_a_round_that_parked_its_unit_is_told() {
     sandbox.wake(&unit);
     sandbox.settle().await;
     assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{:?}", sandbox.world.gitlab.runners());
-    let reason = sandbox.status(&unit)["parked"]["reason"].clone();
-    let command = format!("glab api --method DELETE runners/{runner}");
-    assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
+    assert_told(&sandbox, &unit, runner);
 }
 
 /// Seed 102015: marker, status and Secret go one after the other, with a round between any two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_whose_traces_go_one_by_one_stays_told() {
     let (sandbox, unit, runner) = taken().await;
-    let command = format!("glab api --method DELETE runners/{runner}");
-    for (plural, name) in traces(&unit) {
-        let kubernetes = &sandbox.world.kubernetes;
-        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
-        sandbox.wake(&unit);
-        sandbox.settle().await;
-        let reason = sandbox.status(&unit)["parked"]["reason"].clone();
-        assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{name}: {reason}");
+    lose_traces(&sandbox, &unit, |name| {
+        assert_told(&sandbox, &unit, runner);
         assert_eq!(sandbox.world.gitlab.runners().len(), 1, "{name}");
-    }
+    })
+    .await;
 }
 
 /// The same of a unit that leaves.
@@ -192,14 +197,11 @@ async fn one_whose_traces_go_one_by_one_while_its_unit_leaves_stays_told() {
     sandbox.deploy(&only("nobody")).await;
     sandbox.leap_to(&days(3));
     sandbox.sweep().await;
-    for (plural, name) in traces(&unit) {
-        let kubernetes = &sandbox.world.kubernetes;
-        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
-        sandbox.wake(&unit);
-        sandbox.settle().await;
+    lose_traces(&sandbox, &unit, |name| {
         let needs = sandbox.condition(&unit, "NeedsAdministrator");
         assert_eq!(needs["reason"], "UnprovenRunner", "{name}: {}", sandbox.status(&unit));
-    }
+    })
+    .await;
     assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
 }
 
@@ -210,18 +212,13 @@ async fn one_whose_traces_go_one_by_one_while_its_unit_is_held_is_told_afterward
     let group = only_group(&unit);
     sandbox.world.gitlab.archive_group(group);
     sandbox.settle().await;
-    for (plural, name) in traces(&unit) {
-        let kubernetes = &sandbox.world.kubernetes;
-        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
-        sandbox.wake(&unit);
-        sandbox.settle().await;
+    lose_traces(&sandbox, &unit, |name| {
         assert_eq!(sandbox.ready(&unit).0, "Archived", "{}", sandbox.status(&unit));
-    }
+    })
+    .await;
     sandbox.world.gitlab.unarchive_group(group);
     sandbox.settle().await;
-    let reason = sandbox.status(&unit)["parked"]["reason"].clone();
-    let command = format!("glab api --method DELETE runners/{runner}");
-    assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
+    assert_told(&sandbox, &unit, runner);
     assert_eq!(sandbox.world.gitlab.runners().len(), 1);
 }
 
@@ -232,18 +229,13 @@ async fn one_whose_traces_go_one_by_one_while_an_operator_holds_its_unit_is_told
     let order = json!({ "command": "hold", "targets": ["all"], "by": "jane", "why": "incident 7", "until": days(3) });
     sandbox.order("approvals", &order);
     sandbox.settle().await;
-    for (plural, name) in traces(&unit) {
-        let kubernetes = &sandbox.world.kubernetes;
-        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
-        sandbox.wake(&unit);
-        sandbox.settle().await;
+    lose_traces(&sandbox, &unit, |name| {
         assert_eq!(sandbox.ready(&unit).0, "Held", "{name}: {}", sandbox.status(&unit));
-    }
+    })
+    .await;
     sandbox.leap_to(&days(4));
     sandbox.sweep().await;
-    let reason = sandbox.status(&unit)["parked"]["reason"].clone();
-    let command = format!("glab api --method DELETE runners/{runner}");
-    assert!(reason.as_str().is_some_and(|why| why.ends_with(&command)), "{reason}");
+    assert_told(&sandbox, &unit, runner);
     assert_eq!(sandbox.world.gitlab.runners().len(), 1);
 }
 
@@ -252,13 +244,10 @@ async fn one_whose_traces_go_one_by_one_while_an_operator_holds_its_unit_is_told
 async fn one_whose_traces_go_one_by_one_before_its_unit_may_leave_stays_told() {
     let (sandbox, unit, runner) = taken().await;
     sandbox.deploy(&only("nobody")).await;
-    for (plural, name) in traces(&unit) {
-        let kubernetes = &sandbox.world.kubernetes;
-        assert!(kubernetes.delete_as_admin(plural, "forerunner-nonprod", &name), "{name}");
-        sandbox.wake(&unit);
-        sandbox.settle().await;
+    lose_traces(&sandbox, &unit, |name| {
         assert_eq!(sandbox.ready(&unit).0, "NotWanted", "{name}: {}", sandbox.status(&unit));
-    }
+    })
+    .await;
     sandbox.leap_to(&days(3));
     sandbox.sweep().await;
     assert_left_to_a_person(&sandbox, &unit, runner, 12).await;
