@@ -34,7 +34,7 @@ pub(super) async fn give(
     let guardrails = fleet.guardrails();
     let book = &inventory.ledger.book;
     let said = said(fleet, inventory, wants, now);
-    let renewed = to_renew(&said, inventory, wants, now);
+    let renewed = to_renew(fleet, &said, inventory, wants, now);
     let mut new = BTreeMap::new();
     let mut go: BTreeSet<Unit> = said.keys().map(|unit| (*unit).clone()).collect();
     let brake = gate::brake(guardrails, inventory.made.len(), wants, book, now);
@@ -106,14 +106,17 @@ fn said<'a>(
 
 /// An operator's word holds until all is gone, however long a job, a hold, a freeze or the grace lasts.
 fn to_renew(
+    fleet: &Fleet,
     said: &BTreeMap<&Unit, &Permit>,
     inventory: &Inventory,
     wants: &BTreeMap<Unit, Leave>,
     now: Timestamp,
 ) -> BTreeSet<Unit> {
     let leaves = |status: &Status| status.leaving.is_some();
+    let is_frozen = gate::is_frozen(fleet.guardrails(), now);
     let is_under_way = |unit: &Unit| {
-        wants.contains_key(unit)
+        is_frozen
+            || wants.contains_key(unit)
             || inventory.ledger.book.held(unit, now).is_some()
             || inventory.statuses.get(unit).is_some_and(leaves)
     };

@@ -228,3 +228,26 @@ async fn a_confirmed_plan_needs_no_other_word_until_its_grace_is_over() {
     sweep_after(217).await;
     assert!(sandbox.world.gitlab.runners().is_empty(), "{}", sandbox.story());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_by_command_goes_on_when_a_freeze_ends() {
+    let (sandbox, _, unit) = settled().await;
+    sandbox.world.managers.rest_between(SignedDuration::from_hours(1));
+    sandbox.world.azure.lock(IDENTITIES, Lock::CannotDelete);
+    let order = json!({"command": "remove", "targets": ["platform/payments"], "by": "jane", "why": "SEC-1"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    let freeze = "  freeze: [{ from: 2026-11-24, to: 2026-11-26, allow: [restore] }]\n";
+    sandbox.deploy(&format!("{}{freeze}", plan_fleet())).await;
+    let start: Timestamp = START.parse().unwrap();
+    for hours in [13, 26, 39, 52] {
+        sandbox.leap_to(&(start + SignedDuration::from_hours(hours)).to_string());
+        sandbox.sweep().await;
+        assert_eq!(sandbox.world.azure.identities().len(), 1, "{hours} h");
+    }
+    sandbox.world.azure.clear_obstacles();
+    sandbox.leap_to("2026-11-27T00:10:00Z");
+    sandbox.sweep().await;
+    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
+    assert!(sandbox.world.azure.identities().is_empty());
+}

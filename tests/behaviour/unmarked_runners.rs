@@ -213,7 +213,7 @@ async fn one_whose_traces_go_one_by_one_while_its_unit_is_held_is_told_afterward
     sandbox.world.gitlab.archive_group(group);
     sandbox.settle().await;
     lose_traces(&sandbox, &unit, |name| {
-        assert_eq!(sandbox.ready(&unit).0, "Archived", "{}", sandbox.status(&unit));
+        assert_eq!(sandbox.ready(&unit).0, "Archived", "{name}: {}", sandbox.status(&unit));
     })
     .await;
     sandbox.world.gitlab.unarchive_group(group);
