@@ -30,6 +30,8 @@ pub enum Closed {
     Protected,
     /// `guardrails.freeze` holds today.
     Frozen,
+    /// The same, for what an operator told to remove: it goes when the freeze ends, and nothing of it is given back.
+    PutOff,
     /// No sweep and no operator has permitted it in the last 24 hours, or for another reason.
     NoPermit,
 }
@@ -53,11 +55,13 @@ pub fn open(
     if leaving.protected {
         return Err(Closed::Protected);
     }
+    let permit = book.permit(leaving.unit, now);
+    let is_ordered = permit.is_some_and(|permit| permit.why == Leave::Command);
     if is_frozen(guardrails, now) {
-        return Err(Closed::Frozen);
+        return Err(if is_ordered { Closed::PutOff } else { Closed::Frozen });
     }
-    let permit = book.permit(leaving.unit, now).ok_or(Closed::NoPermit)?;
-    let holds = permit.why == Leave::Command || Some(permit.why) == leaving.why;
+    let permit = permit.ok_or(Closed::NoPermit)?;
+    let holds = is_ordered || Some(permit.why) == leaving.why;
     if holds { Ok(Pass { why: permit.why }) } else { Err(Closed::NoPermit) }
 }
 
@@ -113,7 +117,7 @@ pub fn brake(
     now: Timestamp,
 ) -> Brake {
     let is_said = |(unit, why): (&Unit, &Leave)| {
-        book.permit(unit, now).is_some_and(|permit| permit.confirmed && permit.why == *why)
+        book.permit(unit, now).is_some_and(|permit| permit.is_said(Some(*why)))
     };
     if wants.iter().all(is_said) {
         return Brake::Free;
@@ -194,6 +198,10 @@ mod tests {
             |wants: &BTreeMap<Unit, Leave>| brake(&Guardrails::default(), 4, wants, &book, now());
         assert_eq!(of(&units(5)), Brake::Free);
         assert_eq!(of(&units(6)), Brake::Holds { limit: 2 });
+        let ordered = seasoned()
+            .permitting(&units(5).into_keys().map(|unit| (unit, Leave::Command)).collect(), now());
+        let of_ordered = brake(&Guardrails::default(), 4, &units(5), &ordered, now());
+        assert_eq!(of_ordered, Brake::Free, "they go by an order");
         let otherwise = units(5).into_keys().map(|unit| (unit, Leave::Gone)).collect();
         assert_eq!(of(&otherwise), Brake::Holds { limit: 2 });
         let renewed = book.renewing(&units(4).into_keys().collect(), now() + HALF);
@@ -238,8 +246,10 @@ mod tests {
         let freeze = vec![Freeze { from, to, restore: true, revoke: true }];
         let guardrails = Guardrails { freeze, ..Guardrails::default() };
         let leaving = Leaving { unit: &unit, why: unmatched, protected: false };
-        let found = open(&give(Leave::Unmatched, 1), &guardrails, leaving, now());
-        assert_eq!(found, Err(Closed::Frozen));
+        let of = |book: &Book| open(book, &guardrails, leaving, now());
+        assert_eq!(of(&give(Leave::Unmatched, 1)), Err(Closed::Frozen));
+        assert_eq!(of(&give(Leave::Command, 1)), Err(Closed::PutOff));
+        assert_eq!(of(&give(Leave::Command, 24)), Err(Closed::Frozen));
     }
 
     #[test]

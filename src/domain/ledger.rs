@@ -89,9 +89,9 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Whether an operator gave it: that holds until it is done.
-    pub fn is_an_operators(&self) -> bool {
-        self.confirmed || self.why == Leave::Command
+    /// Whether an operator gave it for what holds of the unit now: an order whatever that is, else for the very reason.
+    pub fn is_said(&self, why: Option<Leave>) -> bool {
+        self.why == Leave::Command || (self.confirmed && Some(self.why) == why)
     }
 }
 
@@ -173,9 +173,13 @@ impl Book {
         self.with_permits(units, false, now)
     }
 
-    /// The same, on an operator's word.
+    /// The same, on an operator's word. What an operator told to go at once gets no grace back.
     pub fn confirming(&self, units: &BTreeMap<Unit, Leave>, now: Timestamp) -> Self {
-        self.with_permits(units, true, now)
+        let is_ordered =
+            |unit: &Unit| self.permit(unit, now).is_some_and(|permit| permit.why == Leave::Command);
+        let others = units.iter().filter(|(unit, _)| !is_ordered(unit));
+        let others = others.map(|(unit, why)| (unit.clone(), *why)).collect();
+        self.with_permits(&others, true, now)
     }
 
     fn with_permits(&self, units: &BTreeMap<Unit, Leave>, confirmed: bool, now: Timestamp) -> Self {
@@ -345,6 +349,19 @@ mod tests {
         assert!(book.has_place(&other, 1, &BTreeSet::new(), later(60)));
         let other: Unit = "runner/g43-tf".parse().unwrap();
         assert_eq!(book.with(&other, 1, later(60 * 24)).creations.len(), 1);
+    }
+
+    #[test]
+    fn who_confirms_takes_no_order_back() {
+        let start: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let unit = |at: usize| format!("runner/g{at}-tf").parse::<Unit>().unwrap();
+        let book = Book::default().permitting(&[(unit(1), Leave::Command)].into(), start);
+        let later = start + HOUR;
+        let wants = [1, 2].map(|at| (unit(at), Leave::Unmatched)).into();
+        let book = book.confirming(&wants, later);
+        let permit = |at| book.permit(&unit(at), later).unwrap();
+        assert_eq!((permit(1).why, permit(1).confirmed), (Leave::Command, false));
+        assert!(permit(2).why == Leave::Unmatched && permit(2).confirmed);
     }
 
     #[test]

@@ -95,10 +95,8 @@ fn said<'a>(
     let book = &inventory.ledger.book;
     let counts = |permit: &&Permit| {
         let unit = &permit.unit;
-        let still = permit.why == Leave::Command || wants.get(unit) == Some(&permit.why);
-        permit.is_an_operators()
-            && (still || book.held(unit, now).is_some())
-            && !survey::is_protected(fleet, unit)
+        let is_held = permit.confirmed && book.held(unit, now).is_some();
+        (permit.is_said(wants.get(unit).copied()) || is_held) && !survey::is_protected(fleet, unit)
     };
     let said = book.permits_of_the_day(now).filter(counts);
     said.map(|permit| (&permit.unit, permit)).collect()

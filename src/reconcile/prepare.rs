@@ -148,9 +148,7 @@ pub(super) async fn prepare_word(
     let unit = Unit::Runner(key.clone());
     let (installation, ledger) =
         try_join!(observe::installation(clients, settings), observe::ledger(clients, settings))?;
-    if let Some(held) = ledger.book.held(&unit, clock.now()) {
-        let message = format!("held until {} by {}: {}", held.until, held.by, held.reason);
-        let finding = Finding::fails(ConditionKind::Ready, "Held", message);
+    if let Some(finding) = said::held(&ledger.book, &unit, clock.now()) {
         let before = observe::status(clients, settings, &unit).await?;
         return Ok(Prepared::only_say(installation, before, finding));
     }
@@ -192,9 +190,7 @@ pub(super) async fn runner(
     let why = leave(read.is_some(), state.as_ref(), hold.as_ref());
     let protected = fleet.protects(key);
     let leaving = Leaving { unit: &unit, why, protected };
-    if let Some(held) = ledger.book.held(&unit, now) {
-        let message = format!("held until {} by {}: {}", held.until, held.by, held.reason);
-        let finding = Finding::fails(ConditionKind::Ready, "Held", message);
+    if let Some(finding) = said::held(&ledger.book, &unit, now) {
         let before = observe::status(clients, settings, &unit).await?;
         let missing = before.as_ref().and_then(|status| status.missing.clone());
         let entity = said::named(clients, settings, key, before.as_ref()).await?;
@@ -206,14 +202,17 @@ pub(super) async fn runner(
     let own = |entities: &[Entity], installation: &InstallationId| {
         claim::own(entities, &settings.name, key, installation)
     };
-    let prepared = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
+    let passes = gate::open(&ledger.book, fleet.guardrails(), leaving, now);
+    // As of what an operator holds: the sweep looks again, and finds the end of the freeze.
+    let desire = desire.filter(|_| passes != Err(Closed::PutOff));
+    let prepared = match passes {
         Ok(pass) => leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now)
             .await?
             .also(place),
         Err(closed) if read.is_none() => {
             said::missing(clients, settings, key, installation, closed, now).await?
         }
-        Err(closed) => match stance(state, hold) {
+        Err(closed) => match stance(state, hold.or_else(|| put_off(closed))) {
             Stance::Serve(spec) => {
                 let observed =
                     observe::runner(clients, settings, &spec, installation.clone(), ledger).await?;
@@ -286,11 +285,16 @@ pub(super) fn leave(
     }
 }
 
+/// Nothing is given back to what is to go when a freeze ends.
+fn put_off(closed: Closed) -> Option<Hold> {
+    (closed == Closed::PutOff).then_some(Hold::PutOff)
+}
+
 /// What an unwanted runner still waits for.
 fn waits_for(reason: &str, closed: Closed) -> &'static str {
     match (reason, closed) {
         ("NotWanted", Closed::Protected) => "; `protect: true` keeps it",
-        ("NotWanted", Closed::Frozen) => "; `guardrails.freeze` keeps it for now",
+        ("NotWanted", Closed::Frozen | Closed::PutOff) => "; `guardrails.freeze` keeps it for now",
         ("NotWanted", Closed::NoPermit) => "; it is kept until a sweep permits its removal",
         _ => "",
     }

@@ -61,7 +61,10 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     }
     let shared = inventory.statuses.values().filter(|status| match &status.unit {
         Unit::Domain(profile) => {
-            !looks_settled(inventory, status) || !has_roles(fleet, inventory, profile)
+            let domain = fleet.shared_domain(profile);
+            domain.is_some_and(|domain| !is_settled(status, &desires.of_domain(&domain.runner)))
+                || !looks_settled(inventory, status)
+                || !has_roles(fleet, inventory, profile)
         }
         Unit::Identity(_) => !looks_settled(inventory, status),
         Unit::Runner(_) | Unit::Target(_) => false,

@@ -24,7 +24,16 @@ impl Sandbox {
 }
 
 async fn settled() -> (Sandbox, String, String) {
-    let sandbox = Sandbox::new(&plan_fleet()).await;
+    settled_with(&plan_fleet()).await
+}
+
+/// The reading profile, whose runners share a domain.
+fn shared_fleet() -> String {
+    plan_fleet().replace("identity: { managed", "isolation: profile, identity: { managed")
+}
+
+async fn settled_with(file: &str) -> (Sandbox, String, String) {
+    let sandbox = Sandbox::new(file).await;
     let group = sandbox.world.gitlab.create_group(Some(42), "payments");
     sandbox.settle().await;
     (sandbox, format!("g{group}-plan"), format!("runner/g{group}-plan"))
@@ -194,6 +203,30 @@ async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_domain_can_be_held_too() {
+    let (sandbox, _, _) = settled_with(&shared_fleet()).await;
+    let order = json!({"command": "hold", "targets": ["domain/plan"], "by": "jane", "why": "incident 7", "until": "2026-11-24T20:00:00Z"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready("domain/plan").0, "Held");
+    let level = "pod-security.kubernetes.io/enforce";
+    let enforced = || {
+        let namespace = sandbox.world.kubernetes.get("namespaces", "", "ci-nonprod--domain-plan");
+        namespace.unwrap()["metadata"]["labels"][level].clone()
+    };
+    let before = enforced();
+    let edit = |object: &mut Value| object["metadata"]["labels"][level] = "privileged".into();
+    sandbox.world.kubernetes.edit("namespaces", "", "ci-nonprod--domain-plan", edit);
+    sandbox.wake("domain/plan");
+    sandbox.sweep().await;
+    assert_eq!(enforced(), "privileged", "nobody mends it");
+    sandbox.leap_to("2026-11-24T21:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(enforced(), before, "{}", sandbox.story());
+    sandbox.assert_ready("domain/plan");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_confirmed_plan_needs_no_other_word_until_its_grace_is_over() {
     let sandbox = Sandbox::new(&plain_fleet_for("*")).await;
     for name in ["one", "two", "three"] {
@@ -229,25 +262,56 @@ async fn a_confirmed_plan_needs_no_other_word_until_its_grace_is_over() {
     assert!(sandbox.world.gitlab.runners().is_empty(), "{}", sandbox.story());
 }
 
+/// Nothing is given back meanwhile, though the file still gives it and the freeze allows to restore.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_by_command_goes_on_when_a_freeze_ends() {
-    let (sandbox, _, unit) = settled().await;
-    sandbox.world.managers.rest_between(SignedDuration::from_hours(1));
-    sandbox.world.azure.lock(IDENTITIES, Lock::CannotDelete);
-    let order = json!({"command": "remove", "targets": ["platform/payments"], "by": "jane", "why": "SEC-1"});
+    for (file, shared) in [(plan_fleet(), None), (shared_fleet(), Some("domain/plan"))] {
+        let (sandbox, key, unit) = settled_with(&file).await;
+        sandbox.world.managers.rest_between(SignedDuration::from_hours(1));
+        sandbox.world.azure.lock(IDENTITIES, Lock::CannotDelete);
+        let order = json!({"command": "remove", "targets": ["all"], "by": "jane", "why": "SEC-1"});
+        sandbox.order("approvals", &order);
+        sandbox.settle().await;
+        let (runners, rights) = (sandbox.keys(), sandbox.world.azure.assignments());
+        let freeze = "  freeze: [{ from: 2026-11-24, to: 2026-11-26, allow: [restore, revoke] }]\n";
+        sandbox.deploy(&format!("{file}{freeze}")).await;
+        let start: Timestamp = START.parse().unwrap();
+        for hours in [13, 26, 39, 52] {
+            sandbox.leap_to(&(start + SignedDuration::from_hours(hours)).to_string());
+            sandbox.wake(&unit);
+            sandbox.sweep().await;
+            assert_eq!(sandbox.world.azure.identities().len(), 1, "{hours} h");
+            assert_eq!(sandbox.world.azure.assignments(), rights, "{hours} h");
+            assert_eq!(sandbox.keys(), runners, "{hours} h");
+            assert!(runners.is_empty() || sandbox.runner(&key).paused, "{hours} h");
+            let last = shared.unwrap_or(&unit);
+            assert_eq!(sandbox.ready(last).0, "RemovalPutOff", "{hours} h");
+        }
+        sandbox.world.azure.clear_obstacles();
+        sandbox.leap_to("2026-11-27T00:10:00Z");
+        sandbox.sweep().await;
+        for unit in shared.into_iter().chain([unit.as_str()]) {
+            assert!(sandbox.status(unit).is_null(), "{}", sandbox.status(unit));
+        }
+        assert!(sandbox.world.azure.identities().is_empty());
+    }
+}
+
+/// A permit counts for a day, and nobody renewed it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_no_sweep_renewed_in_a_freeze_is_forgotten() {
+    let (sandbox, key, unit) = settled_with(&shared_fleet()).await;
+    let freeze = "  freeze: [{ from: 2026-11-24, to: 2026-11-26, allow: [restore, revoke] }]\n";
+    sandbox.deploy(&format!("{}{freeze}", shared_fleet())).await;
+    let order = json!({"command": "remove", "targets": ["all"], "by": "jane", "why": "SEC-1"});
     sandbox.order("approvals", &order);
     sandbox.settle().await;
-    let freeze = "  freeze: [{ from: 2026-11-24, to: 2026-11-26, allow: [restore] }]\n";
-    sandbox.deploy(&format!("{}{freeze}", plan_fleet())).await;
-    let start: Timestamp = START.parse().unwrap();
-    for hours in [13, 26, 39, 52] {
-        sandbox.leap_to(&(start + SignedDuration::from_hours(hours)).to_string());
-        sandbox.sweep().await;
-        assert_eq!(sandbox.world.azure.identities().len(), 1, "{hours} h");
+    assert!(sandbox.runner(&key).paused);
+    for unit in [&unit, "domain/plan"] {
+        assert_eq!(sandbox.ready(unit).0, "RemovalPutOff");
     }
-    sandbox.world.azure.clear_obstacles();
     sandbox.leap_to("2026-11-27T00:10:00Z");
     sandbox.sweep().await;
-    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
-    assert!(sandbox.world.azure.identities().is_empty());
+    sandbox.assert_ready(&unit);
+    sandbox.assert_ready("domain/plan");
 }

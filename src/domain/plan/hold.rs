@@ -25,6 +25,8 @@ pub enum Hold {
     OutsideGuardrails(String),
     /// An exception that the profile stands on has ended.
     ExceptionEnded(String),
+    /// An operator told to remove it, and a freeze lets nothing be removed.
+    PutOff,
 }
 
 impl Hold {
@@ -36,6 +38,7 @@ impl Hold {
             Self::Withdrawn(_) => "Withdrawn",
             Self::OutsideGuardrails(_) => "OutsideGuardrails",
             Self::ExceptionEnded(_) => "ExceptionEnded",
+            Self::PutOff => "RemovalPutOff",
         }
     }
 
@@ -49,6 +52,9 @@ impl Hold {
             Self::Withdrawn(reason) => format!("withdrawn: {reason}"),
             Self::OutsideGuardrails(problem) => format!("outside the guardrails: {problem}"),
             Self::ExceptionEnded(exception) => format!("its exception has ended: {exception}"),
+            Self::PutOff => {
+                "an operator asked for its removal; `guardrails.freeze` keeps it for now".to_owned()
+            }
         }
     }
 }

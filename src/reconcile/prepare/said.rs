@@ -5,6 +5,7 @@ use crate::{
     domain::{
         gate::Closed,
         ids::{InstallationId, RunnerId, RunnerKey, Unit},
+        ledger::Book,
         plan, render, sight,
         spec::FleetSettings,
         status::{ConditionKind, Finding, Missing, Status},
@@ -12,6 +13,13 @@ use crate::{
     reconcile::{Clients, Failure, observe},
 };
 use jiff::Timestamp;
+
+/// An operator wants the unit left alone.
+pub(super) fn held(book: &Book, unit: &Unit, now: Timestamp) -> Option<Finding> {
+    let held = book.held(unit, now)?;
+    let message = format!("held until {} by {}: {}", held.until, held.by, held.reason);
+    Some(Finding::fails(ConditionKind::Ready, "Held", message))
+}
 
 /// The target is gone, or hidden from us: it is written down since when, and nothing is changed.
 pub(super) async fn missing(
@@ -27,7 +35,7 @@ pub(super) async fn missing(
     let missing = known.unwrap_or(Missing { since: now, destroyed: None });
     let kept = match closed {
         Closed::Protected => "`protect: true` keeps its runner",
-        Closed::Frozen => "`guardrails.freeze` keeps its runner for now",
+        Closed::Frozen | Closed::PutOff => "`guardrails.freeze` keeps its runner for now",
         Closed::NoPermit => "its runner is kept until a sweep permits its removal",
     };
     let message = format!(

@@ -1,6 +1,6 @@
 //! Rounds of what runners share: a profile's domain, and an existing identity.
 
-use super::{Prepared, Seen, deed, lenders, scopes, waits_for};
+use super::{Prepared, Seen, deed, lenders, put_off, said, scopes, waits_for};
 use crate::{
     domain::{
         fleet::Fleet,
@@ -27,6 +27,13 @@ pub(super) async fn domain(
     let installation = observe::installation(clients, settings).await?;
     let unit = Unit::Domain(profile.clone());
     let ledger = observe::ledger(clients, settings).await?;
+    let say = async |finding| {
+        let before = observe::status(clients, settings, &unit).await?;
+        Ok(Prepared::only_say(installation.clone(), before, finding))
+    };
+    if let Some(finding) = said::held(&ledger.book, &unit, now) {
+        return say(finding).await;
+    }
     let spec = fleet.shared_domain(profile).map(|domain| domain.runner);
     let why = spec.is_none().then_some(Leave::Unmatched);
     let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
@@ -38,10 +45,11 @@ pub(super) async fn domain(
     let Some(spec) = spec else {
         let waits = waits_for("NotWanted", closed);
         let message = format!("no profile `{profile}` shares a domain{waits}");
-        let finding = Finding::fails(ConditionKind::Ready, "NotWanted", message);
-        let before = observe::status(clients, settings, &unit).await?;
-        return Ok(Prepared::only_say(installation, before, finding));
+        return say(Finding::fails(ConditionKind::Ready, "NotWanted", message)).await;
     };
+    if let Some(hold) = put_off(closed) {
+        return say(Finding::fails(ConditionKind::Ready, hold.reason(), hold.message())).await;
+    }
     let (observed, before) = try_join!(
         observe::domain(clients, settings, &spec, installation.clone()),
         observe::status(clients, settings, &unit),
