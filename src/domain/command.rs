@@ -52,7 +52,7 @@ pub enum Deed {
     Reprovision,
     /// Let GitLab give these runners no job.
     Pause,
-    /// Let them have jobs again, whoever paused them, and release what is parked.
+    /// Let them have jobs again, unless a round paused them, and release what is parked.
     Resume,
     /// Take these away, without the grace.
     Remove,

@@ -17,6 +17,7 @@ pub mod marker;
 pub mod message;
 pub mod names;
 pub mod observed;
+pub mod pause;
 pub mod plan;
 pub mod records;
 pub mod render;

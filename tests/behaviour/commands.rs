@@ -5,7 +5,7 @@ use crate::{
     deeds::{plain_fleet_for, plan_fleet},
     harness::{START, Sandbox},
 };
-use forerunner::sandbox::{azure::Lock, service_bus::Properties};
+use forerunner::sandbox::{azure::Lock, gitlab::RunnerEdit, service_bus::Properties};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -46,7 +46,10 @@ async fn an_operator_pauses_and_resumes_a_runner_and_no_round_undoes_it() {
     sandbox.order("commands", &order("pause", "platform/payments"));
     sandbox.settle().await;
     let runner = sandbox.runner(&key);
-    assert!(runner.paused && runner.maintenance_note == "pause by jane: CHG1", "{runner:?}");
+    assert!(
+        runner.paused && runner.maintenance_note == "forerunner command: pause by jane: CHG1",
+        "{runner:?}"
+    );
     sandbox.wake(&unit);
     sandbox.settle().await;
     assert!(sandbox.runner(&key).paused);
@@ -56,6 +59,54 @@ async fn an_operator_pauses_and_resumes_a_runner_and_no_round_undoes_it() {
     let runner = sandbox.runner(&key);
     assert!(!runner.paused && runner.maintenance_note.is_empty(), "{runner:?}");
     sandbox.assert_ready(&unit);
+}
+
+/// Whatever `drift.paused` says, and whatever else pauses it meanwhile: a withdrawal, or a rule that is gone for a day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_pause_lasts_until_resume() {
+    let file = plan_fleet().replace("identity: {", "drift: { paused: resume }, identity: {");
+    let (sandbox, key, unit) = settled_with(&file).await;
+    let group = key[1..].split('-').next().unwrap();
+    let withdrawn = format!("withdrawn: [{{ group: {group}, reason: SEC-2 }}]\n{file}");
+    let nobody = file.replace("'platform/*'", "'platform/nobody'");
+    let order = async |command: &str| {
+        let order = json!({"command": command, "targets": ["all"], "by": "jane", "why": "CHG1"});
+        sandbox.order("commands", &order);
+        sandbox.settle().await;
+        sandbox.sweep().await;
+    };
+    let become_file = async |file: &str| {
+        sandbox.deploy(file).await;
+        sandbox.sweep().await;
+    };
+    let note = || sandbox.runner(&key).maintenance_note;
+    sandbox.leap_to("2026-11-26T08:00:00Z");
+    order("pause").await;
+    for meanwhile in [&withdrawn, &nobody] {
+        become_file(meanwhile).await;
+        assert_eq!(sandbox.ready(&unit).0, "Leaving");
+        become_file(&file).await;
+        let (reason, message) = sandbox.ready(&unit);
+        assert_eq!(reason, "PausedByPerson", "{message}");
+        assert!(message.contains("forerunner send resume"), "{message}");
+        assert_eq!(note(), "forerunner command: pause by jane: CHG1");
+    }
+    order("resume").await;
+    sandbox.assert_ready(&unit);
+    // What a round paused is a round's to open; an order to pause outlasts it.
+    become_file(&withdrawn).await;
+    order("resume").await;
+    assert!(sandbox.runner(&key).paused && note().starts_with("forerunner: "), "{}", note());
+    order("pause").await;
+    become_file(&file).await;
+    assert_eq!(sandbox.ready(&unit).0, "PausedByPerson");
+    // Somebody opens it in GitLab, where only the note tells of the order.
+    let id = sandbox.runner(&key).id;
+    let open = RunnerEdit { paused: Some(false), ..RunnerEdit::default() };
+    sandbox.world.gitlab.edit_runner(id, open);
+    sandbox.sweep().await;
+    sandbox.assert_ready(&unit);
+    assert_eq!((sandbox.runner(&key).paused, note()), (false, String::new()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,6 +207,30 @@ async fn nothing_is_written_to_what_an_operator_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_domain_can_be_held_too() {
+    let (sandbox, _, _) = settled_with(&shared_fleet()).await;
+    let order = json!({"command": "hold", "targets": ["domain/plan"], "by": "jane", "why": "incident 7", "until": "2026-11-24T20:00:00Z"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready("domain/plan").0, "Held");
+    let level = "pod-security.kubernetes.io/enforce";
+    let enforced = || {
+        let namespace = sandbox.world.kubernetes.get("namespaces", "", "ci-nonprod--domain-plan");
+        namespace.unwrap()["metadata"]["labels"][level].clone()
+    };
+    let before = enforced();
+    let edit = |object: &mut Value| object["metadata"]["labels"][level] = "privileged".into();
+    sandbox.world.kubernetes.edit("namespaces", "", "ci-nonprod--domain-plan", edit);
+    sandbox.wake("domain/plan");
+    sandbox.sweep().await;
+    assert_eq!(enforced(), "privileged", "nobody mends it");
+    sandbox.leap_to("2026-11-24T21:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(enforced(), before, "{}", sandbox.story());
+    sandbox.assert_ready("domain/plan");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
     let file = plain_fleet_for;
     let sandbox = Sandbox::new(&file("*")).await;
@@ -200,30 +275,6 @@ async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
         "{}",
         sandbox.story()
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shared_domain_can_be_held_too() {
-    let (sandbox, _, _) = settled_with(&shared_fleet()).await;
-    let order = json!({"command": "hold", "targets": ["domain/plan"], "by": "jane", "why": "incident 7", "until": "2026-11-24T20:00:00Z"});
-    sandbox.order("approvals", &order);
-    sandbox.settle().await;
-    assert_eq!(sandbox.ready("domain/plan").0, "Held");
-    let level = "pod-security.kubernetes.io/enforce";
-    let enforced = || {
-        let namespace = sandbox.world.kubernetes.get("namespaces", "", "ci-nonprod--domain-plan");
-        namespace.unwrap()["metadata"]["labels"][level].clone()
-    };
-    let before = enforced();
-    let edit = |object: &mut Value| object["metadata"]["labels"][level] = "privileged".into();
-    sandbox.world.kubernetes.edit("namespaces", "", "ci-nonprod--domain-plan", edit);
-    sandbox.wake("domain/plan");
-    sandbox.sweep().await;
-    assert_eq!(enforced(), "privileged", "nobody mends it");
-    sandbox.leap_to("2026-11-24T21:00:00Z");
-    sandbox.sweep().await;
-    assert_eq!(enforced(), before, "{}", sandbox.story());
-    sandbox.assert_ready("domain/plan");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use crate::domain::{
     ids::{InstallationId, RunnerId, RunnerKey},
     kubernetes::Object,
     names,
+    pause::{self, PausedBy},
     spec::FleetSettings,
     status::{ConditionKind, Finding, Status},
     step::Step,
@@ -98,8 +99,8 @@ pub fn plan(key: &RunnerKey, fleet: &FleetSettings, observed: &HeldObserved, hol
     plan
 }
 
-/// Gives GitLab an operator's word about every entity of ours: no more jobs, or jobs again. The note of a pause is a
-/// person's, so that no round undoes it.
+/// Gives GitLab an operator's word about every entity of ours: no more jobs, or jobs again. What a round paused is a
+/// round's to open; where it is the only one, a pause outlasts the round's reason.
 pub fn by_command(
     key: &RunnerKey,
     fleet: &FleetSettings,
@@ -108,12 +109,21 @@ pub fn by_command(
     cause: &str,
 ) -> Plan {
     let mut draft = Draft::default();
-    for entity in &observed.entities {
+    let is_ours = |entity: &&Entity| {
         let claim = claim::judge(entity, &fleet.name, key, &observed.installation);
-        if !matches!(claim, Some(Claim::Ours { .. })) || entity.paused == pause {
+        matches!(claim, Some(Claim::Ours { .. }))
+    };
+    let ours: Vec<&Entity> = observed.entities.iter().filter(is_ours).collect();
+    for entity in &ours {
+        let stays = match pause::paused_by(entity) {
+            Some(PausedBy::Us) => !pause || ours.len() > 1,
+            Some(PausedBy::Person | PausedBy::Operator) => pause,
+            None => !pause,
+        };
+        if stays {
             continue;
         }
-        let note = if pause { cause.to_owned() } else { String::new() };
+        let note = if pause { pause::ordered(cause) } else { String::new() };
         let change = EntityChange {
             paused: Some(pause),
             maintenance_note: Some(note),

@@ -2,7 +2,8 @@
 //! grace and the brake*). Deletes nothing without a [`Pass`].
 //!
 //! Every stage is read off the world, so any round can die anywhere: since when it leaves stands in the entity's
-//! note and on the Deployment (either is enough), and the entity goes last, so that a dead round is found again.
+//! note, unless somebody else paused it, and on the Deployment (either is enough), and the entity goes last, so that a
+//! dead round is found again.
 
 mod objects;
 
@@ -17,6 +18,7 @@ use crate::domain::{
     ledger::Leave,
     marker::Marker,
     names,
+    pause::{self, PausedBy},
     spec::FleetSettings,
     status::{ConditionKind, Finding, Leaving, Status},
     step::{Step, StepId},
@@ -241,9 +243,15 @@ fn draft_stop(
     let running = live.filter(|live| live.body["spec"]["replicas"] != 0);
     let mut stopped = true;
     for entity in ours {
-        let noted = entity.maintenance_note.as_deref().is_some_and(|note| note.starts_with(NOTE));
+        let note = entity.maintenance_note.as_deref().unwrap_or_default();
+        let rests = match pause::paused_by(entity) {
+            // Who else paused it finds it so when it returns.
+            Some(PausedBy::Person | PausedBy::Operator) => true,
+            Some(PausedBy::Us) => note.starts_with(NOTE),
+            None => false,
+        };
         let refused = may_be_refused && running.is_none();
-        if (entity.paused && noted) || refused {
+        if rests || refused {
             continue;
         }
         stopped &= entity.paused;

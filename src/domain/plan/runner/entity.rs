@@ -6,14 +6,12 @@ use crate::domain::{
     ids::{FleetName, InstallationId, Unit},
     marker::Marker,
     observed::Observed,
+    pause::{self, PausedBy},
     plan::Draft,
     spec::{FleetSettings, RunnerSpec},
     step::Step,
 };
 use jiff::Timestamp;
-
-/// What every maintenance note of ours starts with: who paused, and why.
-const NOTE: &str = "forerunner:";
 
 /// The note of an entity that we made and have not opened yet.
 pub const NOTE_NOT_OPEN: &str = "forerunner: paused until a job can sign in";
@@ -74,7 +72,7 @@ fn draft_used_twin(
         );
         draft.block_until_parting(twin.id, reason);
     } else if !twin.paused {
-        let note = format!("{NOTE} paused, a twin that goes when its last job is done");
+        let note = format!("{} paused, a twin that goes when its last job is done", pause::OURS);
         draft.add(Step::PauseRunner { runner: twin.id, note, may_be_refused: false }, []);
     } else if observed.busy.contains(&twin.id) {
         draft.wait_patiently(AT_CEILING, format!("the last job of twin {}", twin.id));
@@ -92,19 +90,22 @@ pub(super) fn draft_entity(
     may_open: bool,
 ) {
     let Some(keep) = ours.keep else { return };
-    let note = keep.maintenance_note.as_deref().unwrap_or_default();
-    let paused_by_us = keep.paused && note.starts_with(NOTE);
-    let may_resume = paused_by_us || spec.resume_paused;
+    let may_resume = match pause::paused_by(keep) {
+        Some(PausedBy::Us) => true,
+        Some(PausedBy::Person) => spec.resume_paused,
+        Some(PausedBy::Operator) | None => false,
+    };
     let stays_paused = keep.paused && !(may_resume && may_open);
     let wanted = settings(spec, &fleet.name, ours.installation, stays_paused);
     let opens = keep.paused && !stays_paused;
-    if !opens && !differs(keep, &wanted) {
+    let is_stale = pause::has_stale_note(keep);
+    if !opens && !is_stale && !differs(keep, &wanted) {
         return;
     }
     // Only what we wrote is ours to clear: a person's note stays, and so does a person's pause.
     let change = EntityChange {
         paused: opens.then_some(false),
-        maintenance_note: opens.then(String::new),
+        maintenance_note: (opens || is_stale).then(String::new),
         ..EntityChange::from(&wanted)
     };
     let why = if opens { "open" } else { "mend the settings of" };
@@ -124,8 +125,4 @@ fn differs(entity: &Entity, wanted: &EntitySettings) -> bool {
         || entity.locked != wanted.locked
         || entity.protected != wanted.protected
         || entity.maximum_timeout != wanted.maximum_timeout
-}
-
-pub(super) fn is_pause_ours(entity: &Entity) -> bool {
-    entity.maintenance_note.as_deref().unwrap_or_default().starts_with(NOTE)
 }

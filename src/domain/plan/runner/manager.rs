@@ -1,14 +1,12 @@
 //! The runner's manager in the cluster: its objects, whose turn it is to roll, and how it stands.
 
-use super::{
-    Ours, entity::is_pause_ours, polls::contact, polls::draft_strangers, polls::silence,
-    token::Kept,
-};
+use super::{Ours, polls::contact, polls::draft_strangers, polls::silence, token::Kept};
 use crate::domain::{
     ids::Unit,
     kubernetes::{Kind, Object},
     names,
     observed::Observed,
+    pause::{self, PausedBy},
     plan::{
         Draft,
         domain::{DomainDraft, SOON},
@@ -220,19 +218,24 @@ pub(super) fn judge_manager(
         rollout::judge(draft, &unit, &observed.ledger, manager, &observed.waiting, now);
     }
     let finding = match (ours.keep, online) {
-        (Some(keep), Some(true)) if keep.paused && !is_pause_ours(keep) => Finding::fails(
-            ConditionKind::Online,
-            "PausedByPerson",
-            "a person paused the runner; forerunner leaves it so",
-        ),
-        (Some(keep), Some(true)) if keep.paused => Finding::fails(
-            ConditionKind::Online,
-            "NotOpen",
-            "the runner opens when a job can sign in",
-        ),
-        (Some(_), Some(true)) => {
-            Finding::holds(ConditionKind::Online, "Polling", "the manager polls GitLab")
-        }
+        (Some(keep), Some(true)) => match pause::paused_by(keep) {
+            Some(PausedBy::Person) => Finding::fails(
+                ConditionKind::Online,
+                "PausedByPerson",
+                "a person paused the runner; forerunner leaves it so",
+            ),
+            Some(PausedBy::Operator) => Finding::fails(
+                ConditionKind::Online,
+                "PausedByPerson",
+                "an operator paused the runner; `forerunner send resume` opens it",
+            ),
+            Some(PausedBy::Us) => Finding::fails(
+                ConditionKind::Online,
+                "NotOpen",
+                "the runner opens when a job can sign in",
+            ),
+            None => Finding::holds(ConditionKind::Online, "Polling", "the manager polls GitLab"),
+        },
         (None, _) | (Some(_), Some(false) | None) => {
             if has_token {
                 draft.wait(SOON, "the manager to poll GitLab");
