@@ -10,6 +10,7 @@ mod disturb;
 mod event;
 mod failure;
 mod fleet;
+mod orders;
 mod rest;
 
 use crate::{disturbed::run, harness::Sandbox, invariants::record::Recorder};

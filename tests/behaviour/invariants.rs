@@ -7,15 +7,15 @@ pub(crate) mod record;
 mod rogue;
 pub(crate) mod snapshot;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, tz::TimeZone};
 use record::{Deed, Evidence};
-use snapshot::Snapshot;
+use snapshot::{Permit, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An invariant: its name, and what of the evidence breaks it.
 pub(crate) type Invariant = (&'static str, fn(&Evidence) -> Vec<String>);
 
-pub(crate) const INVARIANTS: [Invariant; 8] = [
+pub(crate) const INVARIANTS: [Invariant; 10] = [
     ("no two entities of one runner serve", no_two_entities_serve),
     ("nothing unmarked is touched", nothing_unmarked_is_touched),
     ("nothing goes without a permit", nothing_goes_without_a_permit),
@@ -24,6 +24,8 @@ pub(crate) const INVARIANTS: [Invariant; 8] = [
     ("no right above the guardrails is given", no_right_above_the_guardrails),
     ("a unit has one writer", a_unit_has_one_writer),
     ("the only copy of a token is never lost", no_token_is_lost),
+    ("what is held is left alone", nothing_held_is_written),
+    ("nothing goes in a freeze", nothing_goes_in_a_freeze),
 ];
 
 /// Everything that broke, in the order of the list above.
@@ -72,26 +74,41 @@ fn nothing_unmarked_is_touched(evidence: &Evidence) -> Vec<String> {
 /// Identity, namespace, manager, Secret and last entity of a unit go by a permit of the day.
 fn nothing_goes_without_a_permit(evidence: &Evidence) -> Vec<String> {
     evidence.each(|deed| {
-        let gone = deed.destroys().filter(|unit| !deed.before.permits.contains(unit));
+        let gone = deed.destroys().filter(|unit| !deed.before.permits.contains_key(unit));
         gone.into_iter().map(|unit| format!("{unit} had no permit")).collect()
     })
 }
 
-/// Whatever a list said: what the file wants and GitLab has is not taken away.
+/// Whatever a list said: what the file wants and GitLab has is not taken away, but by an operator's order.
 fn nothing_wanted_goes(evidence: &Evidence) -> Vec<String> {
     evidence.each(|deed| {
-        let gone = deed.destroys().filter(|unit| deed.before.truth.wanted.contains(unit));
+        let wanted = |unit: &String| deed.before.truth.wanted.contains(unit);
+        let gone = deed.destroys().filter(|unit| wanted(unit) && !is_ordered(deed, unit));
         gone.into_iter().map(|unit| format!("{unit} is wanted")).collect()
     })
 }
 
-/// In no 24 hours more units go than min(`max`, max(2, `percent` of the fleet)).
+/// The unit goes because an operator named it.
+fn is_ordered(deed: &Deed, unit: &String) -> bool {
+    deed.before.truth.ordered.contains(unit)
+        && deed.before.permits.get(unit) == Some(&Permit::Ordered)
+}
+
+/// The unit goes because an operator confirmed what was leaving.
+fn is_confirmed(deed: &Deed, unit: &String) -> bool {
+    deed.before.truth.confirmed && deed.before.permits.get(unit) == Some(&Permit::Confirmed)
+}
+
+/// In no 24 hours more units go without an operator's word than min(`max`, max(2, `percent` of the fleet)).
 fn the_brake_holds(evidence: &Evidence) -> Vec<String> {
     let day = SignedDuration::from_hours(24);
+    let destroys = |deed: &Deed| {
+        deed.destroys().filter(|unit| !is_ordered(deed, unit) && !is_confirmed(deed, unit))
+    };
     let going: Vec<(&Deed, String)> =
-        evidence.deeds.iter().filter_map(|deed| Some((deed, deed.destroys()?))).collect();
+        evidence.deeds.iter().filter_map(|deed| Some((deed, destroys(deed)?))).collect();
     let mut broken = Vec::new();
-    for (last, _) in going.iter().filter(|(deed, _)| !deed.before.truth.confirmed) {
+    for (last, _) in &going {
         let within = |deed: &Deed, time: SignedDuration| {
             deed.at <= last.at && last.at.duration_since(deed.at) < time
         };
@@ -171,10 +188,37 @@ fn no_token_is_lost(evidence: &Evidence) -> Vec<String> {
     evidence.each(|deed| {
         let lost = |id: &&u64| {
             let after = deed.after.entities.get(id);
-            let permitted = |key: &str| deed.before.permits.contains(&format!("runner/{key}"));
+            let permitted = |key: &str| deed.before.permits.contains_key(&format!("runner/{key}"));
             !deed.after.live.contains(id) && after.is_some_and(|entity| !permitted(&entity.key))
         };
         deed.before.live.iter().filter(lost).map(|id| format!("of runner {id}")).collect()
+    })
+}
+
+/// A round that was under way when the hold came may end.
+const ENDS: SignedDuration = SignedDuration::from_mins(10);
+
+/// Nothing of a unit is written while an operator holds it.
+fn nothing_held_is_written(evidence: &Evidence) -> Vec<String> {
+    let mut since = BTreeMap::new();
+    evidence.each(|deed| {
+        let holds = deed.before.holds.iter().map(|(unit, until)| (unit.clone(), *until));
+        holds.for_each(|hold| _ = since.entry(hold).or_insert(deed.at));
+        let held = deed.unit().and_then(|unit| {
+            let until = *deed.before.holds.get(&unit)?;
+            (deed.at < until).then_some((unit, until))
+        });
+        let held = held.filter(|hold| deed.at.duration_since(since[hold]) >= ENDS);
+        held.map(|(unit, until)| format!("{unit} until {until}")).into_iter().collect()
+    })
+}
+
+/// Whatever a freeze allows, removals are not among it.
+fn nothing_goes_in_a_freeze(evidence: &Evidence) -> Vec<String> {
+    evidence.each(|deed| {
+        let today = deed.at.to_zoned(TimeZone::UTC).date();
+        let is_frozen = deed.before.truth.freeze.as_ref().is_some_and(|days| days.contains(&today));
+        deed.destroys().filter(|_| is_frozen).into_iter().collect()
     })
 }
 

@@ -3,7 +3,8 @@
 use super::{
     disturb::disturb,
     event::Event,
-    fleet::{CONTRIBUTOR, EXISTING, Fleet, NAMES, READER},
+    fleet::{CONTRIBUTOR, EXISTING, Fleet, Freeze, NAMES, READER},
+    orders::Removal,
 };
 use crate::{
     deeds::APP,
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 use forerunner::sandbox::{azure::Assignment, gitlab::RunnerView};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, tz::TimeZone};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PLATFORM: u64 = 42;
@@ -44,8 +45,10 @@ pub(super) struct Facts {
     rights: Vec<Assignment>,
     /// Neither a lost lock nor a death so far.
     sessions_are_sure: bool,
-    /// A person let the brake's plan go ahead.
+    /// A person confirmed what the brake or a round holds.
     pub(super) confirmed: bool,
+    /// What an operator told to remove.
+    pub(super) removals: Vec<Removal>,
     /// Runners that somebody took the marker from, and whose they were.
     unmarked: BTreeMap<u64, String>,
     /// Those of them whose Secret and status people took as well: nobody's, by decision 0022.
@@ -62,6 +65,7 @@ impl Facts {
             rights: vec![],
             sessions_are_sure: true,
             confirmed: false,
+            removals: vec![],
             unmarked: BTreeMap::new(),
             erased: BTreeSet::new(),
         }
@@ -96,12 +100,18 @@ impl Facts {
             issuer: sandbox.world.kubernetes.issuer(),
             deletions: self.fleet.deletions,
             removes_foreign_rights: self.fleet.removes_foreign_rights,
+            freeze: self.fleet.freeze.as_ref().map(|freeze| freeze.from..=freeze.to),
             confirmed: self.confirmed,
+            ordered: self.removals.iter().flat_map(|removal| removal.units(self)).collect(),
             sessions_are_sure: self.sessions_are_sure,
         }
     }
 
-    fn group(&mut self, number: usize, fits: impl Fn(&Group) -> bool) -> Option<&mut Group> {
+    pub(super) fn group(
+        &mut self,
+        number: usize,
+        fits: impl Fn(&Group) -> bool,
+    ) -> Option<&mut Group> {
         let mut fitting: Vec<&mut Group> =
             self.groups.iter_mut().filter(|group| !group.destroyed && fits(group)).collect();
         let at = number.checked_rem(fitting.len())?;
@@ -208,6 +218,13 @@ impl Facts {
                 self.fleet.writes = !self.fleet.writes;
                 self.deploy(sandbox).await;
             }
+            Event::Freeze { days, restore, revoke } => {
+                let today = sandbox.world.clock.now().to_zoned(TimeZone::UTC).date();
+                let to = today + Span::new().days(*days);
+                let new = Freeze { from: today, to, restore: *restore, revoke: *revoke };
+                self.fleet.freeze = Some(new).filter(|_| self.fleet.freeze.is_none());
+                self.deploy(sandbox).await;
+            }
             Event::NotAdministrator => gitlab.set_admin(gitlab.admin_user(), false),
             Event::Administrator => gitlab.set_admin(gitlab.admin_user(), true),
             Event::RightsInAzureLost => self.lose_rights(sandbox),
@@ -220,6 +237,7 @@ impl Facts {
                 self.sessions_are_sure = false;
                 sandbox.world.service_bus.lose_locks("rounds").unwrap();
             }
+            Event::Ordered(order) => order.give(self, sandbox),
             Event::Else(other) => {
                 let before = gitlab.runners();
                 disturb(sandbox, other);

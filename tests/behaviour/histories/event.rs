@@ -1,6 +1,9 @@
 //! What may befall a fleet.
 
-use super::fleet::{NAMES, Profile};
+use super::{
+    fleet::{NAMES, Profile},
+    orders::Order,
+};
 use forerunner::sandbox::wire::{Moment, Service};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
@@ -59,6 +62,12 @@ pub(super) enum Event {
     },
     Retag,
     Guardrails,
+    /// Begins one today, or ends it.
+    Freeze {
+        days: i64,
+        restore: bool,
+        revoke: bool,
+    },
     NotAdministrator,
     Administrator,
     RightsInAzureLost,
@@ -69,6 +78,8 @@ pub(super) enum Event {
         after: bool,
     },
     LocksLost,
+    // An operator, by message.
+    Ordered(Order),
     // Everybody else.
     Else(Disturbance),
 }
@@ -136,7 +147,7 @@ impl Event {
         let name = *NAMES.choose(random).unwrap();
         let profile = *Profile::ALL.choose(random).unwrap();
         let edit = |edit| Self::Else(Disturbance::InAzure(n, edit));
-        match random.random_range(0..100) {
+        match random.random_range(0..110) {
             0..5 => Self::Pass { minutes: random.random_range(1..8) },
             5..12 => Self::Leap { minutes: random.random_range(1..40) },
             12..14 => Self::Leap { minutes: random.random_range(60..1800) },
@@ -208,7 +219,13 @@ impl Event {
             94..99 => {
                 Self::Dies { call: random.random_range(0..60), after: random.random_bool(0.5) }
             }
-            _ => Self::LocksLost,
+            99 => Self::LocksLost,
+            100..108 => Self::Ordered(Order::draw(random)),
+            _ => Self::Freeze {
+                days: random.random_range(0..3),
+                restore: random.random_bool(0.5),
+                revoke: random.random_bool(0.5),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The fleets that histories are about: a policy file that changes, and what it asks for.
 
 use crate::deeds::{APP, HEAD};
+use jiff::civil::Date;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +41,25 @@ pub(super) const EXISTING: &str = "/subscriptions/00000000-0000-4000-8000-000000
 pub(super) const READER: &str = crate::deeds::READER;
 pub(super) const CONTRIBUTOR: &str = "b24988ac-6180-42a0-ab88-20f7382dd24c";
 
+/// The one entry of `guardrails.freeze`, by the days of UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Freeze {
+    pub(super) from: Date,
+    pub(super) to: Date,
+    pub(super) restore: bool,
+    pub(super) revoke: bool,
+}
+
+impl Freeze {
+    fn text(&self) -> String {
+        let Self { from, to, .. } = self;
+        let allowed = [("restore", self.restore), ("revoke", self.revoke)];
+        let allowed = allowed.into_iter().filter(|(_, allowed)| *allowed).map(|(name, _)| name);
+        let allow = allowed.collect::<Vec<_>>().join(", ");
+        format!("{{ from: {from}, to: {to}, allow: [{allow}] }}")
+    }
+}
+
 /// What the policy file says now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fleet {
@@ -60,6 +80,7 @@ pub(super) struct Fleet {
     /// `guardrails.deletions`: max and percent.
     pub(super) deletions: (usize, usize),
     pub(super) grace_minutes: u32,
+    pub(super) freeze: Option<Freeze>,
     /// Profiles that are no longer in the file.
     forgotten: BTreeSet<Profile>,
 }
@@ -89,6 +110,7 @@ impl Fleet {
             resumes_paused: random.random_bool(0.3),
             deletions: if random.random_bool(0.7) { (50, 100) } else { (10, 20) },
             grace_minutes: *[2, 90].choose(random).unwrap(),
+            freeze: None,
             forgotten: BTreeSet::new(),
         }
     }
@@ -142,8 +164,9 @@ impl Fleet {
         };
         let roles = if self.writes { "Reader, Contributor" } else { "Reader" };
         let (max, percent) = self.deletions;
+        let freeze = self.freeze.as_ref().map(Freeze::text).unwrap_or_default();
         format!(
-            "{HEAD}withdrawn: [{withdrawn}]\n{rules}profiles:\n{}{}{}  tf: {{ runner: {{ tags: [{}] }}, {drift}, identity: {{ settle: 20s, existing: [{EXISTING}], expect: [{{ role: Reader, scope: {APP} }}] }} }}\n  plain: {{ runner: {{ tags: [{}] }}, {drift}, identity: none }}\nguardrails:\n  roles: [{roles}]\n  scopes: [{APP}]\n  runners: 500\n  creations: {{ perHour: 50 }}\n  grace: {}m\n  deletions: {{ max: {max}, percent: {percent} }}\n",
+            "{HEAD}withdrawn: [{withdrawn}]\n{rules}profiles:\n{}{}{}  tf: {{ runner: {{ tags: [{}] }}, {drift}, identity: {{ settle: 20s, existing: [{EXISTING}], expect: [{{ role: Reader, scope: {APP} }}] }} }}\n  plain: {{ runner: {{ tags: [{}] }}, {drift}, identity: none }}\nguardrails:\n  roles: [{roles}]\n  scopes: [{APP}]\n  runners: 500\n  creations: {{ perHour: 50 }}\n  grace: {}m\n  deletions: {{ max: {max}, percent: {percent} }}\n  freeze: [{freeze}]\n",
             managed(Profile::Plan, "Reader", ""),
             managed(Profile::Apply, "Contributor", ""),
             match self.forgotten.contains(&Profile::Shared) {

@@ -43,6 +43,9 @@ pub(super) async fn calm_down(facts: &mut Facts, sandbox: &Sandbox) {
         facts.happen(sandbox, &Event::Unarchive { group: 0 }).await;
         facts.happen(sandbox, &Event::Restore { group: 0 }).await;
     }
+    if facts.fleet.freeze.take().is_some() {
+        facts.deploy(sandbox).await;
+    }
     if !facts.fleet.writes {
         facts.happen(sandbox, &Event::Guardrails).await;
     }

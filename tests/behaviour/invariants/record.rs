@@ -44,7 +44,7 @@ pub(crate) struct Deed {
 
 impl Evidence {
     /// One line a violation, with the deed it is about.
-    pub(super) fn each(&self, check: impl Fn(&Deed) -> Vec<String>) -> Vec<String> {
+    pub(super) fn each(&self, mut check: impl FnMut(&Deed) -> Vec<String>) -> Vec<String> {
         let of = |deed: &Deed| {
             let Deed { at, method, path, .. } = deed;
             let lines = check(deed).into_iter();

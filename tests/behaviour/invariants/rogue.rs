@@ -8,13 +8,14 @@ use super::{
 use crate::{
     deeds::{APP, READER, client, plan_fleet},
     disturbed::check_all,
-    harness::Sandbox,
+    harness::{START, Sandbox},
 };
 use forerunner::sandbox::{
     stage::CLIENT_ID,
     wire::{Fault, Service, What},
 };
 use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt};
@@ -117,6 +118,16 @@ async fn write_without_the_session(rogue: &Rogue<'_>) {
     rogue.call("gitlab", Method::PUT, &path, json!({ "paused": true })).await;
 }
 
+async fn write_to_what_is_held(rogue: &Rogue<'_>) {
+    let now = rogue.sandbox.world.clock.now();
+    let until = now + SignedDuration::from_hours(9);
+    let order = json!({ "command": "hold", "targets": ["all"], "until": until.to_string(), "by": "jane", "why": "incident 7" });
+    rogue.sandbox.order("approvals", &order);
+    rogue.sandbox.settle().await;
+    rogue.sandbox.leap_to(&(now + SignedDuration::from_hours(1)).to_string());
+    write_without_the_session(rogue).await;
+}
+
 async fn reset_a_live_token(rogue: &Rogue<'_>) {
     let path = format!("/api/v4/runners/{}/reset_authentication_token", rogue.runner());
     rogue.call("gitlab", Method::POST, &path, Value::Null).await;
@@ -145,7 +156,7 @@ impl fmt::Display for Misdeed {
     }
 }
 
-const MISDEEDS: [Misdeed; 9] = [
+const MISDEEDS: [Misdeed; 11] = [
     Misdeed { breaks: INVARIANTS[0].0, deed: |rogue| Box::pin(make_a_twin(rogue)) },
     Misdeed { breaks: INVARIANTS[1].0, deed: |rogue| Box::pin(edit_a_strangers_runner(rogue)) },
     Misdeed { breaks: INVARIANTS[2].0, deed: |rogue| Box::pin(remove_one(rogue)) },
@@ -154,6 +165,8 @@ const MISDEEDS: [Misdeed; 9] = [
     Misdeed { breaks: INVARIANTS[5].0, deed: |rogue| Box::pin(give_more(rogue)) },
     Misdeed { breaks: INVARIANTS[6].0, deed: |rogue| Box::pin(write_without_the_session(rogue)) },
     Misdeed { breaks: INVARIANTS[7].0, deed: |rogue| Box::pin(reset_a_live_token(rogue)) },
+    Misdeed { breaks: INVARIANTS[8].0, deed: |rogue| Box::pin(write_to_what_is_held(rogue)) },
+    Misdeed { breaks: INVARIANTS[9].0, deed: |rogue| Box::pin(remove_one(rogue)) },
     Misdeed { breaks: "a secret", deed: |rogue| Box::pin(tell_a_secret(rogue)) },
 ];
 
@@ -199,7 +212,8 @@ fn each_invariant_breaks_where_forerunner_does_what_it_must_not() {
         sandbox.settle().await;
         let wanted: BTreeSet<String> = keys.iter().map(|key| format!("runner/{key}")).collect();
         assert_eq!(recorder.broken(&sandbox), [""; 0], "a provisioning breaks none");
-        recorder.tell(Truth { wanted, ..truth });
+        let day = START.parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC).date();
+        recorder.tell(Truth { wanted, freeze: Some(day..=day), ..truth });
         (misdeed.deed)(&Rogue { sandbox: &sandbox, keys }).await;
         let broken = recorder.broken(&sandbox);
         match broken.iter().any(|line| line.starts_with(misdeed.breaks)) {

@@ -7,10 +7,13 @@ use forerunner::sandbox::{
     kubernetes::Kubernetes,
     service_bus::ServiceBus,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, civil::Date};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 pub(crate) const MANAGERS: &str = "forerunner-nonprod";
 
@@ -26,10 +29,25 @@ pub(crate) struct Truth {
     /// `guardrails.deletions`: max and percent.
     pub(crate) deletions: (usize, usize),
     pub(crate) removes_foreign_rights: bool,
-    /// A person said yes to more than the brake lets go.
+    /// `guardrails.freeze`: from a day of UTC to another.
+    pub(crate) freeze: Option<RangeInclusive<Date>>,
+    /// An operator confirmed what the brake or a round holds.
     pub(crate) confirmed: bool,
+    /// Units that an operator told to remove, wanted or not.
+    pub(crate) ordered: BTreeSet<String>,
     /// No lock is lost and no process dies: then sessions tell who writes.
     pub(crate) sessions_are_sure: bool,
+}
+
+/// Whose word lets a unit go, as the ledger has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// A sweep's.
+    Swept,
+    /// An operator's, on what is leaving.
+    Confirmed,
+    /// An operator's, whatever the file says.
+    Ordered,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +62,9 @@ pub(crate) struct Snapshot {
     /// Sessions with a round under way.
     pub(crate) sessions: Vec<String>,
     /// Units with a permit of the last 24 hours.
-    pub(crate) permits: BTreeSet<String>,
+    pub(crate) permits: BTreeMap<String, Permit>,
+    /// Units that are held, and until when.
+    pub(crate) holds: BTreeMap<String, Timestamp>,
     /// By id, those with a marker of the fleet on a runner of its own target.
     pub(crate) entities: BTreeMap<u64, Entity>,
     /// Entities of which a Secret holds the live token.
@@ -93,9 +113,11 @@ impl Services {
             Some((one.principal_id.to_string(), key))
         });
         let assignments = self.azure.assignments().into_iter();
+        let book = self.book();
         Snapshot {
             sessions: self.service_bus.busy_sessions("rounds"),
-            permits: self.permits(now),
+            permits: permits(&book, now),
+            holds: holds(&book, now),
             entities: runners.iter().filter_map(of).collect(),
             live: live.collect(),
             managers: self.kubernetes.list("deployments", MANAGERS).len(),
@@ -107,17 +129,38 @@ impl Services {
         }
     }
 
-    fn permits(&self, now: Timestamp) -> BTreeSet<String> {
+    /// The ledger's content.
+    fn book(&self) -> Value {
         let ledger = self.kubernetes.get("configmaps", MANAGERS, "ledger");
         let text = ledger.as_ref().and_then(|map| map["data"]["record.json"].as_str());
-        let book: Value = serde_json::from_str(text.unwrap_or("{}")).unwrap();
-        let permits = book["permits"].as_array().cloned().unwrap_or_default();
-        let of_today = permits.into_iter().filter(|permit| {
-            let at: Timestamp = permit["at"].as_str().unwrap().parse().unwrap();
-            now.duration_since(at) < SignedDuration::from_hours(24)
-        });
-        of_today.map(|permit| permit["unit"].as_str().unwrap().to_owned()).collect()
+        serde_json::from_str(text.unwrap_or("{}")).unwrap()
     }
+}
+
+fn moment(value: &Value) -> Timestamp {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+/// By unit, what one of the ledger's lists says that counts now.
+fn listed<T>(list: &Value, counts: impl Fn(&Value) -> Option<T>) -> BTreeMap<String, T> {
+    let lines = list.as_array().into_iter().flatten();
+    lines.filter_map(|line| Some((line["unit"].as_str()?.to_owned(), counts(line)?))).collect()
+}
+
+fn permits(book: &Value, now: Timestamp) -> BTreeMap<String, Permit> {
+    listed(&book["permits"], |permit| {
+        let age = now.duration_since(moment(&permit["at"]));
+        let of = match permit["why"] == "command" {
+            true => Permit::Ordered,
+            false if permit["confirmed"] == true => Permit::Confirmed,
+            false => Permit::Swept,
+        };
+        (age < SignedDuration::from_hours(24)).then_some(of)
+    })
+}
+
+fn holds(book: &Value, now: Timestamp) -> BTreeMap<String, Timestamp> {
+    listed(&book["holds"], |held| Some(moment(&held["until"])).filter(|until| now < *until))
 }
 
 /// The key in a marker of the fleet.
