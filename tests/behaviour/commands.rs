@@ -230,6 +230,19 @@ async fn a_shared_domain_can_be_held_too() {
     sandbox.assert_ready("domain/plan");
 }
 
+/// Nobody waits for the next sweep, or for the domain's own next look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_domain_goes_when_its_last_runner_does() {
+    let (sandbox, key, _) = settled_with(&shared_fleet()).await;
+    let order = json!({"command": "remove", "targets": ["all"], "by": "jane", "why": "SEC-1"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    let deleted = |part: &str| sandbox.first_call("DELETE", part).unwrap();
+    let manager = deleted(&format!("/deployments/runner-{key}"));
+    let domain = deleted("/userAssignedIdentities/id-nonprod--domain-plan");
+    assert!(domain.duration_since(manager) < SignedDuration::from_mins(1), "{}", sandbox.story());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_brakes_plan_goes_ahead_when_it_is_confirmed_as_it_is() {
     let file = plain_fleet_for;

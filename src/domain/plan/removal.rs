@@ -13,13 +13,13 @@ use crate::domain::{
     claim::{self, Claim},
     gate::Pass,
     gitlab::{Entity, EntityKind},
-    ids::{InstallationId, RunnerId, RunnerKey, Unit},
+    ids::{InstallationId, ProfileName, RunnerId, RunnerKey, Unit},
     kubernetes::{Kind, Object, ObjectName},
     ledger::Leave,
     marker::Marker,
     names,
     pause::{self, PausedBy},
-    spec::FleetSettings,
+    spec::{FleetSettings, Isolation},
     status::{ConditionKind, Finding, Leaving, Status},
     step::{Step, StepId},
 };
@@ -31,6 +31,8 @@ use std::collections::BTreeSet;
 const NOTE: &str = "forerunner: leaving since ";
 /// How soon to look again whether a job has ended.
 const JOBS: SignedDuration = SignedDuration::from_mins(1);
+/// How soon to look again whether the runners of a domain are gone: the last one's round says so, unless it dies.
+const TENANTS: SignedDuration = SignedDuration::from_mins(10);
 
 /// Which unit leaves, and how.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +98,7 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
         let message =
             format!("it goes after the last runner that shares it: {} left", remains.tenants);
         draft.find(Finding::fails(ConditionKind::Ready, "Leaving", message.clone()));
-        draft.wait_patiently(JOBS, message);
+        draft.wait_patiently(TENANTS, message);
         return draft.finish(SOON);
     }
     let Some(ours) = entities(what, remains) else {
@@ -328,6 +330,9 @@ fn draft_end(
         .collect();
     let keeps_secret = unproven(what, remains).next().is_some();
     let objects_left = draft_objects(draft, what, remains, &doors, &orphans, keeps_secret);
+    if let Some(profile) = shared_profile(what, remains) {
+        draft.wake(Unit::Domain(profile.clone()));
+    }
     let identity_left = remains.identity.is_some() && kept.is_none();
     if !objects_left && !identity_left {
         for entity in ours.iter().filter(|entity| !only_secret_knows(remains, entity)) {
@@ -335,6 +340,16 @@ fn draft_end(
         }
     }
     kept
+}
+
+/// The profile whose shared domain the runner is about to leave: that may wait for the last to go.
+fn shared_profile<'a>(what: &Departing<'a>, remains: &Remains) -> Option<&'a ProfileName> {
+    let key = what.runner?;
+    let domain = names::namespace_of(&what.fleet.name, key, Isolation::Profile, None);
+    let is_bound = |object: &Object| {
+        object.name.kind == Kind::RoleBinding && object.name.namespace.as_ref() == Some(&domain)
+    };
+    remains.objects.iter().any(is_bound).then_some(&key.profile)
 }
 
 /// Whether the identity's round leaves it alone: it is for another issuer, so maybe another installation's, and no account of ours is

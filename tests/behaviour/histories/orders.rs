@@ -7,6 +7,9 @@ use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
 use std::collections::BTreeSet;
 
+/// Hours. What waits for something held is followed up as long.
+pub(super) const LONGEST_HOLD: i64 = 60;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
     deed: Deed,
@@ -51,7 +54,7 @@ impl Order {
             2..4 => Deed::Pause,
             4 => Deed::Resume,
             5..9 => Deed::Remove,
-            9..11 => Deed::Hold { hours: random.random_range(1..60) },
+            9..11 => Deed::Hold { hours: random.random_range(1..LONGEST_HOLD) },
             _ => Deed::Confirm,
         };
         Self { deed, of, profile }

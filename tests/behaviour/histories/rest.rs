@@ -6,6 +6,7 @@ use super::{
     event::Event,
     failure::Failure,
     fleet::Profile,
+    orders::LONGEST_HOLD,
 };
 use crate::{
     disturbed::inventory,
@@ -134,7 +135,7 @@ pub(super) async fn come_to_rest(
     let mut differs = Failure::new("rest", "never looked at");
     for sweep in 1..=SWEEPS_MAX {
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
-        let settled = sandbox.world.settle(SignedDuration::from_hours(9)).await;
+        let settled = sandbox.world.settle(SignedDuration::from_hours(LONGEST_HOLD + 9)).await;
         settled.map_err(|error| {
             Failure::new("settling", error.to_string()).within(format!("after sweep {sweep}"))
         })?;
