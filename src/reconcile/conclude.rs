@@ -327,10 +327,11 @@ impl Rounds {
         next.entity = own_entity(report).or(old.entity);
         next.path = report.prepared.path.clone().or(next.path);
         next.waiting_since = match &report.prepared.plan.verdict {
-            Verdict::FollowUp { patient: false, .. } => old.waiting_since.or(Some(now)),
-            Verdict::FollowUp { patient: true, .. } | Verdict::Settled | Verdict::Park { .. } => {
-                None
+            // A freeze is no wait that could last too long.
+            Verdict::FollowUp { patient: false, .. } if report.restraint.is_none() => {
+                old.waiting_since.or(Some(now))
             }
+            Verdict::FollowUp { .. } | Verdict::Settled | Verdict::Park { .. } => None,
         };
         if report.prepared.before.is_some() && !is_worth_writing(&old, &next, now) {
             return Ok(());

@@ -54,6 +54,7 @@ async fn check(case: &Case) {
     assert_eq!(sandbox.runner(&edited).tags, ["other"]);
     assert!(sandbox.runner(&withdrawn_key).paused);
     assert_eq!(sandbox.replicas(&edited), 1);
+    sandbox.assert_ready(&format!("runner/{edited}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
