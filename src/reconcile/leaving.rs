@@ -75,7 +75,7 @@ pub(super) async fn remains(
     let mut entries: BTreeSet<RunnerId> = kept.iter().map(|(runner, _)| *runner).collect();
     let told = status.as_ref().and_then(|status| status.entity);
     let told = told.filter(|id| !entries.contains(id));
-    let (entities, lent) = try_join!(
+    let ((entities, hidden), lent) = try_join!(
         entities(clients, fleet, &search, &entries, told),
         lent(clients, fleet, &search, &objects),
     )?;
@@ -94,6 +94,7 @@ pub(super) async fn remains(
     Ok(Remains {
         installation,
         entities,
+        hidden,
         entries,
         proven,
         busy,
@@ -142,14 +143,17 @@ async fn objects(
     Ok(objects.into_iter().filter(|object| is_ours(fleet, key, object)).collect())
 }
 
+/// Its entities, and the ids of those that GitLab does not let us read where the target shows itself no more.
 async fn entities(
     clients: &Clients,
     fleet: &FleetSettings,
     search: &Search<'_>,
     entries: &BTreeSet<RunnerId>,
     told: Option<RunnerId>,
-) -> Result<Vec<Entity>, Failure> {
-    let Some((key, target_is_there)) = search.runner else { return Ok(vec![]) };
+) -> Result<(Vec<Entity>, BTreeSet<RunnerId>), Failure> {
+    let Some((key, target_is_there)) = search.runner else {
+        return Ok((vec![], BTreeSet::new()));
+    };
     let mut ids: BTreeSet<RunnerId> = entries.iter().copied().chain(told).collect();
     if target_is_there {
         let known: Vec<RunnerId> = ids.iter().copied().collect();
@@ -161,18 +165,19 @@ async fn entities(
     let read = ids.iter().map(|id| async move {
         match client.entity(*id).await {
             // An orphan whose group is gone belongs to nobody, and only an administrator may see it (gitlab.md §3.5).
-            Err(gitlab::Error::Forbidden { .. }) if !target_is_there => Ok(None),
-            other => other.map_err(Failure::from),
+            Err(gitlab::Error::Forbidden { .. }) if !target_is_there => Ok(Err(*id)),
+            other => other.map(Ok).map_err(Failure::from),
         }
     });
-    let found: Vec<Option<Entity>> = try_join_all(read).await?;
+    let found: Vec<Result<Option<Entity>, RunnerId>> = try_join_all(read).await?;
+    let hidden = found.iter().filter_map(|one| one.as_ref().err().copied()).collect();
     // What only the status names may have become somebody else's since; an orphan with our marker is the sweep's to tell.
     let is_this = |entity: &Entity| {
         told != Some(entity.id)
             || claim::belongs_to(entity, key.target)
             || (entity.owners.is_empty() && Marker::find(&entity.description).is_none())
     };
-    Ok(found.into_iter().flatten().filter(is_this).collect())
+    Ok((found.into_iter().flatten().flatten().filter(is_this).collect(), hidden))
 }
 
 /// Which entities without a marker our Secret's tokens belong to.

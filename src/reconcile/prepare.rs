@@ -326,9 +326,10 @@ async fn leaving_runner(
         grace: fleet.guardrails().grace,
     };
     let plan = plan::removal::plan(&departing, &remains, pass, now);
-    // What was seen of a lost target stays known: the next permit asks for it.
-    let told = remains.status.as_ref().filter(|_| !target_is_there);
-    let missing = told.and_then(|status| status.missing.clone());
+    // What was seen of a lost target stays known: the next permit asks for it, and a hook may tell of its end.
+    let told = remains.status.as_ref().and_then(|status| status.missing.clone());
+    let missing =
+        told.or(Some(Missing { since: now, destroyed: None })).filter(|_| !target_is_there);
     let entity = plan::removal::own(&departing, &remains);
     Ok(Prepared { missing, entity, ..Prepared::new(installation, remains.status, plan) })
 }

@@ -379,3 +379,27 @@ async fn a_removal_that_no_sweep_renewed_in_a_freeze_is_forgotten() {
     sandbox.assert_ready(&unit);
     sandbox.assert_ready("domain/plan");
 }
+
+/// The target may be destroyed, or only hidden: then its runner is still there, and soon nothing would name it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_by_command_waits_for_a_runner_that_gitlab_hides() {
+    let (sandbox, key, unit) = settled().await;
+    let (gitlab, runner) = (&sandbox.world.gitlab, sandbox.runner(&key).id);
+    let edit = RunnerEdit { description: Some("mine".into()), ..RunnerEdit::default() };
+    gitlab.edit_runner(runner, edit);
+    sandbox.lose_hooks();
+    let outside = gitlab.create_group(None, "elsewhere");
+    gitlab.transfer_group(key[1..].split('-').next().unwrap().parse().unwrap(), Some(outside));
+    gitlab.set_admin(gitlab.admin_user(), false);
+    let order = json!({"command": "remove", "targets": ["all"], "by": "jane", "why": "SEC-1"});
+    sandbox.order("approvals", &order);
+    sandbox.pass(SignedDuration::from_hours(1)).await;
+    let (reason, message) = sandbox.ready(&unit);
+    assert!(reason == "Leaving" && message.contains("GitLab hides"), "{reason}: {message}");
+    assert_eq!(sandbox.replicas(&key), 0);
+    gitlab.set_admin(gitlab.admin_user(), true);
+    sandbox.settle().await;
+    assert!(gitlab.runner(runner).is_none(), "{}", sandbox.story());
+    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
+    assert!(sandbox.world.azure.identities().is_empty());
+}

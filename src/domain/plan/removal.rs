@@ -31,8 +31,9 @@ use std::collections::BTreeSet;
 const NOTE: &str = "forerunner: leaving since ";
 /// How soon to look again whether a job has ended.
 const JOBS: SignedDuration = SignedDuration::from_mins(1);
-/// How soon to look again whether the runners of a domain are gone: the last one's round says so, unless it dies.
-const TENANTS: SignedDuration = SignedDuration::from_mins(10);
+/// How soon to look again for what others bring about: the runners of a domain, of whom the last one's round wakes it unless it
+/// dies, and runners that are hidden from us.
+const SELDOM: SignedDuration = SignedDuration::from_mins(10);
 
 /// Which unit leaves, and how.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,8 @@ pub struct Remains {
     pub busy: BTreeSet<RunnerId>,
     /// Runners that still live in a shared domain.
     pub tenants: usize,
+    /// Entities that GitLab does not let us read: orphans of a target that is gone, or hidden from us like their target.
+    pub hidden: BTreeSet<RunnerId>,
     /// Pods of jobs that these entities' entries took.
     pub job_pods: usize,
     /// Every object with the fleet's label and this key, in whatever namespace; the status is none of them.
@@ -80,6 +83,14 @@ pub struct Owned {
 }
 
 impl Remains {
+    /// Whether something may be left that we cannot see: only of a target that is known to be gone it is nobody's.
+    fn is_unsure(&self, pass: Pass) -> bool {
+        let missing = self.status.as_ref().and_then(|status| status.missing.as_ref());
+        let is_gone =
+            pass.why() == Leave::Gone || missing.is_some_and(|one| one.destroyed.is_some());
+        !self.hidden.is_empty() && !is_gone
+    }
+
     fn is_nothing(&self) -> bool {
         self.entities.is_empty()
             && self.objects.is_empty()
@@ -91,14 +102,15 @@ impl Remains {
 /// Plans one round of a unit that leaves.
 pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp) -> Plan {
     let mut draft = Draft::default();
-    if remains.is_nothing() {
+    let unsure = remains.is_unsure(pass);
+    if !unsure && remains.is_nothing() {
         return forget(draft, what, remains);
     }
     if remains.tenants > 0 {
         let message =
             format!("it goes after the last runner that shares it: {} left", remains.tenants);
         draft.find(Finding::fails(ConditionKind::Ready, "Leaving", message.clone()));
-        draft.wait_patiently(TENANTS, message);
+        draft.wait_patiently(SELDOM, message);
         return draft.finish(SOON);
     }
     let Some(ours) = entities(what, remains) else {
@@ -119,12 +131,20 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
         draft.wait_patiently(SOON, "the manager to finish its jobs and go");
     } else if !idle {
         draft.wait_patiently(JOBS, "a job to end");
+    } else if unsure {
+        draft_rights(&mut draft, what, remains);
+        let ids = remains.hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        draft.wait_patiently(
+            SELDOM,
+            format!("GitLab to show runner {ids} again, or to tell of its target's end"),
+        );
     } else if now < until {
         draft_rights(&mut draft, what, remains);
     } else {
         kept = draft_end(&mut draft, what, remains, &ours).or(kept);
     }
     let message = match (now < until, stopped && idle) {
+        _ if unsure => "GitLab hides its runner from our token: nothing but its rights is taken away until it shows it, or tells of its target's end".to_owned(),
         (true, _) => format!("leaving until {until}: {}", pass.why().as_str()),
         (false, true) => format!("being taken away: {}", pass.why().as_str()),
         (false, false) => format!("leaves when its jobs have ended: {}", pass.why().as_str()),
@@ -135,7 +155,7 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
     let mut plan = draft.finish(SOON);
     plan.findings.retain(|finding| finding.kind != ConditionKind::Ready);
     plan.findings.push(Finding::fails(ConditionKind::Ready, "Leaving", message));
-    plan.leaving = Some(Leaving { since, until, drained: stopped && idle });
+    plan.leaving = Some(Leaving { since, until, drained: stopped && idle && !unsure });
     plan
 }
 
