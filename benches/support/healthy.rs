@@ -185,6 +185,7 @@ impl Case {
                 }),
                 Step::BookCreation { .. }
                 | Step::NoteRollout { .. }
+                | Step::NoteRevoked { .. }
                 | Step::RehearseSecret { .. }
                 | Step::CreateRunner { .. }
                 | Step::ReplaceToken { .. }

@@ -223,6 +223,7 @@ impl<'a> Seed<'a> {
                 Step::Apply { object, client: None } => self.apply(object.clone()),
                 Step::BookCreation { .. } | Step::RehearseSecret { .. } => {}
                 Step::NoteRollout { .. }
+                | Step::NoteRevoked { .. }
                 | Step::ReplaceToken { .. }
                 | Step::RewriteSecret { .. }
                 | Step::UpdateRunner { .. }

@@ -17,18 +17,19 @@ use uuid::Uuid;
 
 /// Ask forerunner for something, as a message of your own would.
 ///
-/// sweep, reprovision, pause and resume go to the queue `commands`; remove, hold and confirm to `approvals`, which has a
-/// send right of its own. Service Bus does not tell who sent: --by is recorded as claimed.
+/// sweep, reprovision, pause and resume go to the queue `commands`; remove, revoke, hold and confirm to `approvals`, which
+/// has a send right of its own. Service Bus does not tell who sent: --by is recorded as claimed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   forerunner send sweep --why 'the hook was down'
   forerunner send pause platform/payments --why CHG0012345
   forerunner send remove g42 --profile plan --why SEC-1182 --dry-run
+  forerunner send revoke g42-plan --why 'SEC-1183: its token was in a log'
   forerunner send hold 'platform/*' --until 2026-12-01T08:00:00Z --why 'incident 7'
   forerunner send confirm --plan 0123456789ab --why 'moved on purpose'
   forerunner send confirm g42-plan --why 'nobody needs that twin'")]
 pub struct Send {
-    /// sweep, reprovision, pause, resume, remove, hold or confirm
+    /// sweep, reprovision, pause, resume, remove, revoke, hold or confirm
     pub command: String,
     /// Ids (g42), paths, patterns (platform/*), units or `all`
     #[arg(value_name = "TARGET")]

@@ -56,6 +56,8 @@ pub enum Deed {
     Resume,
     /// Take these away, without the grace.
     Remove,
+    /// Make the tokens of these runners worthless, and give their managers others.
+    Revoke,
     /// Write nothing to these until then.
     Hold { until: Timestamp },
     /// Let the parked plan of this id go ahead.
@@ -72,6 +74,7 @@ impl Deed {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Remove => "remove",
+            Self::Revoke => "revoke",
             Self::Hold { .. } => "hold",
             Self::Confirm { .. } | Self::ConfirmUnits => "confirm",
         }
@@ -80,9 +83,11 @@ impl Deed {
     fn door(&self) -> Door {
         match self {
             Self::Sweep | Self::Reprovision | Self::Pause | Self::Resume => Door::Commands,
-            Self::Remove | Self::Hold { .. } | Self::Confirm { .. } | Self::ConfirmUnits => {
-                Door::Approvals
-            }
+            Self::Remove
+            | Self::Revoke
+            | Self::Hold { .. }
+            | Self::Confirm { .. }
+            | Self::ConfirmUnits => Door::Approvals,
         }
     }
 
@@ -109,7 +114,9 @@ pub enum Selector {
 pub enum Refused {
     #[error("it is not a JSON object with the keys that a command has: {reason}")]
     Shape { reason: String },
-    #[error("`command` is none of sweep, reprovision, pause, resume, remove, hold and confirm")]
+    #[error(
+        "`command` is none of sweep, reprovision, pause, resume, remove, revoke, hold and confirm"
+    )]
     Unknown,
     #[error("this version does not act on `{0}` yet")]
     NotYet(&'static str),
@@ -204,6 +211,7 @@ impl Order {
             | Deed::Pause
             | Deed::Resume
             | Deed::Remove
+            | Deed::Revoke
             | Deed::ConfirmUnits => {}
         }
         Value::Object(body).to_string()
@@ -242,6 +250,7 @@ fn deed(raw: &Raw, now: Timestamp) -> Result<Deed, Refused> {
         "pause" => Deed::Pause,
         "resume" => Deed::Resume,
         "remove" => Deed::Remove,
+        "revoke" => Deed::Revoke,
         "hold" => Deed::Hold { until: until(raw, now)? },
         "confirm" => match (&raw.plan, raw.targets.is_empty()) {
             (Some(id), true) if id.len() <= 64 && !id.is_empty() => {
@@ -256,7 +265,6 @@ fn deed(raw: &Raw, now: Timestamp) -> Result<Deed, Refused> {
             }
         },
         "rotate" => return Err(Refused::NotYet("rotate")),
-        "revoke" => return Err(Refused::NotYet("revoke")),
         _ => return Err(Refused::Unknown),
     })
 }
@@ -385,6 +393,7 @@ mod tests {
                 Door::Approvals,
             ),
             (r#"{"command":"confirm","targets":["p7"],"by":"jane","why":"x"}"#, Door::Approvals),
+            (r#"{"command":"revoke","targets":["g42"],"by":"jane","why":"x"}"#, Door::Approvals),
         ] {
             let order = read(body, door).unwrap();
             assert_eq!(order.queue(), door.queue());

@@ -35,6 +35,19 @@ pub struct Book {
     /// Entities that an operator let go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partings: Vec<Parting>,
+    /// Units whose token an operator revoked, until they have another; at most one entry a unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocations: Vec<Revocation>,
+}
+
+/// A unit whose token is to be worthless, whoever holds it: written down until another one is kept, and for a day after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    pub unit: Unit,
+    pub at: Timestamp,
+    /// When the other token was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Timestamp>,
 }
 
 /// An entity that may lose its token, or go, though somebody polls with it: an operator looked at it and said so.
@@ -245,6 +258,39 @@ impl Book {
         self.partings.iter().any(|one| one.unit == *unit && one.runner == runner && counts(one))
     }
 
+    /// The book with the word that the tokens of these units are to be worthless.
+    pub fn revoking(&self, units: &BTreeSet<Unit>, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.since = next.since.or(Some(now));
+        next.forget(now);
+        next.revocations.retain(|one| !units.contains(&one.unit));
+        let new = units.iter().map(|unit| Revocation { unit: unit.clone(), at: now, done: None });
+        next.revocations.extend(new);
+        next
+    }
+
+    /// What was said of a unit's token.
+    pub fn revocation(&self, unit: &Unit) -> Option<&Revocation> {
+        self.revocations.iter().find(|one| one.unit == *unit)
+    }
+
+    /// Whether a unit's token is still to be revoked.
+    pub fn revokes(&self, unit: &Unit) -> bool {
+        self.revocation(unit).is_some_and(|one| one.done.is_none())
+    }
+
+    /// The book with the word that the unit has another token than it had at `at`; what was said since stays.
+    pub fn revoked(&self, unit: &Unit, at: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.since = next.since.or(Some(at));
+        next.forget(at);
+        if next.revocation(unit).is_none_or(|one| one.at <= at) {
+            next.revocations.retain(|one| one.unit != *unit);
+            next.revocations.push(Revocation { unit: unit.clone(), at, done: Some(at) });
+        }
+        next
+    }
+
     /// The book with this hold; an earlier one of the same unit gives way.
     pub fn holding(&self, held: Held, now: Timestamp) -> Self {
         let mut next = self.clone();
@@ -312,6 +358,8 @@ impl Book {
         self.permits.retain(|permit| now.duration_since(permit.at) < KEPT);
         self.holds.retain(|held| now < held.until);
         self.partings.retain(|one| now.duration_since(one.at) < KEPT);
+        let counts = |done: Timestamp| now.duration_since(done) < KEPT;
+        self.revocations.retain(|one| one.done.is_none_or(counts));
     }
 
     fn recent(&self, now: Timestamp) -> impl Iterator<Item = &Creation> {
@@ -349,6 +397,21 @@ mod tests {
         assert!(book.has_place(&other, 1, &BTreeSet::new(), later(60)));
         let other: Unit = "runner/g43-tf".parse().unwrap();
         assert_eq!(book.with(&other, 1, later(60 * 24)).creations.len(), 1);
+    }
+
+    #[test]
+    fn a_token_is_to_be_revoked_until_another_is_kept() {
+        let start: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let later = |hours| start + SignedDuration::from_hours(hours);
+        let unit: Unit = "runner/g1-tf".parse().unwrap();
+        let book = Book::default().revoking(&[unit.clone()].into(), later(1));
+        assert!(book.with(&unit, 1, later(99)).revokes(&unit), "it does not lapse");
+        assert!(book.revoked(&unit, start).revokes(&unit), "who looked before knew nothing of it");
+        let done = book.revoked(&unit, later(1));
+        assert!(!done.revokes(&unit));
+        let of = |book: &Book| book.revocation(&unit).and_then(|one| one.done);
+        assert_eq!(of(&done), Some(later(1)));
+        assert_eq!(of(&done.with(&unit, 1, later(25))), None, "a day later");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct RunnerSpec {
     pub remove_foreign_rights: bool,
     /// A runner that a person paused is opened again, not kept so.
     pub resume_paused: bool,
+    /// A token that others poll with is replaced, not only told.
+    pub revoke_foreign: bool,
     /// The oldest gitlab-runner that may poll for it.
     pub version_floor: Option<Version>,
 }

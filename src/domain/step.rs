@@ -47,6 +47,12 @@ pub enum Step {
         word: RolloutWord,
         ledger: Ledger,
     },
+    /// Write down that a unit has another token than it had at `at`.
+    NoteRevoked {
+        unit: Unit,
+        at: Timestamp,
+        ledger: Ledger,
+    },
     /// Try the Secret's write without doing it: a token must not be made that nobody can keep.
     RehearseSecret {
         object: Object,
@@ -56,9 +62,10 @@ pub enum Step {
         target: TargetId,
         settings: EntitySettings,
     },
-    /// Replace a token nobody kept: the runner exists, its Secret does not.
+    /// Have GitLab make another token of a runner that exists, whose present one nobody kept or everybody may have.
     ReplaceToken {
         runner: RunnerId,
+        why: &'static str,
     },
     /// Put the token of `from` into the manager's Secret and ask GitLab whether it is good.
     KeepToken {
@@ -212,6 +219,7 @@ impl Step {
             | Self::RemoveIdentity { .. } => Service::Azure,
             Self::BookCreation { .. }
             | Self::NoteRollout { .. }
+            | Self::NoteRevoked { .. }
             | Self::RehearseSecret { .. }
             | Self::KeepToken { .. }
             | Self::RewriteSecret { .. }
@@ -242,7 +250,12 @@ impl fmt::Display for Step {
             Self::CreateRunner { target, settings } => {
                 write!(f, "create runner `{}` for {target}", settings.description)
             }
-            Self::ReplaceToken { runner } => write!(f, "replace the lost token of runner {runner}"),
+            Self::NoteRevoked { unit, .. } => {
+                write!(f, "note that the old token of {unit} is worthless")
+            }
+            Self::ReplaceToken { runner, why } => {
+                write!(f, "replace the {why} token of runner {runner}")
+            }
             Self::KeepToken { secret, .. } => write!(f, "keep the token in {secret}"),
             Self::RewriteSecret { secret, .. } => write!(f, "bring {secret} up to date"),
             Self::UpdateRunner { runner, why, .. } => write!(f, "{why} runner {runner}"),

@@ -9,7 +9,7 @@ use crate::{
         gitlab::EntityChange,
         ids::{InstallationId, RunnerId, Unit},
         kubernetes::Object,
-        ledger::{Ledger, Turn},
+        ledger::{Book, Ledger, Turn},
         names,
         plan::{Node, Plan},
         render::{self, Context},
@@ -140,12 +140,16 @@ async fn perform(
         Step::NoteRollout { unit, word, ledger } => {
             note_rollout(clients, scene, unit, word, ledger.clone()).await?;
         }
+        Step::NoteRevoked { unit, at, ledger } => {
+            let note = |book: &Book| Ok(Some(book.revoked(unit, *at)));
+            ledger::write(clients, &scene.context(), ledger.clone(), note).await?;
+        }
         Step::RehearseSecret { object } => rehearse(clients, object).await?,
         Step::CreateRunner { target, settings } => {
             let made = clients.gitlab().create_runner(*target, settings).await?;
             return Ok(Product::Token { runner: made.id, token: made.token });
         }
-        Step::ReplaceToken { runner } => {
+        Step::ReplaceToken { runner, .. } => {
             let made = clients.gitlab().reset_token(*runner).await?;
             return Ok(Product::Token { runner: *runner, token: made.token });
         }

@@ -77,6 +77,9 @@ impl Rounds {
                 units.remove(&unit);
             }
         }
+        if order.deed == Deed::Revoke {
+            units.retain(|unit| matches!(unit, Unit::Runner(_)));
+        }
         if units.is_empty() {
             lines.push("no unit of the fleet is meant by it".to_owned());
         }
@@ -95,6 +98,7 @@ impl Rounds {
             Deed::Sweep
             | Deed::Reprovision
             | Deed::Remove
+            | Deed::Revoke
             | Deed::Hold { .. }
             | Deed::Confirm { .. }
             | Deed::ConfirmUnits => None,
@@ -234,8 +238,9 @@ fn booking(
     let (deed, by, why) = (order.deed.clone(), order.by.clone(), order.why.clone());
     let units = units.clone();
     match deed {
-        Deed::Remove | Deed::Hold { .. } if !units.is_empty() => {
+        Deed::Remove | Deed::Revoke | Deed::Hold { .. } if !units.is_empty() => {
             Some(move |book: &Book| match &deed {
+                Deed::Revoke => book.revoking(&units, now),
                 Deed::Hold { until } => units.iter().fold(book.clone(), |book, unit| {
                     let (by, reason) = (by.clone(), why.clone());
                     book.holding(Held { unit: unit.clone(), until: *until, by, reason }, now)
@@ -258,6 +263,7 @@ fn booking(
         | Deed::Pause
         | Deed::Resume
         | Deed::Remove
+        | Deed::Revoke
         | Deed::Hold { .. }
         | Deed::Confirm { .. }
         | Deed::ConfirmUnits => None,

@@ -190,7 +190,13 @@ pub(super) async fn runner(
     let why = leave(read.is_some(), state.as_ref(), hold.as_ref());
     let protected = fleet.protects(key);
     let leaving = Leaving { unit: &unit, why, protected };
-    if let Some(finding) = said::held(&ledger.book, &unit, now) {
+    let passes = gate::open(&ledger.book, fleet.guardrails(), leaving, now);
+    let serves = hold.is_none() && matches!(state, Some(WantedState::Runner(_)));
+    let stays = passes.is_err_and(|closed| closed != Closed::PutOff);
+    // A hold lets no write through but the one that makes a token worthless; a plan for that holds nothing else.
+    let revokes = serves && stays && ledger.book.revokes(&unit);
+    let held = said::held(&ledger.book, &unit, now).filter(|_| !revokes);
+    if let Some(finding) = held {
         let before = observe::status(clients, settings, &unit).await?;
         let missing = before.as_ref().and_then(|status| status.missing.clone());
         let entity = said::named(clients, settings, key, before.as_ref()).await?;
@@ -202,7 +208,6 @@ pub(super) async fn runner(
     let own = |entities: &[Entity], installation: &InstallationId| {
         claim::own(entities, &settings.name, key, installation)
     };
-    let passes = gate::open(&ledger.book, fleet.guardrails(), leaving, now);
     // As of what an operator holds: the sweep looks again, and finds the end of the freeze.
     let desire = desire.filter(|_| passes != Err(Closed::PutOff));
     let prepared = match passes {
@@ -218,8 +223,12 @@ pub(super) async fn runner(
                     observe::runner(clients, settings, &spec, installation.clone(), ledger).await?;
                 let plan = plan::runner::plan(&spec, settings, &observed, ceilings(fleet), now);
                 let before = observed.status.clone();
+                let revokes = |node: &Node| matches!(node.step, Step::NoteRevoked { .. });
                 Prepared {
-                    deed: deed(before.as_ref(), desire.as_ref()),
+                    deed: match plan.steps.iter().any(revokes) {
+                        true => Deed::Revoke,
+                        false => deed(before.as_ref(), desire.as_ref()),
+                    },
                     sight: Some(looks::of_runner(&observed, settings, key)),
                     entity: own(&observed.entities, &installation)
                         .or_else(|| plan::runner::taken(&spec, &observed)),

@@ -45,6 +45,7 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
             inventory.statuses.get(&unit).is_some_and(|status| {
                 is_settled(status, &desire) && looks_settled(inventory, status)
             }) && !is_amiss(inventory, key, state)
+                && !inventory.ledger.book.revokes(&unit)
                 && (target.is_some() || is_known_missing(inventory, &unit));
         if !settled {
             survey.wakes.insert(unit.clone());

@@ -160,6 +160,7 @@ fn thing(step: &Step) -> DriftThing {
         Step::ScaleToZero { .. } => DriftThing::Deployment,
         Step::BookCreation { .. }
         | Step::NoteRollout { .. }
+        | Step::NoteRevoked { .. }
         | Step::MarkSettling { .. }
         | Step::AnswerAccount { .. }
         | Step::MarkLeaving { .. }

@@ -151,14 +151,14 @@ async fn ordered() -> Sandbox {
 }
 
 /// What is told of units and in the ledger may say more or less of what went on.
-fn left(sandbox: &Sandbox) -> Value {
+pub(crate) fn left(sandbox: &Sandbox) -> Value {
     let mut all = inventory(sandbox);
     let objects = all["objects"].as_array_mut().unwrap();
     objects.retain(|line| !line.as_str().unwrap_or_default().contains("status-target"));
     all
 }
 
-async fn go(sandbox: &Sandbox) -> Result<(), String> {
+pub(crate) async fn go(sandbox: &Sandbox) -> Result<(), String> {
     for _ in 0..SWEEPS {
         let rested = sandbox.world.settle(SignedDuration::from_hours(3)).await;
         rested.map_err(|error| error.to_string())?;

@@ -183,12 +183,20 @@ fn a_unit_has_one_writer(evidence: &Evidence) -> Vec<String> {
     })
 }
 
+/// The token of the unit is replaced because an operator said so.
+fn is_revoked(deed: &Deed, unit: &String) -> bool {
+    deed.before.truth.revoked.contains(unit) && deed.before.revocations.contains(unit)
+}
+
 /// What a Secret holds a live token of keeps one, as long as it is there and nothing permits its end.
 fn no_token_is_lost(evidence: &Evidence) -> Vec<String> {
     evidence.each(|deed| {
         let lost = |id: &&u64| {
             let after = deed.after.entities.get(id);
-            let permitted = |key: &str| deed.before.permits.contains_key(&format!("runner/{key}"));
+            let permitted = |key: &str| {
+                let unit = format!("runner/{key}");
+                deed.before.permits.contains_key(&unit) || is_revoked(deed, &unit)
+            };
             !deed.after.live.contains(id) && after.is_some_and(|entity| !permitted(&entity.key))
         };
         deed.before.live.iter().filter(lost).map(|id| format!("of runner {id}")).collect()
@@ -198,7 +206,7 @@ fn no_token_is_lost(evidence: &Evidence) -> Vec<String> {
 /// A round that was under way when the hold came may end.
 const ENDS: SignedDuration = SignedDuration::from_mins(10);
 
-/// Nothing of a unit is written while an operator holds it.
+/// Nothing of a unit is written while an operator holds it, but another token where its own is revoked.
 fn nothing_held_is_written(evidence: &Evidence) -> Vec<String> {
     let mut since = BTreeMap::new();
     evidence.each(|deed| {
@@ -206,7 +214,7 @@ fn nothing_held_is_written(evidence: &Evidence) -> Vec<String> {
         holds.for_each(|hold| _ = since.entry(hold).or_insert(deed.at));
         let held = deed.unit().and_then(|unit| {
             let until = *deed.before.holds.get(&unit)?;
-            (deed.at < until).then_some((unit, until))
+            (deed.at < until && !is_revoked(deed, &unit)).then_some((unit, until))
         });
         let held = held.filter(|hold| deed.at.duration_since(since[hold]) >= ENDS);
         held.map(|(unit, until)| format!("{unit} until {until}")).into_iter().collect()

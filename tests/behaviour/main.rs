@@ -66,6 +66,7 @@ mod real_runner;
 mod refused_rounds;
 mod removal;
 mod rendered;
+mod revoking;
 mod rollouts;
 mod sandbox_azure;
 mod sandbox_gitlab;

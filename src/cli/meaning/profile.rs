@@ -47,9 +47,10 @@ pub(super) fn profile(profile: &Profile) -> ProfileMeaning {
     settings.push(pair(
         "drift",
         format!(
-            "foreign rights: {}; paused by somebody: {}; foreign manager: alarm",
+            "foreign rights: {}; paused by somebody: {}; foreign manager: {}",
             yes(profile.drift.remove_foreign_rights, "remove", "report"),
             yes(profile.drift.resume_paused, "resume", "keep"),
+            yes(profile.drift.revoke_foreign, "revoke", "alarm"),
         ),
     ));
     for exception in &profile.exceptions {

@@ -62,6 +62,8 @@ pub struct Drift {
     pub remove_foreign_rights: bool,
     /// Whether a runner that somebody paused is resumed, or kept paused.
     pub resume_paused: bool,
+    /// Whether a token that somebody else polls with is replaced, or the alarm is all.
+    pub revoke_foreign: bool,
 }
 
 impl Profile {
@@ -275,12 +277,11 @@ fn rotation(raw: Option<&RawRotation>, at: &At, findings: &mut Findings<'_>) -> 
 fn drift(raw: Option<&RawDrift>) -> Drift {
     let foreign = raw.and_then(|raw| raw.foreign_rights);
     let paused = raw.and_then(|raw| raw.paused);
-    match raw.and_then(|raw| raw.foreign_manager) {
-        Some(RawForeignManager::Alarm) | None => {} // the one way there is
-    }
+    let manager = raw.and_then(|raw| raw.foreign_manager);
     Drift {
         remove_foreign_rights: matches!(foreign, Some(RawForeignRights::Remove)),
         resume_paused: matches!(paused, Some(RawPaused::Resume)),
+        revoke_foreign: matches!(manager, Some(RawForeignManager::Revoke)),
     }
 }
 

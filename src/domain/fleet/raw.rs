@@ -585,6 +585,8 @@ pub(super) enum RawPaused {
 #[serde(rename_all = "camelCase")]
 pub(super) enum RawForeignManager {
     Alarm,
+    /// Its token is replaced at once.
+    Revoke,
 }
 
 /// A ceiling over everything that forerunner gives.

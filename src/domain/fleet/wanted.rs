@@ -280,6 +280,7 @@ impl Fleet {
             mode: self.settings.mode.min(profile.mode),
             remove_foreign_rights: profile.drift.remove_foreign_rights,
             resume_paused: profile.drift.resume_paused,
+            revoke_foreign: profile.drift.revoke_foreign,
             version_floor: profile.version_floor,
         })
     }

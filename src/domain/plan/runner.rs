@@ -3,6 +3,7 @@
 mod entity;
 mod manager;
 mod polls;
+mod revocation;
 mod token;
 
 pub use entity::NOTE_NOT_OPEN;
@@ -56,13 +57,16 @@ pub fn plan(
         api_server: &observed.domain.api_server,
         gitlab_ca: observed.domain.gitlab_ca.as_deref(),
     };
+    let ours = Ours::of(observed, spec, fleet);
+    if revocation::is_due(spec, observed, &ours, now) {
+        return revocation::plan(draft, spec, &context, observed, &ours, now);
+    }
     let domain = match spec.isolation {
         Isolation::Target => draft_domain(&mut draft, spec, &context, &observed.domain),
         Isolation::Profile => await_domain(&mut draft, spec, &context, observed),
     };
     let settled = settle(&mut draft, spec, fleet, &domain, observed, now);
     draft.find(identity_finding(&domain, settled));
-    let ours = Ours::of(observed, spec, fleet);
     if let Some(reason) = ours.refusal() {
         draft.block(reason);
         draft.find(Finding::fails(

@@ -120,6 +120,7 @@ pub(super) fn spec(with_identity: bool) -> RunnerSpec {
         mode: Mode::Enforce,
         remove_foreign_rights: false,
         resume_paused: false,
+        revoke_foreign: false,
         version_floor: None,
     }
 }
@@ -323,12 +324,15 @@ impl World {
                     RolloutWord::Ends => ledger.book.rolled(unit),
                 })
             }
+            Step::NoteRevoked { unit, at, ledger } => {
+                self.book = Some(ledger.book.revoked(unit, *at));
+            }
             Step::RehearseSecret { .. } => {}
             Step::CreateRunner { target, settings } => {
                 let runner = self.create(*target, settings);
                 return Product::Token { runner, token: self.tokens[&runner].clone().into() };
             }
-            Step::ReplaceToken { runner } => {
+            Step::ReplaceToken { runner, .. } => {
                 let token = self.reset(*runner);
                 return Product::Token { runner: *runner, token: token.into() };
             }

@@ -71,6 +71,7 @@ pub(super) fn calls(step: &Step) -> Vec<Service> {
         }
         Step::BookCreation { .. }
         | Step::NoteRollout { word: RolloutWord::Failed { .. } | RolloutWord::Ends, .. }
+        | Step::NoteRevoked { .. }
         | Step::RehearseSecret { .. }
         | Step::CreateRunner { .. }
         | Step::ReplaceToken { .. }
@@ -98,9 +99,10 @@ pub(super) fn calls(step: &Step) -> Vec<Service> {
 
 pub(in crate::reconcile) fn of_step(step: &Step, seen: &Seen, scene: &Scene<'_>) -> Change {
     let (action, fields) = match step {
-        Step::BookCreation { .. } | Step::NoteRollout { .. } | Step::RehearseSecret { .. } => {
-            (Action::Note, vec![])
-        }
+        Step::BookCreation { .. }
+        | Step::NoteRollout { .. }
+        | Step::NoteRevoked { .. }
+        | Step::RehearseSecret { .. } => (Action::Note, vec![]),
         Step::CreateRunner { settings, .. } => (Action::Create, of_settings(settings)),
         Step::ReplaceToken { .. } => (Action::Change, vec![sensitive("token")]),
         Step::KeepToken { secret, .. } => {

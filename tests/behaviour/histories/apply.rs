@@ -4,7 +4,7 @@ use super::{
     disturb::disturb,
     event::Event,
     fleet::{CONTRIBUTOR, EXISTING, Fleet, Freeze, NAMES, READER},
-    orders::Removal,
+    orders::Meant,
 };
 use crate::{
     deeds::APP,
@@ -48,7 +48,9 @@ pub(super) struct Facts {
     /// A person confirmed what the brake or a round holds.
     pub(super) confirmed: bool,
     /// What an operator told to remove.
-    pub(super) removals: Vec<Removal>,
+    pub(super) removals: Vec<Meant>,
+    /// Whose tokens an operator revoked.
+    pub(super) revocations: Vec<Meant>,
     /// Runners that somebody took the marker from, and whose they were.
     unmarked: BTreeMap<u64, String>,
     /// Those of them whose Secret and status people took as well: nobody's, by decision 0022.
@@ -66,6 +68,7 @@ impl Facts {
             sessions_are_sure: true,
             confirmed: false,
             removals: vec![],
+            revocations: vec![],
             unmarked: BTreeMap::new(),
             erased: BTreeSet::new(),
         }
@@ -102,7 +105,8 @@ impl Facts {
             removes_foreign_rights: self.fleet.removes_foreign_rights,
             freeze: self.fleet.freeze.as_ref().map(|freeze| freeze.from..=freeze.to),
             confirmed: self.confirmed,
-            ordered: self.removals.iter().flat_map(|removal| removal.units(self)).collect(),
+            ordered: self.removals.iter().flat_map(|meant| meant.units(self)).collect(),
+            revoked: self.revocations.iter().flat_map(|meant| meant.units(self)).collect(),
             sessions_are_sure: self.sessions_are_sure,
         }
     }

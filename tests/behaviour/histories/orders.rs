@@ -24,6 +24,7 @@ enum Deed {
     Pause,
     Resume,
     Remove,
+    Revoke,
     Hold { hours: i64 },
     Confirm,
 }
@@ -35,9 +36,9 @@ enum Of {
     All,
 }
 
-/// Removals that were asked for: of which group, or of all; and of which profile, or of all.
+/// Whom an order meant: a group, or all; and of one profile, or of all.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Removal {
+pub(super) struct Meant {
     group: Option<u64>,
     profile: Option<Profile>,
 }
@@ -48,13 +49,14 @@ impl Order {
         let of = if random.random_bool(0.25) { Of::All } else { group };
         let of_one = random.random_bool(0.5);
         let profile = Profile::ALL.choose(random).copied().filter(|_| of_one);
-        let deed = match random.random_range(0..12) {
+        let deed = match random.random_range(0..13) {
             0 => Deed::Sweep,
             1 => Deed::Reprovision,
             2..4 => Deed::Pause,
             4 => Deed::Resume,
             5..9 => Deed::Remove,
             9..11 => Deed::Hold { hours: random.random_range(1..LONGEST_HOLD) },
+            11 => Deed::Revoke,
             _ => Deed::Confirm,
         };
         Self { deed, of, profile }
@@ -76,6 +78,7 @@ impl Order {
             Deed::Pause => ("commands", "pause"),
             Deed::Resume => ("commands", "resume"),
             Deed::Remove => ("approvals", "remove"),
+            Deed::Revoke => ("approvals", "revoke"),
             Deed::Hold { .. } => ("approvals", "hold"),
             Deed::Confirm => ("approvals", "confirm"),
         };
@@ -88,7 +91,8 @@ impl Order {
         }
         match self.deed {
             Deed::Hold { hours } => order["until"] = until(hours).to_string().into(),
-            Deed::Remove => facts.removals.push(Removal { group, profile: self.profile }),
+            Deed::Remove => facts.removals.push(Meant { group, profile: self.profile }),
+            Deed::Revoke => facts.revocations.push(Meant { group, profile: self.profile }),
             Deed::Confirm => facts.confirmed = true,
             Deed::Sweep | Deed::Reprovision | Deed::Pause | Deed::Resume => {}
         }
@@ -96,7 +100,7 @@ impl Order {
     }
 }
 
-impl Removal {
+impl Meant {
     /// Every unit that it can mean now.
     pub(super) fn units(self, facts: &Facts) -> BTreeSet<String> {
         let profiles = Profile::ALL.into_iter();

@@ -35,6 +35,8 @@ pub(crate) struct Truth {
     pub(crate) confirmed: bool,
     /// Units that an operator told to remove, wanted or not.
     pub(crate) ordered: BTreeSet<String>,
+    /// Units whose token an operator revoked.
+    pub(crate) revoked: BTreeSet<String>,
     /// No lock is lost and no process dies: then sessions tell who writes.
     pub(crate) sessions_are_sure: bool,
 }
@@ -65,6 +67,8 @@ pub(crate) struct Snapshot {
     pub(crate) permits: BTreeMap<String, Permit>,
     /// Units that are held, and until when.
     pub(crate) holds: BTreeMap<String, Timestamp>,
+    /// Units whose token is still to be revoked, as the ledger has it.
+    pub(crate) revocations: BTreeSet<String>,
     /// By id, those with a marker of the fleet on a runner of its own target.
     pub(crate) entities: BTreeMap<u64, Entity>,
     /// Entities of which a Secret holds the live token.
@@ -118,6 +122,7 @@ impl Services {
             sessions: self.service_bus.busy_sessions("rounds"),
             permits: permits(&book, now),
             holds: holds(&book, now),
+            revocations: revocations(&book),
             entities: runners.iter().filter_map(of).collect(),
             live: live.collect(),
             managers: self.kubernetes.list("deployments", MANAGERS).len(),
@@ -157,6 +162,11 @@ fn permits(book: &Value, now: Timestamp) -> BTreeMap<String, Permit> {
         };
         (age < SignedDuration::from_hours(24)).then_some(of)
     })
+}
+
+fn revocations(book: &Value) -> BTreeSet<String> {
+    let pending = |one: &Value| one["done"].is_null().then_some(());
+    listed(&book["revocations"], pending).into_keys().collect()
 }
 
 fn holds(book: &Value, now: Timestamp) -> BTreeMap<String, Timestamp> {

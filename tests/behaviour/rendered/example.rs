@@ -209,6 +209,7 @@ fn plain_spec(key: &str) -> RunnerSpec {
         mode: Mode::Enforce,
         remove_foreign_rights: false,
         resume_paused: false,
+        revoke_foreign: false,
         version_floor: None,
     }
 }

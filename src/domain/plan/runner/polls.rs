@@ -3,7 +3,7 @@
 use super::{CONTACT_COUNTS, Ours, deployment_name, manager::is_available};
 use crate::domain::{
     gitlab::Entity,
-    ids::InstallationId,
+    ids::{InstallationId, Unit},
     names,
     observed::Observed,
     plan::Draft,
@@ -46,7 +46,29 @@ pub(super) fn silence(
     Finding::fails(ConditionKind::Online, reason, message)
 }
 
-/// Whoever polls with our token and is not our manager holds it too.
+/// Whoever polls with our token and is not our manager holds it too, unless it was replaced since.
+pub(super) fn strangers<'a>(
+    spec: &RunnerSpec,
+    observed: &'a Observed,
+    ours: &Ours<'_>,
+    now: Timestamp,
+) -> Vec<&'a str> {
+    let known = [
+        names::system_id(ours.installation, &spec.key),
+        names::verifier_system_id(ours.installation, &spec.key),
+    ];
+    let replaced = observed.ledger.book.revocation(&Unit::Runner(spec.key.clone()));
+    let replaced = replaced.and_then(|one| one.done);
+    let counts = |at: Timestamp| {
+        now.duration_since(at) < STRANGER_COUNTS && replaced.is_none_or(|done| done < at)
+    };
+    let managers = ours.keep.and_then(|keep| observed.managers.get(&keep.id));
+    let polls = managers.into_iter().flatten();
+    let polls = polls.filter(|manager| manager.contacted_at.is_some_and(counts));
+    let ids = polls.map(|manager| manager.system_id.as_str());
+    ids.filter(|id| !known.iter().any(|ours| ours == id)).collect()
+}
+
 pub(super) fn draft_strangers(
     draft: &mut Draft,
     spec: &RunnerSpec,
@@ -55,29 +77,17 @@ pub(super) fn draft_strangers(
     now: Timestamp,
 ) {
     let Some(keep) = ours.keep else { return };
-    let known = [
-        names::system_id(ours.installation, &spec.key),
-        names::verifier_system_id(ours.installation, &spec.key),
-    ];
-    let recent = |at: Timestamp| now.duration_since(at) < STRANGER_COUNTS;
-    let strangers: Vec<&str> = observed
-        .managers
-        .get(&keep.id)
-        .into_iter()
-        .flatten()
-        .filter(|manager| manager.contacted_at.is_some_and(recent))
-        .map(|manager| manager.system_id.as_str())
-        .filter(|id| !known.iter().any(|ours| ours == id))
-        .collect();
+    let strangers = strangers(spec, observed, ours, now);
     if !strangers.is_empty() {
         draft.find(Finding::holds(
             ConditionKind::NeedsAdministrator,
             "ForeignManager",
             format!(
                 "runner {} is polled by {}, which is not our manager: its token is in other hands. Find out whose they are; to \
-                 make the token worthless now, delete the runner in GitLab, and forerunner makes it anew with another",
+                 make the token worthless now: forerunner send revoke {} --why 'its token is in other hands'",
                 keep.id,
-                strangers.join(" and ")
+                strangers.join(" and "),
+                spec.key
             ),
         ));
     }

@@ -82,7 +82,7 @@ pub(super) fn draft_token(
                 return nothing;
             }
             let rehearsal = draft.add(rehearsed, []);
-            draft.add(Step::ReplaceToken { runner: keep.id }, [rehearsal])
+            draft.add(Step::ReplaceToken { runner: keep.id, why: "lost" }, [rehearsal])
         }
         None => {
             if let Some(taken) = taken(spec, observed) {
@@ -104,13 +104,26 @@ pub(super) fn draft_token(
             draft.add(step, booking.into_iter().chain([rehearsal]))
         }
     };
+    let step = draft_kept(draft, spec, context, observed, ours, from);
+    Kept { step: Some(step), holds: false }
+}
+
+/// Keeps the token that `from` makes, and no other beside it.
+pub(super) fn draft_kept(
+    draft: &mut Draft,
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &Observed,
+    ours: &Ours<'_>,
+    from: StepId,
+) -> StepId {
     let version = match &observed.secret {
         SecretObserved::Present { object, .. } => object.resource_version().map(str::to_owned),
         SecretObserved::Absent | SecretObserved::Foreign => None,
     };
+    let secret = secret_name(context.fleet, &spec.key);
     let verifier = names::verifier_system_id(ours.installation, &spec.key);
-    let step = Step::KeepToken { from, secret, beside: vec![], version, verifier };
-    Kept { step: Some(draft.add(step, [from])), holds: false }
+    draft.add(Step::KeepToken { from, secret, beside: vec![], version, verifier }, [from])
 }
 
 /// An entity that our Secret or the unit's status names and that a person took: the marker edited away, the token reset or lost. A
@@ -160,7 +173,7 @@ fn draft_booking(
 }
 
 /// The Secret as it would be written, with a token that is none.
-fn rehearsal(spec: &RunnerSpec, context: &Context<'_>) -> Object {
+pub(super) fn rehearsal(spec: &RunnerSpec, context: &Context<'_>) -> Object {
     let token = SecretString::from("rehearsal");
     render::config_secret(spec, context, &[render::Entry { runner: RunnerId(0), token: &token }])
 }
