@@ -269,9 +269,13 @@ impl Book {
         next
     }
 
-    /// What was said of a unit's token.
-    pub fn revocation(&self, unit: &Unit) -> Option<&Revocation> {
+    fn revocation(&self, unit: &Unit) -> Option<&Revocation> {
         self.revocations.iter().find(|one| one.unit == *unit)
+    }
+
+    /// When a unit's token was last revoked and another one kept, for a day.
+    pub fn replaced(&self, unit: &Unit) -> Option<Timestamp> {
+        self.revocation(unit)?.done
     }
 
     /// Whether a unit's token is still to be revoked.
@@ -409,9 +413,8 @@ mod tests {
         assert!(book.revoked(&unit, start).revokes(&unit), "who looked before knew nothing of it");
         let done = book.revoked(&unit, later(1));
         assert!(!done.revokes(&unit));
-        let of = |book: &Book| book.revocation(&unit).and_then(|one| one.done);
-        assert_eq!(of(&done), Some(later(1)));
-        assert_eq!(of(&done.with(&unit, 1, later(25))), None, "a day later");
+        assert_eq!(done.replaced(&unit), Some(later(1)));
+        assert_eq!(done.with(&unit, 1, later(25)).replaced(&unit), None, "a day later");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub enum Step {
     /// Have GitLab make another token of a runner that exists, whose present one nobody kept or everybody may have.
     ReplaceToken {
         runner: RunnerId,
-        why: &'static str,
+        why: String,
     },
     /// Put the token of `from` into the manager's Secret and ask GitLab whether it is good.
     KeepToken {
@@ -254,7 +254,7 @@ impl fmt::Display for Step {
                 write!(f, "note that the old token of {unit} is worthless")
             }
             Self::ReplaceToken { runner, why } => {
-                write!(f, "replace the {why} token of runner {runner}")
+                write!(f, "replace the token of runner {runner}: {why}")
             }
             Self::KeepToken { secret, .. } => write!(f, "keep the token in {secret}"),
             Self::RewriteSecret { secret, .. } => write!(f, "bring {secret} up to date"),

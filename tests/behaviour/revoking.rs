@@ -156,7 +156,11 @@ async fn a_token_that_a_stranger_polls_with_is_revoked_where_the_file_says_so() 
     assert_replaced(&sandbox, &key, &old);
     assert_eq!(poll().await, 403);
     sandbox.assert_ready(&unit);
-    assert!(!sandbox.status(&unit).to_string().contains("ForeignManager"), "it is over");
+    let told = sandbox.status(&unit).to_string();
+    assert!(!told.contains("ForeignManager"), "it is over: {told}");
+    let id = sandbox.runner(&key).id;
+    let did = format!("replace the token of runner {id}: s_somebodyelse polled with it");
+    assert!(told.contains(&did) && told.contains("its token was revoked"), "{told}");
     let new = token(&sandbox, &key);
     sandbox.leap_to("2026-11-24T12:00:00Z");
     sandbox.wake(&unit);

@@ -58,8 +58,8 @@ pub fn plan(
         gitlab_ca: observed.domain.gitlab_ca.as_deref(),
     };
     let ours = Ours::of(observed, spec, fleet);
-    if revocation::is_due(spec, observed, &ours, now) {
-        return revocation::plan(draft, spec, &context, observed, &ours, now);
+    if let Some(why) = revocation::due(spec, observed, &ours, now) {
+        return revocation::plan(draft, spec, &context, observed, &ours, why, now);
     }
     let domain = match spec.isolation {
         Isolation::Target => draft_domain(&mut draft, spec, &context, &observed.domain),

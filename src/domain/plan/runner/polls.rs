@@ -57,8 +57,7 @@ pub(super) fn strangers<'a>(
         names::system_id(ours.installation, &spec.key),
         names::verifier_system_id(ours.installation, &spec.key),
     ];
-    let replaced = observed.ledger.book.revocation(&Unit::Runner(spec.key.clone()));
-    let replaced = replaced.and_then(|one| one.done);
+    let replaced = observed.ledger.book.replaced(&Unit::Runner(spec.key.clone()));
     let counts = |at: Timestamp| {
         now.duration_since(at) < STRANGER_COUNTS && replaced.is_none_or(|done| done < at)
     };

@@ -13,17 +13,19 @@ use crate::domain::{
 };
 use jiff::Timestamp;
 
-/// Whether another token is due, whatever becomes of the rest of the runner.
-pub(super) fn is_due(
+/// Why another token is due, whatever becomes of the rest of the runner; nothing where none is.
+pub(super) fn due(
     spec: &RunnerSpec,
     observed: &Observed,
     ours: &Ours<'_>,
     now: Timestamp,
-) -> bool {
-    let unit = Unit::Runner(spec.key.clone());
-    let is_ordered = observed.ledger.book.revokes(&unit);
-    let in_other_hands = || !polls::strangers(spec, observed, ours, now).is_empty();
-    is_ordered || (spec.revoke_foreign && in_other_hands())
+) -> Option<String> {
+    if observed.ledger.book.revokes(&Unit::Runner(spec.key.clone())) {
+        return Some("it is revoked".to_owned());
+    }
+    let strangers = polls::strangers(spec, observed, ours, now);
+    let acts = spec.revoke_foreign && !strangers.is_empty();
+    acts.then(|| format!("{} polled with it", strangers.join(" and ")))
 }
 
 /// GitLab makes another token, the Secret keeps it, and then it is written down: a round that dies before that is done again.
@@ -33,6 +35,7 @@ pub(super) fn plan(
     context: &Context<'_>,
     observed: &Observed,
     ours: &Ours<'_>,
+    why: String,
     now: Timestamp,
 ) -> Plan {
     let unit = Unit::Runner(spec.key.clone());
@@ -47,7 +50,7 @@ pub(super) fn plan(
     let kept = ours.keep.map(|keep| {
         let rehearsed = Step::RehearseSecret { object: token::rehearsal(spec, context) };
         let rehearsal = draft.add(rehearsed, []);
-        let replaced = Step::ReplaceToken { runner: keep.id, why: "revoked" };
+        let replaced = Step::ReplaceToken { runner: keep.id, why };
         let from = draft.add(replaced, [rehearsal]);
         token::draft_kept(&mut draft, spec, context, observed, ours, from)
     });

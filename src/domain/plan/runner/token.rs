@@ -53,11 +53,13 @@ pub(super) fn draft_token(
         })
     });
     if let (Some(keep), Some(entry)) = (ours.keep, live) {
-        draft.find(Finding::holds(
-            ConditionKind::Registered,
-            "Registered",
-            format!("runner {}", keep.id),
-        ));
+        let message = match observed.ledger.book.replaced(&Unit::Runner(spec.key.clone())) {
+            Some(at) => {
+                format!("runner {}; its token was revoked, and another made at {at:.0}", keep.id)
+            }
+            None => format!("runner {}", keep.id),
+        };
+        draft.find(Finding::holds(ConditionKind::Registered, "Registered", message));
         let step = draft_rewrite(draft, spec, context, observed, entry);
         return Kept { step, holds: true };
     }
@@ -82,7 +84,8 @@ pub(super) fn draft_token(
                 return nothing;
             }
             let rehearsal = draft.add(rehearsed, []);
-            draft.add(Step::ReplaceToken { runner: keep.id, why: "lost" }, [rehearsal])
+            let why = "nobody kept it".to_owned();
+            draft.add(Step::ReplaceToken { runner: keep.id, why }, [rehearsal])
         }
         None => {
             if let Some(taken) = taken(spec, observed) {
