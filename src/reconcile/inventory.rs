@@ -167,9 +167,9 @@ impl Units {
         let (installation, told, _, _, objects) = &core;
         let made: BTreeSet<RunnerKey> =
             objects.managers.iter().filter_map(|key| key.parse().ok()).collect();
+        // Whatever is left of a unit makes it known: people may have taken its namespace, its manager and its status.
         let mut known: BTreeSet<Unit> =
-            objects.namespaces.values().filter_map(|key| names::unit_of_key(key)).collect();
-        known.extend(made.iter().cloned().map(Unit::Runner));
+            objects.digests.keys().filter_map(|key| names::unit_of_key(key)).collect();
         known.extend(told.units.iter().map(|status| status.unit.clone()));
         let before = |kind| told.fleet.as_ref().and_then(|told| told.slices.get(&kind));
         let before = |kind| (before(kind), deadline);

@@ -70,3 +70,27 @@ async fn one_of_another_issuer_that_nobody_asks_for_is_told_and_all_else_goes() 
     sandbox.sweep().await;
     assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
 }
+
+/// People took the namespace, the manager and what was told of the unit, and its target is destroyed: the manager's account is
+/// all that still names it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_a_unit_that_little_names_any_more_goes_back_too() {
+    let (sandbox, group) = settled(&file("payments")).await;
+    sandbox.lose_hooks();
+    sandbox.world.gitlab.destroy_group(group);
+    let kubernetes = &sandbox.world.kubernetes;
+    for (kind, namespace, name) in [
+        ("namespaces", "", format!("ci-nonprod--g{group}-tf")),
+        ("deployments", "forerunner-nonprod", format!("runner-g{group}-tf")),
+        ("configmaps", "forerunner-nonprod", format!("status-runner-g{group}-tf")),
+    ] {
+        assert!(kubernetes.delete_as_admin(kind, namespace, &name), "{name}");
+    }
+    for day in [14, 15, 23, 24] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert!(names(&sandbox).is_empty(), "{:?}", names(&sandbox));
+    let left = sandbox.inventory().to_string();
+    assert!(!left.contains(&format!("runner-g{group}-tf")), "{left}");
+}

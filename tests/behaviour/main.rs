@@ -56,6 +56,7 @@ mod look_alikes;
 mod names;
 mod neighbours;
 mod observing;
+mod ordered_removals;
 mod parking;
 mod process;
 mod protected;
