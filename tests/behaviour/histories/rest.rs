@@ -62,6 +62,7 @@ pub(super) async fn calm_down(facts: &mut Facts, sandbox: &Sandbox) {
 fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
     confirm_plan(facts, sandbox, recorder);
     delete_what_nothing_proves(sandbox);
+    delete_orphaned_roles(sandbox);
     for id in std::mem::take(&mut facts.erased) {
         sandbox.world.gitlab.delete_runner(id);
     }
@@ -108,6 +109,18 @@ fn delete_what_nothing_proves(sandbox: &Sandbox) {
                 gitlab.delete_runner(id);
                 record["unit"].as_str().into_iter().for_each(|unit| sandbox.wake(unit));
             }
+        }
+    }
+}
+
+/// Roles that a list hid while their identity went: people run the command that stands beside each.
+fn delete_orphaned_roles(sandbox: &Sandbox) {
+    for record in records(sandbox) {
+        let found = record["findings"].as_array().into_iter().flatten();
+        for orphaned in found.filter(|finding| finding["kind"] == "OrphanedRole") {
+            let remedy = orphaned["remedy"].as_str().unwrap();
+            let (_, name) = remedy.trim_end_matches('"').rsplit_once('/').unwrap();
+            sandbox.world.azure.remove_assignment(name.parse().unwrap());
         }
     }
 }
