@@ -220,13 +220,6 @@ impl Book {
         next
     }
 
-    /// The book without the permit of a unit that is gone or wanted again.
-    pub fn without(&self, unit: &Unit) -> Self {
-        let mut next = self.clone();
-        next.permits.retain(|permit| permit.unit != *unit);
-        next
-    }
-
     /// The permit of a unit, while it counts.
     pub fn permit(&self, unit: &Unit, now: Timestamp) -> Option<&Permit> {
         self.permits_of_the_day(now).find(|permit| permit.unit == *unit)

@@ -68,6 +68,7 @@ pub(super) fn strangers<'a>(
     ids.filter(|id| !known.iter().any(|ours| ours == id)).collect()
 }
 
+/// Tells of them, with the command that makes the token worthless.
 pub(super) fn draft_strangers(
     draft: &mut Draft,
     spec: &RunnerSpec,

@@ -4,7 +4,7 @@
 use super::{Ours, polls, token};
 use crate::domain::{
     ids::Unit,
-    observed::{Observed, SecretObserved},
+    observed::Observed,
     plan::{Draft, Plan, domain::SOON},
     render::Context,
     spec::RunnerSpec,
@@ -39,11 +39,8 @@ pub(super) fn plan(
     now: Timestamp,
 ) -> Plan {
     let unit = Unit::Runner(spec.key.clone());
-    let secret = super::secret_name(context.fleet, &spec.key);
-    let is_foreign = matches!(observed.secret, SecretObserved::Foreign);
-    let foreign =
-        is_foreign.then(|| format!("{secret} exists and is not ours: remove or rename it"));
-    if let Some(reason) = ours.refusal().or(foreign) {
+    let foreign = || token::foreign_secret(spec, context, observed);
+    if let Some(reason) = ours.refusal().or_else(foreign) {
         draft.block(reason);
         return draft.finish(SOON);
     }

@@ -34,9 +34,8 @@ pub(super) fn draft_token(
     now: Timestamp,
 ) -> Kept {
     let nothing = Kept { step: None, holds: false };
-    let secret = secret_name(context.fleet, &spec.key);
-    if matches!(observed.secret, SecretObserved::Foreign) {
-        draft.block(format!("{secret} exists and is not ours: remove or rename it"));
+    if let Some(reason) = foreign_secret(spec, context, observed) {
+        draft.block(reason);
         draft.find(Finding::fails(
             ConditionKind::Registered,
             "Blocked",
@@ -109,6 +108,17 @@ pub(super) fn draft_token(
     };
     let step = draft_kept(draft, spec, context, observed, ours, from);
     Kept { step: Some(step), holds: false }
+}
+
+/// Why no token can be kept: the Secret's name is taken.
+pub(super) fn foreign_secret(
+    spec: &RunnerSpec,
+    context: &Context<'_>,
+    observed: &Observed,
+) -> Option<String> {
+    let secret = secret_name(context.fleet, &spec.key);
+    let is_foreign = matches!(observed.secret, SecretObserved::Foreign);
+    is_foreign.then(|| format!("{secret} exists and is not ours: remove or rename it"))
 }
 
 /// Keeps the token that `from` makes, and no other beside it.
