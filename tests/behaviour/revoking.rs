@@ -112,6 +112,22 @@ async fn a_freeze_lets_a_revocation_through_that_allows_to_revoke() {
     }
 }
 
+/// Its message went to the dead letters, say: what the ledger says is still to be done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_finds_the_revocation_that_no_message_tells_of() {
+    let (sandbox, key) = settled(&plan_fleet()).await;
+    let (now, old) = (sandbox.world.clock.now(), token(&sandbox, &key));
+    sandbox.world.kubernetes.edit("configmaps", "forerunner-nonprod", "ledger", |ledger| {
+        let record = &mut ledger["data"]["record.json"];
+        let mut book: Value = serde_json::from_str(record.as_str().unwrap()).unwrap();
+        book["revocations"] = json!([{ "unit": format!("runner/{key}"), "at": now.to_string() }]);
+        *record = book.to_string().into();
+    });
+    sandbox.sweep().await;
+    assert_replaced(&sandbox, &key, &old);
+    sandbox.assert_ready(&format!("runner/{key}"));
+}
+
 #[test]
 fn a_crash_in_a_revocation_loses_no_token() {
     let (expected, calls) = run(async {
