@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config,
     domain::{ids::Unit, names},
-    reconcile::{Adoption, Failure},
+    reconcile::{Adoption, Failure, Outbox},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ async fn work(
         let next = match woken {
             true => "A round looks at each within a minute.",
             false => {
-                "No queue is configured here: `forerunner parked release --all` lets rounds go on."
+                "No queue is configured here: `forerunner parked release --all --local` lets rounds go on."
             }
         };
         format!("{did}{next}\n")
@@ -132,7 +132,7 @@ async fn wake(adoption: &Adoption, desk: &AtDesk) -> Result<bool, Failure> {
     let tagged = adoption.identities.iter().filter_map(|one| one.tags.get(names::TAG_KEY));
     let units: BTreeSet<Unit> =
         runners.chain(tagged.filter_map(|key| names::unit_of_key(key))).collect();
-    desk.view.wake(bus, units).await?;
+    desk.view.wake(&Outbox::Queue(bus.clone()), units).await?;
     Ok(true)
 }
 

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     domain::{
-        command::{Deed, Order, Selector},
+        command::{Deed, Order},
         ids::Unit,
+        selector::Selector,
         status::{ConditionKind, Status},
     },
     reconcile::{Failure, Preview, Standing},
@@ -66,7 +67,7 @@ pub async fn run(arguments: &Apply) -> ExitCode {
 /// Errors: what to print instead.
 async fn answer(arguments: &Apply, desk: &AtDesk) -> Result<Answer, Answer> {
     // Whoever can do it is known before anybody reads a plan for nothing.
-    let hands = Hands::open(&arguments.how, &arguments.place, desk)?;
+    let hands = Hands::open(&arguments.how.whose, &arguments.place, desk)?;
     let shown = plan::read(&arguments.targets, desk, plan::sleep).await?;
     if !arguments.json {
         shown.text(desk, Colour::here()).print();
@@ -129,7 +130,7 @@ async fn carry_out(
         }
         hands.wake(some, &order(Deed::Reprovision, some)).await?;
     }
-    let end = arguments.how.end(since);
+    let end = arguments.how.whose.end(since);
     let end = hands.see_through(desk, units, Goal::AsTheFileSays, since, end).await?;
     let statuses = desk.view.statuses().await?;
     let blocked = shown.previews.iter().filter(|preview| !units.contains(&preview.unit));

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{EnvFileError, Settings},
-    reconcile::{NotASelector, Selector},
+    domain::selector::{NotASelector, Selector},
     telemetry,
 };
 use std::{

@@ -37,12 +37,19 @@ const NAP: SignedDuration = SignedDuration::from_millis(250);
 /// How what was asked is carried out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct How {
-    /// Do it from here, without any queue, beside the functions or without them
-    #[arg(long)]
-    pub local: bool,
+    #[command(flatten)]
+    pub whose: Whose,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Whose hands carry it out.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Whose {
+    /// Do it from here, without any queue, beside the functions or without them
+    #[arg(long)]
+    pub local: bool,
     /// Minutes to wait for what takes time, such as an identity that settles
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     pub timeout: i64,
@@ -58,6 +65,15 @@ pub(super) enum Hands {
     Theirs(ServiceBus),
 }
 
+/// What became of an order at once.
+pub(super) enum Ordered {
+    Queued {
+        message_id: String,
+    },
+    /// What it did or would do, a line each.
+    Done(Vec<String>),
+}
+
 /// How it ended, of the units that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct End {
@@ -69,8 +85,8 @@ pub(super) struct End {
 
 impl Hands {
     /// Errors: what to print instead.
-    pub(super) fn open(how: &How, place: &Place, desk: &AtDesk) -> Result<Self, Answer> {
-        if !how.local {
+    pub(super) fn open(whose: &Whose, place: &Place, desk: &AtDesk) -> Result<Self, Answer> {
+        if !whose.local {
             return match &desk.service_bus {
                 Ok(bus) => Ok(Self::Theirs(bus.clone())),
                 Err(missing) => {
@@ -81,7 +97,7 @@ impl Hands {
             };
         }
         let settings = place.settings()?;
-        place.audited(how.audit.as_deref())?;
+        place.audited(whose.audit.as_deref())?;
         let here = Arc::new(Here::default());
         let rounds = load::rounds_here(&settings, settings.clock(), Outbox::Here(here.clone()));
         let rounds = Box::new(rounds.map_err(|error| Answer::failed(1, error))?);
@@ -96,25 +112,41 @@ impl Hands {
                 let units = units.iter().map(|unit| (*unit).clone()).collect();
                 rounds.wake(units, &order.cause()).await
             }
-            Self::Theirs(_) => self.order(order).await,
+            Self::Theirs(_) => self.order(order).await.map(drop),
         }
     }
 
+    /// Has parked units looked at.
+    pub(super) async fn release(
+        &self,
+        desk: &AtDesk,
+        units: &BTreeSet<Unit>,
+    ) -> Result<(), Failure> {
+        let outbox = match self {
+            Self::Own { here, .. } => Outbox::Here(here.clone()),
+            Self::Theirs(bus) => Outbox::Queue(bus.clone()),
+        };
+        desk.view.wake(&outbox, units.iter().cloned()).await
+    }
+
     /// Has the order carried out; what it wakes is still to be waited for.
-    pub(super) async fn order(&self, order: &Order) -> Result<(), Failure> {
+    pub(super) async fn order(&self, order: &Order) -> Result<Ordered, Failure> {
         match self {
             Self::Own { rounds, .. } => match rounds.command(order).await {
-                Outcome::Done(_) => Ok(()),
-                Outcome::Failed(text) => Err(Failure::permanent(text)),
+                Ok(Outcome::Done(lines)) => Ok(Ordered::Done(lines)),
+                Ok(Outcome::Failed(text)) => Err(Failure::permanent(text)),
+                Err(refused) => Err(Failure::permanent(refused.to_string())),
             },
             Self::Theirs(bus) => {
+                let message_id = Uuid::new_v4().to_string();
                 let letter = Letter {
                     body: order.encode(),
-                    message_id: Uuid::new_v4().to_string(),
+                    message_id: message_id.clone(),
                     session_id: None,
                     scheduled_for: None,
                 };
-                Ok(bus.send(order.queue(), &[letter]).await?)
+                bus.send(order.queue(), &[letter]).await?;
+                Ok(Ordered::Queued { message_id })
             }
         }
     }
@@ -136,7 +168,7 @@ impl Hands {
     }
 }
 
-impl How {
+impl Whose {
     /// When waiting ends.
     pub(super) fn end(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(SignedDuration::from_mins(self.timeout)).unwrap_or(Timestamp::MAX)
@@ -159,7 +191,7 @@ async fn work_off(desk: &AtDesk, here: &Here, rounds: &Rounds, end: Timestamp) -
     while let Some(next) = here.next_at() {
         let now = desk.view.now();
         if now >= end {
-            failures.push(How::stopped(now.duration_since(began)));
+            failures.push(Whose::stopped(now.duration_since(began)));
             break;
         }
         let due = here.due(now);

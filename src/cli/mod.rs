@@ -11,7 +11,7 @@ mod colour;
 pub mod desk;
 pub mod explain;
 pub mod handler;
-mod hands;
+pub mod hands;
 pub mod load;
 #[cfg(feature = "sandbox")]
 pub mod manager;

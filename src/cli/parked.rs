@@ -7,6 +7,7 @@ use super::{
     answer::{Answer, Colour, pretty},
     colour::Paint,
     desk::Place,
+    hands::Whose,
     load::AtDesk,
 };
 use crate::{
@@ -18,13 +19,14 @@ use std::io::{IsTerminal, Write};
 
 /// List what is parked and why, look at it, and let it go on.
 ///
-/// Also messages on our queues that were none of ours: they are kept as Secrets, and seeing them takes the right to list
+/// Also messages on our queues that nobody could act on: they are kept as Secrets, and seeing them takes the right to list
 /// Secrets in the managers' namespace.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   forerunner parked list
   forerunner parked show runner/g42-tf
-  forerunner parked release runner/g42-tf    needs the setting ServiceBus__fullyQualifiedNamespace
+  forerunner parked release runner/g42-tf
+  forerunner parked release --all --local
   forerunner parked drop foreign-0123456789abcdef --yes")]
 pub struct ParkedArguments {
     #[command(subcommand)]
@@ -49,13 +51,15 @@ pub enum Action {
         #[arg(long)]
         reveal: bool,
     },
-    /// Wake parked units now, through the queue
+    /// Wake parked units now
     Release {
         #[arg(value_name = "UNIT", required_unless_present = "all")]
         units: Vec<String>,
         /// Every parked unit
         #[arg(long, conflicts_with = "units")]
         all: bool,
+        #[command(flatten)]
+        whose: Whose,
     },
     /// Delete a kept message for good
     Drop {
@@ -81,7 +85,10 @@ pub async fn answer(
             true => messages::show(desk, name, *reveal, arguments.json).await,
             false => units::show(desk, name, arguments.json, paint).await,
         },
-        Action::Release { units, all } => units::release(desk, units, *all, arguments.json).await,
+        Action::Release { units, all, whose } => {
+            let asked = units::Asked { units, all: *all, whose };
+            units::release(arguments, &asked, desk).await.or_else(Ok)
+        }
         Action::Drop { name, yes } => messages::drop_for_good(desk, name, *yes, ask).await,
     };
     done.unwrap_or_else(|failure| Answer::failed(1, failure.text))
@@ -145,10 +152,7 @@ async fn list(desk: &AtDesk, as_json: bool, paint: Paint) -> Result<Answer, Fail
     }
     for kept in &kept {
         out.push_str(&format!("{}\n", paint.bold(&kept.name)));
-        out.push_str(&format!(
-            "  a message to `{}` that is none of ours: {}\n",
-            kept.function, kept.reason
-        ));
+        out.push_str(&format!("  a message to `{}` is kept: {}\n", kept.function, kept.reason));
     }
     if let Some(plan) = plan {
         out.push_str(&format!("{}\n", paint.bold(&format!("removals, plan {}", plan.id))));

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         command::{self, Deed, Order},
         fleet_status::Finding,
-        ids::{ProfileName, Unit},
+        ids::Unit,
         status::{ConditionKind, Status},
     },
     reconcile::{Failure, Meant},
@@ -78,7 +78,7 @@ async fn answer(arguments: &Remove, desk: &AtDesk) -> Result<Answer, Answer> {
     }
     let hands = match arguments.dry_run {
         true => None,
-        false => Some(Hands::open(&arguments.how, &arguments.place, desk)?),
+        false => Some(Hands::open(&arguments.how.whose, &arguments.place, desk)?),
     };
     let meant = desk.view.meant(&order).await.map_err(failed)?;
     if let Some(reason) = meant.unseen.first().filter(|_| arguments.all) {
@@ -88,11 +88,13 @@ async fn answer(arguments: &Remove, desk: &AtDesk) -> Result<Answer, Answer> {
             format!("the whole fleet was not seen: {reason}; run it again"),
         ));
     }
-    if meant.named == 0 && !arguments.all {
-        return Err(Answer::failed(
-            2,
-            "no unit of the fleet is meant by that: `status` lists them",
-        ));
+    if let Some(mistake) = &meant.mistake {
+        let unseen = meant.unseen.iter().map(|reason| format!("error: not seen: {reason}\n"));
+        let answer = Answer::failed(2, mistake);
+        return Err(Answer {
+            talk: format!("{}{}", answer.talk, unseen.collect::<String>()),
+            ..answer
+        });
     }
     let told = desk.view.statuses().await.map_err(failed)?;
     let listed = list(&meant, &told);
@@ -119,7 +121,7 @@ async fn answer(arguments: &Remove, desk: &AtDesk) -> Result<Answer, Answer> {
     // Also where nothing is there yet: what is just being made must not be made.
     hands.order(&order).await.map_err(failed)?;
     if !meant.units.is_empty() {
-        let until = arguments.how.end(since);
+        let until = arguments.how.whose.end(since);
         let seen = hands.see_through(desk, &meant.units, Goal::Gone, since, until);
         end = seen.await.map_err(failed)?;
     }
@@ -143,13 +145,8 @@ impl Remove {
             "why": self.why,
         });
         let door = command::Door::Approvals;
-        let order = Order::decode(body.to_string().as_bytes(), door, desk.view.now())
-            .map_err(|refused| Answer::failed(2, refused))?;
-        let of = |name: &ProfileName| desk.view.fleet().profile(name).is_none();
-        match order.profile.as_ref().filter(|name| of(name)) {
-            Some(name) => Err(Answer::failed(2, format!("fleet.yaml has no profile `{name}`"))),
-            None => Ok(order),
-        }
+        Order::decode(body.to_string().as_bytes(), door, desk.view.now())
+            .map_err(|refused| Answer::failed(2, refused))
     }
 
     fn sum_up(

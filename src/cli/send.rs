@@ -1,24 +1,25 @@
-//! `forerunner send`: puts an operator's message on its queue, checked before it goes.
+//! `forerunner send`: puts an operator's message on its queue, checked before it goes, or does from here what it asks for.
 
 use super::{
     answer::{Answer, pretty},
     desk::Place,
+    hands::{Goal, Hands, Ordered, Whose},
     load::AtDesk,
 };
 use crate::{
-    adapters::service_bus::Letter,
     config,
     domain::command::{Door, Order, Refused},
     reconcile::Failure,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
+use std::{collections::BTreeSet, fmt};
 
 /// Ask forerunner for something, as a message of your own would.
 ///
 /// sweep, reprovision, pause and resume go to the queue `commands`; remove, revoke, hold and confirm to `approvals`, which
-/// has a send right of its own. Service Bus does not tell who sent: --by is recorded as claimed.
+/// has a send right of its own. Service Bus does not tell who sent: --by is recorded as claimed. With --local no queue is
+/// needed: it is done from here, with the rounds that follow of it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   forerunner send sweep --why 'the hook was down'
@@ -27,7 +28,10 @@ use uuid::Uuid;
   forerunner send revoke g42-plan --why 'SEC-1183: its token was in a log'
   forerunner send hold 'platform/*' --until 2026-12-01T08:00:00Z --why 'incident 7'
   forerunner send confirm --plan 0123456789ab --why 'moved on purpose'
-  forerunner send confirm g42-plan --why 'nobody needs that twin'")]
+  forerunner send confirm g42-plan --why 'nobody needs that twin'
+  forerunner send sweep --local --why 'the app is down'
+
+Exit codes: 0 it is on its queue, or done, 1 it could not be sent or done, 2 it is no order.")]
 pub struct Send {
     /// sweep, reprovision, pause, resume, remove, revoke, hold or confirm
     pub command: String,
@@ -43,7 +47,7 @@ pub struct Send {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub why: String,
-    /// Only say what would be done, in the function's log
+    /// Only say what would be done, in the function's log or, with --local, here
     #[arg(long)]
     pub dry_run: bool,
     /// When a hold ends, within 7 days
@@ -55,6 +59,8 @@ pub struct Send {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub whose: Whose,
     #[command(flatten)]
     pub place: Place,
 }
@@ -81,47 +87,49 @@ impl Send {
     }
 }
 
-/// Which queue takes it.
+/// Reads it as the function does that its queue wakes.
 ///
 /// Errors: what the function would refuse it for.
-fn door(body: &str, now: Timestamp) -> Result<Door, Refused> {
+fn read(body: &str, now: Timestamp) -> Result<Order, Refused> {
     match Order::decode(body.as_bytes(), Door::Commands, now) {
-        Err(Refused::OtherDoor { .. }) => {
-            Order::decode(body.as_bytes(), Door::Approvals, now).map(|_| Door::Approvals)
-        }
-        read => read.map(|_| Door::Commands),
+        Err(Refused::OtherDoor { .. }) => Order::decode(body.as_bytes(), Door::Approvals, now),
+        read => read,
     }
 }
 
-/// Exit code 0: it is on its queue; 1: it could not be sent; 2: it asks for nothing.
 pub async fn answer(arguments: &Send, desk: &AtDesk) -> Answer {
-    let body = arguments.body().to_string();
-    let door = match door(&body, desk.view.now()) {
-        Ok(door) => door,
-        Err(refused) => return Answer::failed(2, refused),
+    sent(arguments, desk).await.unwrap_or_else(|answer| answer)
+}
+
+/// Errors: what to print instead.
+async fn sent(arguments: &Send, desk: &AtDesk) -> Result<Answer, Answer> {
+    let failed = |failure: Failure| Answer::failed(1, failure.text);
+    let since = desk.view.now();
+    let order = read(&arguments.body().to_string(), since);
+    let order = order.map_err(|refused: Refused| Answer::failed(2, refused))?;
+    let hands = Hands::open(&arguments.whose, &arguments.place, desk)?;
+    let done = match hands.order(&order).await.map_err(failed)? {
+        Ordered::Done(lines) => lines,
+        Ordered::Queued { message_id } => {
+            let (queue, command) = (order.queue(), &arguments.command);
+            return Ok(Answer::out(match arguments.json {
+                true => pretty(&json!({ "queue": queue, "messageId": message_id })),
+                false => format!(
+                    "`{command}` is on the queue `{queue}`; `forerunner status` shows what becomes of it\n"
+                ),
+            }));
+        }
     };
-    let bus = match &desk.service_bus {
-        Ok(bus) => bus,
-        Err(missing) => return Answer::failed(1, missing),
+    let until = arguments.whose.end(since);
+    let units = BTreeSet::new();
+    let end = hands.see_through(desk, &units, Goal::AsTheFileSays, since, until);
+    let failures = end.await.map_err(failed)?.failures;
+    let lines = |lines: &[String], of: &dyn fmt::Display| -> String {
+        lines.iter().map(|line| format!("{of}{line}\n")).collect()
     };
-    let message_id = Uuid::new_v4().to_string();
-    let letter =
-        Letter { body, message_id: message_id.clone(), session_id: None, scheduled_for: None };
-    let queue = door.queue();
-    match bus.send(queue, &[letter]).await {
-        Ok(()) if arguments.json => Answer {
-            code: 0,
-            out: pretty(&json!({ "queue": queue, "messageId": message_id })),
-            talk: String::new(),
-        },
-        Ok(()) => Answer {
-            code: 0,
-            out: format!(
-                "`{}` is on the queue `{queue}`; `forerunner status` shows what becomes of it\n",
-                arguments.command
-            ),
-            talk: String::new(),
-        },
-        Err(error) => Answer::failed(1, Failure::from(error).text),
-    }
+    let out = match arguments.json {
+        true => pretty(&json!({ "did": done, "failures": failures })),
+        false => lines(&done, &""),
+    };
+    Ok(Answer { code: u8::from(!failures.is_empty()), out, talk: lines(&failures, &"error: ") })
 }

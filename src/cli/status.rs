@@ -49,7 +49,9 @@ pub async fn answer(arguments: &StatusOf, desk: &AtDesk, colour: Colour) -> Answ
     // Who asks for some units hears of these.
     let whole = fleet_status.filter(|_| selectors.is_empty());
     if !selectors.is_empty() {
-        statuses.retain(|status| selectors.iter().any(|selector| selector.takes(status)));
+        statuses.retain(|status| {
+            selectors.iter().any(|selector| selector.takes(&status.unit, status.path.as_deref()))
+        });
     }
     if statuses.is_empty() && !selectors.is_empty() {
         return Answer::failed(

@@ -4,8 +4,8 @@
 //! Service Bus does not tell who sent a message: *who* and *why* are recorded as claimed.
 
 use super::{
-    fleet::Pattern,
-    ids::{ProfileName, TargetId, Unit},
+    ids::{ProfileName, Unit},
+    selector::{NotASelector, Selector},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -94,19 +94,16 @@ impl Deed {
     fn wants_targets(&self) -> bool {
         !matches!(self, Self::Sweep | Self::Confirm { .. })
     }
-}
 
-/// One word of `targets`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Selector {
-    /// `all`
-    All,
-    /// `runner/g42-plan`, `domain/plan`, or `identity/id-tf.1a2b3c4d`, which can only be looked at
-    Unit(Unit),
-    /// `g42`, `p7`, `i`
-    Target(TargetId),
-    /// `platform/payments`, `platform/*`
-    Path(Pattern),
+    /// Whether it can be done to such a unit. An identity that is not ours can only be looked at.
+    pub fn is_for(&self, unit: &Unit) -> bool {
+        match unit {
+            Unit::Runner(_) => true,
+            Unit::Domain(_) => !matches!(self, Self::Pause | Self::Resume | Self::Revoke),
+            Unit::Identity(_) => *self == Self::Reprovision,
+            Unit::Target(_) => false,
+        }
+    }
 }
 
 /// Why a message asks for nothing that is done. Names our keys and words, never the message's own text.
@@ -124,6 +121,14 @@ pub enum Refused {
     OtherDoor { deed: &'static str, queue: &'static str },
     #[error("`{key}` {wrong}")]
     Key { key: &'static str, wrong: &'static str },
+    #[error("`{key}` is not for `{deed}`")]
+    Needless { key: &'static str, deed: &'static str },
+    #[error(
+        "word {word} of `targets` means nothing that `{deed}` could be done to: `forerunner status` lists the units of the fleet"
+    )]
+    Nobody { word: usize, deed: &'static str },
+    #[error("`profile` is none of fleet.yaml, and no unit of the fleet is of it")]
+    NoProfile,
 }
 
 /// A hold ends by itself.
@@ -162,12 +167,22 @@ impl Order {
             let queue = deed.door().queue();
             return Err(Refused::OtherDoor { deed: deed.as_str(), queue });
         }
-        let of = raw.targets.iter().map(|text| selector(text)).collect::<Option<Vec<_>>>();
-        let of = of.ok_or(Refused::Key {
+        let of = raw.targets.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
+        let of = of.map_err(|_: NotASelector| Refused::Key {
             key: "targets",
             wrong: "holds a word that is no id (`g42`), no path, no pattern (`platform/*`), no unit and not `all`",
         })?;
-        if of.is_empty() && deed.wants_targets() {
+        let of_units = deed.wants_targets();
+        let needless = [
+            ("targets", !of.is_empty() && !of_units),
+            ("profile", raw.profile.is_some() && !of_units),
+            ("until", raw.until.is_some() && !matches!(deed, Deed::Hold { .. })),
+            ("plan", raw.plan.is_some() && !matches!(deed, Deed::Confirm { .. })),
+        ];
+        if let Some((key, _)) = needless.into_iter().find(|(_, needless)| *needless) {
+            return Err(Refused::Needless { key, deed: deed.as_str() });
+        }
+        if of.is_empty() && of_units {
             return Err(Refused::Key {
                 key: "targets",
                 wrong: "is missing: name ids, paths, patterns, units or `all`",
@@ -294,48 +309,6 @@ fn said(key: &'static str, text: Option<String>) -> Result<String, Refused> {
     }
 }
 
-fn selector(text: &str) -> Option<Selector> {
-    if text == "all" {
-        return Some(Selector::All);
-    }
-    if let Ok(unit) = text.parse::<Unit>() {
-        return match unit {
-            Unit::Target(target) => Some(Selector::Target(target)),
-            Unit::Runner(_) | Unit::Domain(_) | Unit::Identity(_) => Some(Selector::Unit(unit)),
-        };
-    }
-    match text.parse::<TargetId>() {
-        Ok(target) => Some(Selector::Target(target)),
-        Err(_) => Pattern::new(text).ok().map(Selector::Path),
-    }
-}
-
-impl Selector {
-    /// Whether a unit, whose target lies at `path`, is meant.
-    pub fn takes(&self, unit: &Unit, path: Option<&str>) -> bool {
-        match (self, unit) {
-            (Self::All, _) => true,
-            (Self::Unit(wanted), unit) => wanted == unit,
-            (Self::Target(target), Unit::Runner(key)) => key.target == *target,
-            (Self::Path(pattern), Unit::Runner(_)) => {
-                path.is_some_and(|path| pattern.matches(path))
-            }
-            (Self::Target(_) | Self::Path(_), _) => false,
-        }
-    }
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Unit(unit) => write!(f, "{unit}"),
-            Self::Target(target) => write!(f, "{target}"),
-            Self::Path(pattern) => write!(f, "{pattern}"),
-        }
-    }
-}
-
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dry = if self.dry_run { " (dry run)" } else { "" };
@@ -367,13 +340,12 @@ mod tests {
         for cause in ["sweep-1763971200", "apply", "9a1f: by jane: x", "A word by jane: x"] {
             assert_eq!(Order::claimed_in(cause), None, "{cause}");
         }
-        let unit = |text: &str| text.parse::<Unit>().unwrap();
-        let takes = |at: usize, text, path| order.of[at].takes(&unit(text), path);
-        assert!(takes(0, "runner/g42-plan", None) && !takes(0, "runner/g43-plan", None));
-        assert!(takes(1, "runner/g1-plan", Some("platform/a")));
-        assert!(!takes(1, "runner/g1-plan", None), "who was lost sight of is at no path");
-        assert!(takes(2, "runner/p7-plan", None) && !takes(2, "runner/p7-apply", None));
-        assert!(takes(3, "domain/plan", None));
+        let of: Vec<String> = order.of.iter().map(ToString::to_string).collect();
+        assert_eq!(of, ["g42", "platform/*", "runner/p7-plan", "all"]);
+        let is_for = |deed: Deed, unit: &str| deed.is_for(&unit.parse().unwrap());
+        assert!(is_for(Deed::Revoke, "runner/g42-plan") && !is_for(Deed::Revoke, "domain/plan"));
+        assert!(is_for(Deed::Remove, "domain/plan") && !is_for(Deed::Remove, "identity/id-tf.1a"));
+        assert!(is_for(Deed::Reprovision, "identity/id-tf.1a"));
     }
 
     #[test]
@@ -437,6 +409,23 @@ mod tests {
                 &format!(r#"{{"command":"confirm","plan":"1","targets":["g1"],{said}}}"#),
                 approvals,
                 "not both",
+            ),
+            (
+                &format!(r#"{{"command":"sweep","targets":["all"],{said}}}"#),
+                commands,
+                "`targets` is not for `sweep`",
+            ),
+            (
+                &format!(
+                    r#"{{"command":"pause","targets":["all"],"until":"2026-11-24T09:00:00Z",{said}}}"#
+                ),
+                commands,
+                "`until` is not for `pause`",
+            ),
+            (
+                &format!(r#"{{"command":"revoke","targets":["all"],"plan":"1",{said}}}"#),
+                approvals,
+                "`plan` is not for `revoke`",
             ),
         ] {
             let refused = read(body, door).unwrap_err();

@@ -21,6 +21,7 @@ pub mod pause;
 pub mod plan;
 pub mod records;
 pub mod render;
+pub mod selector;
 pub mod sight;
 pub mod slice;
 pub mod spec;

@@ -118,7 +118,7 @@ pub fn foreign(
     object
 }
 
-/// A message that was none of ours, as it was kept.
+/// A message that nobody could act on, as it was kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Of the Secret.

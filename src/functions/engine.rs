@@ -7,7 +7,7 @@ use super::{
 use crate::{
     adapters::service_bus::{Letter, ServiceBus},
     domain::{
-        command::Order,
+        command::{Order, Refused},
         fleet::Fleet,
         ids::TargetId,
         message::{Message, Outgoing},
@@ -48,8 +48,8 @@ impl Work for Engine {
         self.rounds.round(&message).await.into()
     }
 
-    async fn command(&self, order: Order) -> Outcome {
-        self.rounds.command(&order).await.into()
+    async fn command(&self, order: Order) -> Result<Outcome, Refused> {
+        self.rounds.command(&order).await.map(Into::into)
     }
 
     async fn sweep(&self) -> Outcome {
@@ -72,12 +72,12 @@ impl Work for Engine {
         };
         match self.rounds.keep_foreign(&foreign).await {
             Ok(place) => {
-                warn!("a message that is none of ours is kept in {place}: {}", what.reason);
+                warn!("a message is kept in {place}: {}", what.reason);
                 Outcome::done(format!("kept in {place}: {}", what.reason))
             }
             // The broker delivers again, and in the end keeps it among the dead letters.
             Err(failure) => {
-                error!("a message that is none of ours could not be kept: {}", failure.text);
+                error!("a message could not be kept: {}", failure.text);
                 Outcome::failed(failure.text)
             }
         }

@@ -53,7 +53,7 @@ fn in_its_session(message: Message, session: Option<&str>) -> Result<Message, St
     }
 }
 
-/// Hands on what is no message of ours, so that it is kept and not delivered for ever.
+/// Hands on what nobody can act on, so that it is kept and not delivered for ever.
 pub(super) async fn park(
     app: &App,
     function: &'static str,
@@ -61,7 +61,7 @@ pub(super) async fn park(
     reason: String,
 ) -> Outcome {
     let message_id = delivery.message_id;
-    warn!(message.id = message_id, "parks what is no message of ours: {reason}");
+    warn!(message.id = message_id, "keeps what nobody can act on: {reason}");
     let what = NotAMessage {
         function,
         message_id,

@@ -1,7 +1,11 @@
 //! What the functions wake: the seam between the host's deliveries and the rounds.
 
 use crate::domain::{
-    command::Order, fleet_status::FleetStatus, ids::TargetId, message::Message, status::Status,
+    command::{Order, Refused},
+    fleet_status::FleetStatus,
+    ids::TargetId,
+    message::Message,
+    status::Status,
 };
 use async_trait::async_trait;
 use serde::Serialize;
@@ -16,7 +20,9 @@ pub trait Work: Send + Sync {
     async fn round(&self, message: Message) -> Outcome;
 
     /// Carries an operator's order out.
-    async fn command(&self, order: Order) -> Outcome;
+    ///
+    /// Errors: it asks for what nobody of this fleet can do.
+    async fn command(&self, order: Order) -> Result<Outcome, Refused>;
 
     /// Looks over the whole fleet and wakes what drifts.
     async fn sweep(&self) -> Outcome;

@@ -9,12 +9,13 @@ use super::{
     survey, tell,
 };
 use crate::domain::{
-    command::{Deed, Order, Selector},
+    command::{Deed, Order, Refused},
     fleet::Fleet,
-    ids::{RunnerId, Unit},
+    ids::{ProfileName, RunnerId, Unit},
     ledger::{Book, Held, Leave},
     message::{Intent, Message, Outgoing, Reason},
     records::ParkedPlan,
+    selector::Selector,
 };
 use crate::telemetry::audit;
 use futures::{StreamExt, stream};
@@ -25,10 +26,14 @@ use tracing::{info, warn};
 impl Rounds {
     /// Carries an order out, or only says what it would do. Fails only where nothing could be read or written: the broker
     /// delivers again.
-    pub async fn command(&self, order: &Order) -> Outcome {
+    ///
+    /// Errors: it asks for what nobody of this fleet can do.
+    pub async fn command(&self, order: &Order) -> Result<Outcome, Refused> {
         let fleet = match self.fleet() {
             Ok(fleet) => fleet.clone(),
-            Err(reason) => return Outcome::Failed(format!("fleet.yaml is not valid: {reason}")),
+            Err(reason) => {
+                return Ok(Outcome::Failed(format!("fleet.yaml is not valid: {reason}")));
+            }
         };
         // An audit event: who and why as claimed.
         info!(
@@ -39,7 +44,7 @@ impl Rounds {
             "an operator asks: {order}"
         );
         if order.deed == Deed::Sweep && !order.dry_run {
-            return self.sweep().await;
+            return Ok(self.sweep().await);
         }
         let origin = tell::origin_of_order(&fleet, order);
         match audit::because(origin, Box::pin(self.obey(&fleet, order))).await {
@@ -47,11 +52,12 @@ impl Rounds {
                 for line in &lines {
                     info!("{line}");
                 }
-                self.send(messages, lines).await
+                Ok(self.send(messages, lines).await)
             }
-            Err(failure) => {
+            Err(Stop::Refused(refused)) => Err(refused),
+            Err(Stop::Failed(failure)) => {
                 warn!("`{order}` could not be carried out: {}", failure.text);
-                Outcome::Failed(failure.text)
+                Ok(Outcome::Failed(failure.text))
             }
         }
     }
@@ -60,28 +66,36 @@ impl Rounds {
         &self,
         fleet: &Fleet,
         order: &Order,
-    ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
+    ) -> Result<(Vec<Outgoing>, Vec<String>), Stop> {
         let inventory = Box::pin(inventory::take(self.clients(), fleet, self.deadline())).await?;
         let now = self.clock.now();
+        if order.deed == Deed::Sweep {
+            let units = all(fleet, &inventory, now).len();
+            return Ok((vec![], vec![format!("would look over the whole fleet, {units} unit(s)")]));
+        }
         if let Deed::Confirm { plan } = &order.deed {
-            return self.confirm(fleet, &inventory, plan, order, now).await;
+            return Ok(self.confirm(fleet, &inventory, plan, order, now).await?);
+        }
+        let mut units = meant(fleet, &inventory, order, now);
+        if let Some(mistake) = mistake(fleet, &inventory, order, now) {
+            return Err(match inventory.unseen.first() {
+                // What it means may be there.
+                Some(reason) => Stop::Failed(Failure::retry(format!(
+                    "{mistake}; but the whole fleet was not seen: {reason}"
+                ))),
+                None => Stop::Refused(mistake),
+            });
         }
         if order.deed == Deed::ConfirmUnits {
-            return Box::pin(self.confirm_units(fleet, &inventory, order, now)).await;
+            return Ok(Box::pin(self.confirm_units(fleet, &inventory, units, order, now)).await?);
         }
-        let (mut units, mut lines) = (meant(fleet, &inventory, order, now), Vec::new());
+        let mut lines = Vec::new();
         if order.deed == Deed::Remove {
             let protected = units.iter().filter(|unit| survey::is_protected(fleet, unit)).cloned();
             for unit in protected.collect::<Vec<_>>() {
                 lines.push(format!("`{unit}` is kept: `protect: true`"));
                 units.remove(&unit);
             }
-        }
-        if order.deed == Deed::Revoke {
-            units.retain(|unit| matches!(unit, Unit::Runner(_)));
-        }
-        if units.is_empty() {
-            lines.push("no unit of the fleet is meant by it".to_owned());
         }
         let verb = if order.dry_run { "would" } else { "will" };
         lines.extend(units.iter().map(|unit| format!("{verb} {} `{unit}`", order.deed.as_str())));
@@ -104,8 +118,6 @@ impl Rounds {
             | Deed::ConfirmUnits => None,
         };
         let message = |unit: Unit| {
-            // Only a runner can be paused.
-            let intent = intent.filter(|_| matches!(unit, Unit::Runner(_)));
             Message { intent, ..Message::wake(unit, Reason::Command, order.cause()) }.send(now)
         };
         Ok((units.into_iter().map(message).collect(), lines))
@@ -155,10 +167,10 @@ impl Rounds {
         &self,
         fleet: &Fleet,
         inventory: &Inventory,
+        units: BTreeSet<Unit>,
         order: &Order,
         now: Timestamp,
     ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
-        let units = meant(fleet, inventory, order, now);
         let mut wants = self.wants_removal(fleet, inventory, now).await?;
         wants.retain(|unit, _| units.contains(unit));
         let stays = units.iter().filter(|unit| !wants.contains_key(*unit)).cloned();
@@ -199,34 +211,77 @@ impl Rounds {
 /// How many units are read at once.
 const AT_ONCE: usize = 8;
 
-/// The units that an order means: of what is there, and of what the file wants.
+/// Why an order is not carried out.
+enum Stop {
+    /// It is tried again.
+    Failed(Failure),
+    Refused(Refused),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// The units that an order means.
 pub(super) fn meant(
     fleet: &Fleet,
     inventory: &Inventory,
     order: &Order,
     now: Timestamp,
 ) -> BTreeSet<Unit> {
+    let mut units = all(fleet, inventory, now);
+    units.retain(|unit| order.of.iter().any(|word| takes(word, unit, inventory, order)));
+    units
+}
+
+/// A word of the order that means nothing it could be done to. A part of what is not there yet counts: who removes all, removes
+/// also what is just being made.
+pub(super) fn mistake(
+    fleet: &Fleet,
+    inventory: &Inventory,
+    order: &Order,
+    now: Timestamp,
+) -> Option<Refused> {
+    let units = all(fleet, inventory, now);
+    let is_of = |profile| units.iter().any(|unit| profile_of(unit) == Some(profile));
+    let of = order.profile.as_ref();
+    if of.is_some_and(|profile| fleet.profile(profile).is_none() && !is_of(profile)) {
+        return Some(Refused::NoProfile);
+    }
+    let means_nothing = |word: &Selector| {
+        *word != Selector::All && !units.iter().any(|unit| takes(word, unit, inventory, order))
+    };
+    let at = order.of.iter().position(means_nothing)?;
+    Some(Refused::Nobody { word: at + 1, deed: order.deed.as_str() })
+}
+
+/// Of what is there, and of what the file wants.
+fn all(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> BTreeSet<Unit> {
     let wanted = survey::wanted(fleet, inventory, now).into_keys().map(Unit::Runner);
     let lent = fleet.existing_identities().into_keys().map(Unit::Identity);
-    let all: BTreeSet<Unit> = inventory.known.iter().cloned().chain(wanted).chain(lent).collect();
-    let takes = |unit: &Unit| {
-        let (path, profile) = match unit {
-            Unit::Runner(key) => {
-                let read = inventory.targets.get(&key.target);
-                (read.map(|read| read.facts.path.as_str()), Some(&key.profile))
-            }
-            Unit::Domain(profile) => (None, Some(profile)),
-            // Nobody can do more than look at an identity that is not ours, and then it was named.
-            Unit::Identity(_) => {
-                let named = order.of.iter().any(|one| *one == Selector::Unit(unit.clone()));
-                return named && order.deed == Deed::Reprovision;
-            }
-            Unit::Target(_) => return false,
-        };
-        let of_profile = order.profile.as_ref().is_none_or(|wanted| Some(wanted) == profile);
-        of_profile && order.of.iter().any(|selector| selector.takes(unit, path))
+    inventory.known.iter().cloned().chain(wanted).chain(lent).collect()
+}
+
+fn takes(word: &Selector, unit: &Unit, inventory: &Inventory, order: &Order) -> bool {
+    let path = match unit {
+        Unit::Runner(key) => inventory.targets.get(&key.target),
+        Unit::Domain(_) | Unit::Identity(_) | Unit::Target(_) => None,
     };
-    all.into_iter().filter(takes).collect()
+    // An identity that is not ours is looked at by who names it.
+    let named = !matches!(unit, Unit::Identity(_)) || *word == Selector::Unit(unit.clone());
+    let of_profile = order.profile.as_ref().is_none_or(|of| profile_of(unit) == Some(of));
+    let path = path.map(|read| read.facts.path.as_str());
+    order.deed.is_for(unit) && named && of_profile && word.takes(unit, path)
+}
+
+fn profile_of(unit: &Unit) -> Option<&ProfileName> {
+    match unit {
+        Unit::Runner(key) => Some(&key.profile),
+        Unit::Domain(profile) => Some(profile),
+        Unit::Identity(_) | Unit::Target(_) => None,
+    }
 }
 
 /// What the order writes into the ledger, if anything.

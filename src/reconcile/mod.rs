@@ -46,5 +46,5 @@ pub use preview::{Action, Change, FieldChange, Preview, Said, Standing};
 pub use round::{Outcome, Rounds};
 pub use view::{
     AccessReport, Answerable, Candidate, Explained, Giver, Had, IdentityAccess, IdentityKind,
-    JobExplained, Meant, NotASelector, Reach, Right, RightStanding, Selected, Selector, View,
+    JobExplained, Meant, Reach, Right, RightStanding, Selected, View,
 };

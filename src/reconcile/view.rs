@@ -5,7 +5,6 @@ mod explain;
 mod job;
 mod meant;
 mod parked;
-mod selector;
 
 pub use access::{
     AccessReport, Answerable, Giver, IdentityAccess, IdentityKind, Reach, Right, RightStanding,
@@ -13,7 +12,6 @@ pub use access::{
 pub use explain::Explained;
 pub use job::{Candidate, Had, JobExplained};
 pub use meant::Meant;
-pub use selector::{NotASelector, Selector};
 
 use super::{
     Clients, Failure,
@@ -29,6 +27,7 @@ use crate::{
         ids::{ProfileName, RunnerKey, TargetId, Unit},
         names,
         records::{self, ParkedPlan},
+        selector::Selector,
         spec::{Isolation, Mode, RunnerSpec},
         status::Status,
     },
@@ -125,16 +124,16 @@ impl View {
     }
 
     async fn select_from_tree(&self, selectors: &[Selector], selected: &mut Selected) {
-        let chosen = |path: &str| {
-            selectors.is_empty() || selectors.iter().any(|selector| selector.takes_path(path))
-        };
+        let whole = selectors.is_empty() || selectors.contains(&Selector::All);
+        let chosen =
+            |path: &str| whole || selectors.iter().any(|selector| selector.takes_path(path));
         // What has a manager is shown even where GitLab does not answer.
         let made = sweep::made_runners(&self.clients, &self.fleet).await;
         let made = made.unwrap_or_else(|failure| {
             selected.problems.push(format!("the managers of the fleet: {}", failure.text));
             vec![]
         });
-        if selectors.is_empty() {
+        if whole {
             selected.units.extend(made.iter().cloned().map(Unit::Runner));
         }
         let targets = match tree::targets(&self.clients, &self.fleet).await {
@@ -183,6 +182,7 @@ impl View {
             }
             Selector::Unit(Unit::Target(target)) | Selector::Target(target) => *target,
             Selector::Path(pattern) => self.target_at(pattern.as_str()).await?,
+            Selector::All => return Ok(()),
         };
         let made = sweep::made_runners(&self.clients, &self.fleet).await?;
         let made: Vec<RunnerKey> = made.into_iter().filter(|key| key.target == target).collect();

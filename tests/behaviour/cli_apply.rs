@@ -33,7 +33,8 @@ pub(crate) async fn at_desk(
     std::fs::write(&settings, lines).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_forerunner"));
     command.args(arguments).arg("--env-file").arg(&settings);
-    if !arguments.contains(&"--timeout") {
+    let waits = |word: &&str| ["apply", "remove", "send", "release"].contains(word);
+    if arguments.iter().take(2).any(waits) && !arguments.contains(&"--timeout") {
         // The clock runs ahead of a process that works in real time: only a test of the end may meet it.
         command.args(["--timeout", "600"]);
     }
@@ -55,6 +56,25 @@ pub(crate) async fn at_desk(
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Runs the command that a text names, after `forerunner`, as it stands there; `…` is for a person to fill in.
+pub(crate) async fn as_told(
+    sandbox: &Sandbox,
+    text: &str,
+    more: &[&str],
+) -> (Option<i32>, String, String) {
+    let (_, told) = text.split_once("forerunner send").unwrap_or_else(|| panic!("{text}"));
+    let told = told.split(['`', '"', '\n']).next().unwrap_or_default();
+    let mut words = vec!["send".to_owned()];
+    for (at, part) in told.split('\'').enumerate() {
+        match at % 2 {
+            0 => words.extend(part.split_whitespace().map(|word| word.replace('…', "SEC-1"))),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    at_desk(sandbox, true, &words).await
 }
 
 /// No sweep does the work meanwhile: the clock runs as fast as it can.

@@ -8,6 +8,7 @@ use crate::{
 use forerunner::{
     cli::{
         answer::{Answer, Colour},
+        hands::Whose,
         parked::{self, Action, ParkedArguments},
         status::{self, StatusOf},
     },
@@ -32,7 +33,8 @@ fn show(name: &str, reveal: bool) -> Action {
 }
 
 fn release(units: &[&str], all: bool) -> Action {
-    Action::Release { units: units.iter().map(|unit| (*unit).to_owned()).collect(), all }
+    let whose = Whose { local: false, timeout: 30, audit: None };
+    Action::Release { units: units.iter().map(|unit| (*unit).to_owned()).collect(), all, whose }
 }
 
 fn drop_action(name: &str, yes: bool) -> Action {
@@ -178,8 +180,9 @@ async fn a_parked_unit_says_what_releases_it_and_is_released_through_the_queue()
     };
     let without = parked::answer(&arguments, &sandbox.desk(), Colour::default(), |_| None).await;
     assert!(
-        without.code == 1
-            && without.talk.contains("`ServiceBus__fullyQualifiedNamespace` is missing: set it"),
+        without.code == 2
+            && without.talk.contains("`ServiceBus__fullyQualifiedNamespace` is missing: set it")
+            && without.talk.contains("say --local"),
         "{}",
         without.talk
     );

@@ -2,7 +2,7 @@
 //! another installation of the fleet made.
 
 use crate::{
-    cli_apply::apply,
+    cli_apply::{apply, as_told},
     cli_plan::make_twin,
     crashes::{crashes, some_of},
     deeds::{client, plain_fleet, plain_fleet_for, plan_fleet},
@@ -49,10 +49,13 @@ async fn a_token_that_somebody_polled_with_is_made_anew_on_an_operators_word_alo
     let reason = sandbox.status(&unit)["parked"]["reason"].to_string();
     assert!(reason.contains(&format!("forerunner send confirm {key}")), "{reason}");
     // Another unit's confirmation is none.
-    confirm(&sandbox, "runner/g1-plain");
+    let other = sandbox.world.gitlab.create_group(Some(42), "other");
+    sandbox.settle().await;
+    confirm(&sandbox, &format!("runner/g{other}-plain"));
     sandbox.settle().await;
     assert!(sandbox.is_parked(&unit));
-    confirm(&sandbox, &unit);
+    let (code, _, err) = as_told(&sandbox, &reason, &[]).await;
+    assert_eq!(code, Some(0), "{err}");
     sandbox.settle().await;
     sandbox.assert_ready(&unit);
     assert_eq!(sandbox.runner(&key).id, before, "the entity stays");
@@ -105,7 +108,8 @@ async fn a_twin_that_somebody_polls_with_is_paused_and_goes_when_its_job_is_done
     assert!(sandbox.is_parked(&unit), "{}", sandbox.story());
     let reason = sandbox.status(&unit)["parked"]["reason"].to_string();
     assert!(reason.contains(&format!("runner {twin} is a twin")), "{reason}");
-    confirm(&sandbox, &unit);
+    let (code, _, err) = as_told(&sandbox, &reason, &[]).await;
+    assert_eq!(code, Some(0), "{err}");
     sandbox.pass_minutes(15).await;
     let paused = sandbox.world.gitlab.runner(twin).expect("a job runs on it").paused;
     assert!(paused, "{}", sandbox.story());

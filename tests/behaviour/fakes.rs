@@ -12,7 +12,7 @@ use forerunner::{
     config::Settings,
     domain::{
         class::Class,
-        command::Order,
+        command::{Order, Refused},
         fleet_status::FleetStatus,
         ids::TargetId,
         message::{Message, Outgoing},
@@ -83,9 +83,9 @@ impl Work for World {
         self.end("settled").await
     }
 
-    async fn command(&self, order: Order) -> Outcome {
+    async fn command(&self, order: Order) -> Result<Outcome, Refused> {
         self.orders.lock().unwrap().push(order);
-        self.end("obeyed").await
+        Ok(self.end("obeyed").await)
     }
 
     async fn sweep(&self) -> Outcome {

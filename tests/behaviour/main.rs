@@ -57,6 +57,7 @@ mod names;
 mod neighbours;
 mod observing;
 mod ordered_removals;
+mod orders;
 mod parking;
 mod process;
 mod protected;

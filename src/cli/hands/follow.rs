@@ -1,6 +1,6 @@
 //! Follows units that the functions work on: by what rounds write of them, and by a look of its own where that says enough.
 
-use super::{End, How, nap, say};
+use super::{End, Whose, nap, say};
 use crate::{
     cli::{load::AtDesk, plan::sleep},
     domain::{
@@ -67,7 +67,7 @@ pub(super) async fn follow(
         }
         let now = desk.view.now();
         if now >= end {
-            let failures = vec![How::stopped(now.duration_since(since))];
+            let failures = vec![Whose::stopped(now.duration_since(since))];
             return Ok(End { failures, undone: followed.given_up() });
         }
         let next = now.saturating_add(POLL).unwrap_or(end).min(end);

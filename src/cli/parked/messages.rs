@@ -1,4 +1,4 @@
-//! Messages that were none of ours: unknown text, which may be a secret that somebody typed.
+//! Messages that nobody could act on: unknown text, which may be a secret that somebody typed.
 
 use crate::{
     cli::{

@@ -1,16 +1,18 @@
 //! Parked units: one looked at, and some let go on.
 
-use super::parked;
+use super::{ParkedArguments, parked};
 use crate::{
     cli::{
         answer::{Answer, pretty},
         colour::Paint,
+        hands::{Goal, Hands, Whose},
         load::AtDesk,
     },
     domain::{ids::Unit, standing::from_now, status::Status},
     reconcile::Failure,
 };
 use serde_json::json;
+use std::collections::BTreeSet;
 
 pub(super) async fn show(
     desk: &AtDesk,
@@ -69,48 +71,52 @@ fn releases(status: &Status, digest: &str) -> Vec<String> {
     by
 }
 
+/// Which of the parked units are to go on, and by whose hands.
+pub(super) struct Asked<'a> {
+    pub(super) units: &'a [String],
+    pub(super) all: bool,
+    pub(super) whose: &'a Whose,
+}
+
+/// Errors: what to print instead.
 pub(super) async fn release(
+    arguments: &ParkedArguments,
+    asked: &Asked<'_>,
     desk: &AtDesk,
-    names: &[String],
-    all: bool,
-    as_json: bool,
-) -> Result<Answer, Failure> {
-    let mut asked = Vec::new();
-    for name in names {
-        match name.parse::<Unit>() {
-            Ok(unit) => asked.push(unit),
-            Err(_) => return Ok(not_a_unit(name)),
-        }
+) -> Result<Answer, Answer> {
+    let failed = |failure: Failure| Answer::failed(1, failure.text);
+    let mut named = BTreeSet::new();
+    for name in asked.units {
+        named.insert(name.parse::<Unit>().map_err(|_| not_a_unit(name))?);
     }
-    let bus = match &desk.service_bus {
-        Ok(bus) => bus,
-        Err(missing) => {
-            return Ok(Answer::failed(
-                1,
-                format!("a unit is woken through the queue, and {missing}"),
-            ));
-        }
-    };
-    let parked = parked(desk).await?;
+    let hands = Hands::open(asked.whose, &arguments.place, desk)?;
+    let parked = parked(desk).await.map_err(failed)?;
     let is_parked = |unit: &Unit| parked.iter().any(|status| status.unit == *unit);
-    let (woken, others): (Vec<Unit>, Vec<Unit>) = match all {
-        true => (parked.iter().map(|status| status.unit.clone()).collect(), vec![]),
-        false => asked.into_iter().partition(is_parked),
+    let (woken, others): (BTreeSet<Unit>, BTreeSet<Unit>) = match asked.all {
+        true => (parked.iter().map(|status| status.unit.clone()).collect(), BTreeSet::new()),
+        false => named.into_iter().partition(is_parked),
     };
-    desk.view.wake(bus, woken.iter().cloned()).await?;
+    let since = desk.view.now();
+    hands.release(desk, &woken).await.map_err(failed)?;
+    let mut failures = vec![];
     let mut talk: String =
         others.iter().map(|unit| format!("error: `{unit}` is not parked\n")).collect();
-    if !woken.is_empty() {
+    if asked.whose.local {
+        let until = asked.whose.end(since);
+        let end = hands.see_through(desk, &woken, Goal::AsTheFileSays, since, until);
+        failures = end.await.map_err(failed)?.failures;
+        talk.extend(failures.iter().map(|failure| format!("error: {failure}\n")));
+    } else if !woken.is_empty() {
         talk.push_str(
             "hint: a round looks at each within a minute; what parked it and is still so parks it again\n",
         );
     }
-    let out = match as_json {
-        true => pretty(&json!({ "woken": woken, "notParked": others })),
+    let out = match arguments.json {
+        true => pretty(&json!({ "woken": woken, "notParked": others, "failures": failures })),
         false if woken.is_empty() && others.is_empty() => "nothing is parked\n".to_owned(),
         false => woken.iter().map(|unit| format!("woke {unit}\n")).collect(),
     };
-    Ok(Answer { code: u8::from(!others.is_empty()), out, talk })
+    Ok(Answer { code: u8::from(!others.is_empty() || !failures.is_empty()), out, talk })
 }
 
 fn not_a_unit(name: &str) -> Answer {

@@ -1,6 +1,6 @@
 //! Who may do what in Azure through the fleet's jobs, for whoever has to answer for it. Only reads.
 
-use super::{Selector, View};
+use super::View;
 use crate::{
     domain::{
         azure::{GivenRole, Identity, ResourceId},
@@ -9,6 +9,7 @@ use crate::{
         },
         ids::{ProfileName, RunnerKey, TargetId, Unit},
         names,
+        selector::Selector,
         spec::{Grant, IdentitySpec, Isolation},
     },
     reconcile::{Failure, tree},
@@ -486,5 +487,6 @@ fn takes(selector: &Selector, reach: &Reach) -> bool {
         Selector::Unit(Unit::Target(target)) | Selector::Target(target) => *target == reach.target,
         Selector::Unit(Unit::Identity(_)) => false,
         Selector::Path(pattern) => pattern.matches(&reach.path),
+        Selector::All => true,
     }
 }

@@ -1,11 +1,12 @@
 //! Why a target has the runners it has.
 
-use super::{Selector, View};
+use super::View;
 use crate::{
     domain::{
         fleet::{TargetFacts, Wanted},
         ids::{TargetId, Unit},
         plan::hold::Hold,
+        selector::Selector,
         status::Status,
     },
     reconcile::{Failure, target},
@@ -34,8 +35,8 @@ impl View {
             Selector::Path(pattern) if pattern.is_literal() => {
                 Some(self.target_at(pattern.as_str()).await?)
             }
-            Selector::Path(_) => {
-                return Err(Failure::permanent("a pattern stands for many: name one target"));
+            Selector::Path(_) | Selector::All => {
+                return Err(Failure::permanent("that stands for many: name one target"));
             }
         };
         let read = async {

@@ -3,7 +3,7 @@
 use super::View;
 use crate::{
     domain::{
-        command::Order,
+        command::{Order, Refused},
         fleet_status::{Finding, FindingKind},
         ids::Unit,
     },
@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 /// What an order means.
 #[derive(Debug, Default)]
 pub struct Meant {
-    /// How many units it means, those among them of which nothing is there yet.
-    pub named: usize,
+    /// A word of it that means nothing.
+    pub mistake: Option<Refused>,
     /// Those of which something is there.
     pub units: BTreeSet<Unit>,
     /// Those that no path removes.
@@ -36,8 +36,8 @@ impl View {
         let (fleet, now) = (&self.fleet, self.now());
         let deadline = Deadline::within(SWEEP_READS);
         let inventory = Box::pin(inventory::take(&self.clients, fleet, deadline)).await?;
+        let mistake = command::mistake(fleet, &inventory, order, now);
         let mut units = command::meant(fleet, &inventory, order, now);
-        let named = units.len();
         units.retain(|unit| inventory.known.contains(unit));
         let (protected, units) =
             units.into_iter().partition(|unit| survey::is_protected(fleet, unit));
@@ -56,6 +56,6 @@ impl View {
             | FindingKind::Unwatched => false,
         });
         let leftovers = leftovers.collect();
-        Ok(Meant { named, units, protected, leftovers, unseen: inventory.unseen })
+        Ok(Meant { mistake, units, protected, leftovers, unseen: inventory.unseen })
     }
 }

@@ -1,8 +1,8 @@
-//! What is kept for a person: units out of the fast loop, and messages that were none of ours.
+//! What is kept for a person: units out of the fast loop, and messages that nobody could act on.
 
 use super::View;
 use crate::{
-    adapters::{kubernetes::Preconditions, service_bus::ServiceBus},
+    adapters::kubernetes::Preconditions,
     domain::{
         ids::Unit,
         kubernetes::{Kind, ObjectName},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl View {
-    /// Messages on our queues that were none of ours. Needs the right to list Secrets in the managers' namespace, which
+    /// Messages on our queues that nobody could act on. Needs the right to list Secrets in the managers' namespace, which
     /// forerunner itself does not have.
     pub async fn kept(&self) -> Result<Vec<Kept>, Failure> {
         let settings = self.fleet.settings();
@@ -39,7 +39,7 @@ impl View {
     /// Asks for a round of each unit, as the sweep would.
     pub async fn wake(
         &self,
-        bus: &ServiceBus,
+        outbox: &Outbox,
         units: impl IntoIterator<Item = Unit>,
     ) -> Result<(), Failure> {
         let now = self.clock.now();
@@ -48,6 +48,6 @@ impl View {
             .into_iter()
             .map(|unit| Message::wake(unit, Reason::Command, cause.clone()).send(now))
             .collect();
-        Outbox::Queue(bus.clone()).send(&wakes).await
+        outbox.send(&wakes).await
     }
 }

@@ -67,7 +67,7 @@ fn draft_used_twin(
     let unit = Unit::Runner(spec.key.clone());
     if !observed.ledger.book.may_part(&unit, twin.id, now) {
         let reason = format!(
-            "runner {} is a twin of ours that somebody polls with: `forerunner send confirm {}` permits its removal",
+            "runner {} is a twin of ours that somebody polls with: `forerunner send confirm {} --why …` permits its removal",
             twin.id, spec.key
         );
         draft.block_until_parting(twin.id, reason);

@@ -75,7 +75,7 @@ pub(super) fn draft_token(
             let may_part = observed.ledger.book.may_part(&unit, keep.id, now);
             if !observed.is_unused(keep.id, &verifier) && !may_part {
                 let reason = format!(
-                    "the token of runner {} is lost and somebody has polled with it: `forerunner send confirm {}` \
+                    "the token of runner {} is lost and somebody has polled with it: `forerunner send confirm {} --why …` \
                      permits a new one",
                     keep.id, spec.key
                 );
