@@ -13,34 +13,31 @@ use crate::{
         fleet::Fleet,
         gitlab::{Entity, EntityKind, Manager},
         ids::{FleetName, GroupId, InstallationId, RunnerId, RunnerKey, TargetId},
+        ledger::Book,
         marker::Marker,
-        names,
+        plan::runner::Polls,
         sight::{self, Digest, Marks},
         slice::{self, Slice},
-        version::Version,
         watch::gitlab::{Misplaced, OwnOpen, Whose},
     },
 };
 use futures::future::try_join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entities by the runners that they are of.
 #[derive(Debug, Default)]
 pub(super) struct Entities {
     pub(super) looks: BTreeMap<RunnerKey, Option<Digest>>,
-    pub(super) silent: BTreeSet<RunnerKey>,
-    pub(super) versions: BTreeMap<RunnerKey, Version>,
+    /// Those whose polls a round has to look at.
+    pub(super) odd: BTreeSet<RunnerKey>,
     /// Entities with a marker of this installation that do not belong, or not alone, to its target.
     pub(super) misplaced: Vec<Misplaced>,
     /// How many take jobs: of all that there are, or of those below each anchor, as they were listed.
     pub(super) open: BTreeMap<Option<GroupId>, OwnOpen>,
 }
 
-/// A manager that polls shows within this time (GitLab's own *online*, gitlab.md §3.8).
-const SILENT: SignedDuration = SignedDuration::from_hours(2);
-
-/// An entity, with who polled with its tokens where the file asks for their versions.
+/// An entity, with who polled with its tokens.
 type Polled = (Entity, Vec<Manager>);
 
 /// Whose entities are looked for.
@@ -52,6 +49,8 @@ pub(super) struct Sought<'a> {
     pub(super) made: &'a BTreeSet<RunnerKey>,
     /// The targets that this sweep has listed.
     pub(super) listed: &'a BTreeMap<TargetId, TargetRead>,
+    /// Whose tokens were replaced.
+    pub(super) book: &'a Book,
 }
 
 /// The entities of every runner that was made: everywhere at once where our token may, else below the anchors. Those that no such
@@ -82,8 +81,7 @@ pub(super) async fn entities(
         }
     };
     seen.looks.extend(more.looks);
-    seen.silent.extend(more.silent);
-    seen.versions.extend(more.versions);
+    seen.odd.extend(more.odd);
     Ok(Sliced { seen, next, unseen })
 }
 
@@ -111,7 +109,6 @@ async fn read(
 ) -> Result<Option<usize>, Failure> {
     let fleet = reading.sought.fleet;
     let search = format!("[forerunner:{}:", fleet.settings().name);
-    let floors = fleet.profiles().any(|profile| profile.version_floor.is_some());
     let (mut rows, mut open) = (0, OwnOpen::default());
     let take = |entity: Entity, managers: Vec<Manager>| {
         // Whatever lies below a group has an owner: one that shows none hides it.
@@ -122,7 +119,7 @@ async fn read(
         open.take(&entity, &fleet.settings().name, reading.sought.installation);
         reading.take_any(&(entity, managers));
     };
-    match clients.gitlab().fold_runners(place, &search, floors, take).await {
+    match clients.gitlab().fold_runners(place, &search, take).await {
         Ok(()) => {
             reading.seen.open.insert(place.group(), open);
             Ok(Some(rows))
@@ -149,18 +146,18 @@ impl<'a> Reading<'a> {
 
     /// Takes in what is one of these runners'.
     fn take(&mut self, (entity, managers): &Polled) {
-        let Sought { fleet, installation, .. } = self.sought;
+        let Sought { fleet, installation, book, .. } = self.sought;
         let Some(key) = sight::whose(entity, &fleet.settings().name) else { return };
-        let own = names::system_id(installation, &key);
-        let manager = managers.iter().find(|one| one.system_id == own);
-        let version = manager.and_then(|manager| manager.version.as_deref()?.parse().ok());
         let Some(marks) = self.marks.get_mut(&key) else { return };
         marks.entity(entity);
-        let polls = entity.contacted_at.is_some_and(|at| self.now.duration_since(at) < SILENT);
-        if !entity.paused && !polls {
-            self.seen.silent.insert(key.clone());
+        let polls = Polls { key: &key, installation, managers };
+        let floor = fleet.profile(&key.profile).and_then(|profile| profile.version_floor);
+        let is_odd = !entity.paused && !polls.has_own(self.now)
+            || !polls.strangers(book, self.now).is_empty()
+            || floor.is_some_and(|floor| polls.older_than(floor).is_some());
+        if is_odd {
+            self.seen.odd.insert(key);
         }
-        self.seen.versions.extend(version.map(|version| (key, version)));
     }
 
     /// The same, and what is nobody's.
@@ -237,8 +234,7 @@ async fn one_by_one(
         entities.iter().for_each(|one| found.take(one));
         let found = found.end();
         seen.looks.extend(found.looks);
-        seen.silent.extend(found.silent);
-        seen.versions.extend(found.versions);
+        seen.odd.extend(found.odd);
     }
     if looked > 1 && unseen.len() == looked {
         return Err(Failure::retry(unseen.swap_remove(0)));
@@ -261,18 +257,13 @@ async fn entities_of_one(
         Err(gitlab::Error::NotFound { .. } | gitlab::Error::Forbidden { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let has_floor = |key: &RunnerKey| {
-        fleet.profile(&key.profile).is_some_and(|profile| profile.version_floor.is_some())
-    };
-    let ours = listed.iter().filter_map(|one| {
-        let key = keys.iter().find(|key| claim::concerns(one, name, key, &[]))?;
-        Some((one.id, has_floor(key)))
-    });
-    let ours: Vec<(RunnerId, bool)> = ours.collect();
-    let calls = ours.iter().map(|(_, floor)| 1 + usize::from(*floor)).sum();
-    let read = ours.into_iter().map(|(id, floor)| async move {
+    let ours =
+        listed.iter().filter(|one| keys.iter().any(|key| claim::concerns(one, name, key, &[])));
+    let ours: Vec<RunnerId> = ours.map(|one| one.id).collect();
+    let calls = 2 * ours.len();
+    let read = ours.into_iter().map(|id| async move {
         let entity = gitlab.entity(id).await?;
-        let managers = if floor && entity.is_some() { gitlab.managers(id).await? } else { vec![] };
+        let managers = if entity.is_some() { gitlab.managers(id).await? } else { vec![] };
         Ok::<_, gitlab::Error>(entity.map(|entity| (entity, managers)))
     });
     let read = try_join_all(read).await?;

@@ -164,7 +164,7 @@ impl Units {
         let listed = std::mem::take(&mut core.2);
         let listed: BTreeMap<TargetId, TargetRead> =
             listed.into_iter().map(|read| (read.facts.id, read)).collect();
-        let (installation, told, _, _, objects) = &core;
+        let (installation, told, _, ledger, objects) = &core;
         let made: BTreeSet<RunnerKey> =
             objects.managers.iter().filter_map(|key| key.parse().ok()).collect();
         // Whatever is left of a unit makes it known: people may have taken its namespace, its manager and its status.
@@ -191,7 +191,8 @@ impl Units {
             );
             (ours, tagged, more, credentials)
         };
-        let sought = Sought { fleet, installation, made: &made, listed: &listed };
+        let book = &ledger.book;
+        let sought = Sought { fleet, installation, made: &made, listed: &listed, book };
         let (unlisted, strays, entities, (identities, tagged, more, credentials)) = tokio::join!(
             deadline.hold(UNLISTED, unlisted(clients, &known, &listed)),
             deadline.wait(bulk::strays(clients, fleet, installation)),

@@ -13,7 +13,6 @@ use crate::domain::{
     },
     sight::{self, Digest, Marks, Sight},
     spec::{FleetSettings, Grant},
-    version::Version,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,10 +31,8 @@ pub(super) struct Looks {
     principals: BTreeMap<String, Uuid>,
     /// Who may do what, as far as forerunner may look, by principal.
     assignments: Option<Arc<[RoleAssignment]>>,
-    /// Runners that have not been polled with for long, or never.
-    silent: BTreeSet<RunnerKey>,
-    /// Versions of our managers that poll, where the file sets a floor.
-    versions: BTreeMap<RunnerKey, Version>,
+    /// Runners with whose tokens others than our manager poll, or it no more, or an old one.
+    odd: BTreeSet<RunnerKey>,
     /// Keys of identities whose credentials are others than their tags say.
     changed_credentials: BTreeSet<String>,
 }
@@ -65,7 +62,7 @@ impl Looks {
     pub(super) fn of(seen: Seen<'_>) -> Self {
         let Seen { objects, identities, entities, changed_credentials, lent, assignments, issuer } =
             seen;
-        let Entities { looks: gitlab, silent, versions, .. } = entities;
+        let Entities { looks: gitlab, odd, .. } = entities;
         let digest = |lent: &Lent, issuer: &str| {
             let mut marks = Marks::default();
             lent.credentials.iter().for_each(|one| marks.credential(one));
@@ -80,8 +77,7 @@ impl Looks {
         let kubernetes = objects;
         let mut looks = Self {
             gitlab,
-            silent,
-            versions,
+            odd,
             lent,
             changed_credentials,
             kubernetes,
@@ -115,20 +111,15 @@ impl Looks {
         missing_grants(roles, held).is_empty() && foreign_rights(roles, held).is_empty()
     }
 
-    /// Whether nobody has polled with it for long.
-    pub(super) fn is_silent(&self, key: &RunnerKey) -> bool {
-        self.silent.contains(key)
+    /// Whether a round would have something to say of who polls with its token.
+    pub(super) fn is_oddly_polled(&self, key: &RunnerKey) -> bool {
+        self.odd.contains(key)
     }
 
     /// Whether a list of this sweep shows an entity with the runner's marker where it belongs; `None`: it did not look, or saw
     /// nothing that proves either.
     pub(super) fn shows_entity(&self, key: &RunnerKey) -> Option<bool> {
         self.gitlab.get(key).map(Option::is_some)
-    }
-
-    /// Whether its manager is known to be older than this.
-    pub(super) fn is_older(&self, key: &RunnerKey, floor: Option<Version>) -> bool {
-        floor.zip(self.versions.get(key)).is_some_and(|(floor, version)| *version < floor)
     }
 
     /// Whether the unit still looks as its last settled round saw it.

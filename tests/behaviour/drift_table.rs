@@ -5,6 +5,7 @@ mod azure;
 mod cluster;
 mod file;
 mod gitlab;
+mod managers;
 mod rights;
 mod rivals;
 mod strangers;
@@ -12,8 +13,8 @@ mod targets;
 mod watched;
 
 use crate::{
-    deeds::{APP, client, fleet, plan_profile},
-    disturbed::{entries, inventory},
+    deeds::{APP, fleet, plan_profile},
+    disturbed::inventory,
     group_token::give_owners_token,
     harness::Sandbox,
 };
@@ -477,24 +478,4 @@ async fn what_keeps_a_manager_from_running_is_told_apart() {
         settled.sandbox.settle().await;
         settled.sandbox.assert_ready(&settled.unit);
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_who_polls_with_our_token_is_an_alarm() {
-    let settled = Settled::new().await;
-    let name = format!("runner-{}-config", settled.key);
-    let secret = settled.sandbox.world.kubernetes.get("secrets", "forerunner-nonprod", &name);
-    let (_, token) = entries(&secret.unwrap()).remove(0);
-    let gitlab = settled.sandbox.world.address("gitlab").unwrap();
-    let body = json!({"token": token, "system_id": "s_somebodyelse", "info": {}});
-    let url = format!("http://{gitlab}/api/v4/jobs/request");
-    client().post(url).json(&body).send().await.unwrap();
-    settled.sandbox.wake(&settled.unit);
-    settled.sandbox.settle().await;
-    let told = settled.sandbox.condition(&settled.unit, "NeedsAdministrator");
-    assert_eq!(told["reason"], "ForeignManager", "{told}\n{}", settled.sandbox.story());
-    assert!(told["message"].as_str().unwrap().contains("s_somebodyelse"), "{told}");
-    settled.sandbox.leap_to("2026-11-26T08:00:00Z");
-    settled.sandbox.sweep().await;
-    assert!(settled.sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
 }

@@ -80,27 +80,29 @@ impl Gitlab {
     /// Source: `app/finders/ci/runners_finder.rb` of GitLab; <https://docs.gitlab.com/api/graphql/reference/#grouprunners>.
     pub async fn runners_bulk(&self, place: Where<'_>, search: &str) -> Result<Vec<Entity>, Error> {
         let mut all = Vec::new();
-        self.fold_runners(place, search, false, |entity, _| all.push(entity)).await?;
+        let take = |node: Node| {
+            all.push(node.read().ok_or_else(no_id)?);
+            Ok(())
+        };
+        self.bulk(place, marked(search), ENTITY, PAGES_MAX, take).await?;
         Ok(all)
     }
 
-    /// The same, one after the other, so that no more than a page of them is held; with who polled with their tokens where that
-    /// is asked for. What was taken before an error is no list.
+    /// The same, one after the other, so that no more than a page of them is held; with who polled with their tokens. What was
+    /// taken before an error is no list.
     pub async fn fold_runners(
         &self,
         place: Where<'_>,
         search: &str,
-        managers: bool,
         mut take: impl FnMut(Entity, Vec<Manager>),
     ) -> Result<(), Error> {
-        let nodes = if managers { ENTITY_AND_MANAGERS } else { ENTITY };
         let take = |mut node: Node| {
             let managers = node.managers.take().map(|list| list.nodes).unwrap_or_default();
             let managers = managers.into_iter().map(Into::into).collect();
             take(node.read().ok_or_else(no_id)?, managers);
             Ok(())
         };
-        self.bulk(place, marked(search), nodes, PAGES_MAX, take).await.map(drop)
+        self.bulk(place, marked(search), ENTITY_AND_MANAGERS, PAGES_MAX, take).await.map(drop)
     }
 
     /// Runners that are not paused, whoever's they are: those with the tag, or all. At most `pages` of a hundred.

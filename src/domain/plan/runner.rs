@@ -8,6 +8,7 @@ mod token;
 
 pub use entity::NOTE_NOT_OPEN;
 pub(crate) use manager::is_available;
+pub(crate) use polls::Polls;
 pub(crate) use token::taken;
 
 use super::{

@@ -1,6 +1,6 @@
 //! The runner's manager in the cluster: its objects, whose turn it is to roll, and how it stands.
 
-use super::{Ours, polls::contact, polls::draft_strangers, polls::silence, token::Kept};
+use super::{Ours, polls, token::Kept};
 use crate::domain::{
     ids::Unit,
     kubernetes::{Kind, Object},
@@ -205,10 +205,8 @@ pub(super) fn judge_manager(
     if !running && has_token {
         draft.wait(SOON, "the manager to run");
     }
-    let online = ours
-        .keep
-        .filter(|_| running)
-        .map(|keep| contact(observed, keep, ours.installation, spec, now));
+    let polls = polls::of_kept(spec, observed, ours);
+    let online = ours.keep.filter(|_| running).map(|_| polls.has_own(now));
     let manager = match online {
         Some(true) => rollout::Manager::Polls,
         Some(false) | None => rollout::Manager::IsAway(trouble.map(|trouble| trouble.message)),
@@ -240,11 +238,11 @@ pub(super) fn judge_manager(
             if has_token {
                 draft.wait(SOON, "the manager to poll GitLab");
             }
-            silence(observed, ours, spec, now)
+            polls::silence(polls, now)
         }
     };
     draft.find(finding);
-    draft_strangers(draft, spec, observed, ours, now);
+    polls::draft_strangers(draft, spec, observed, ours, now);
     if ours.look_alikes > 0 {
         draft.find(Finding::holds(
             ConditionKind::NeedsAdministrator,

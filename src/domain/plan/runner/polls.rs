@@ -2,8 +2,9 @@
 
 use super::{CONTACT_COUNTS, Ours, deployment_name, manager::is_available};
 use crate::domain::{
-    gitlab::Entity,
-    ids::{InstallationId, Unit},
+    gitlab::Manager,
+    ids::{InstallationId, RunnerKey, Unit},
+    ledger::Book,
     names,
     observed::Observed,
     plan::Draft,
@@ -20,17 +21,64 @@ const STALE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long a stranger's poll is an alarm.
 const STRANGER_COUNTS: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long our manager has not been heard of.
-pub(super) fn silence(
-    observed: &Observed,
-    ours: &Ours<'_>,
-    spec: &RunnerSpec,
-    now: Timestamp,
-) -> Finding {
-    let system_id = names::system_id(ours.installation, &spec.key);
+/// Everybody who polled with the tokens of one entity of a runner: a round and a sweep judge them by the same words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Polls<'a> {
+    pub(crate) key: &'a RunnerKey,
+    pub(crate) installation: &'a InstallationId,
+    pub(crate) managers: &'a [Manager],
+}
+
+impl<'a> Polls<'a> {
+    /// Our manager, if it ever polled.
+    fn own(self) -> Option<&'a Manager> {
+        let system_id = names::system_id(self.installation, self.key);
+        self.managers.iter().find(|manager| manager.system_id == system_id)
+    }
+
+    /// Whether our manager polled lately.
+    pub(crate) fn has_own(self, now: Timestamp) -> bool {
+        let last = self.own().and_then(|manager| manager.contacted_at);
+        last.is_some_and(|at| now.duration_since(at) < CONTACT_COUNTS)
+    }
+
+    /// Whoever else polled within a day holds the token too, unless it was replaced since.
+    pub(crate) fn strangers(self, book: &Book, now: Timestamp) -> Vec<&'a str> {
+        let known = [
+            names::system_id(self.installation, self.key),
+            names::verifier_system_id(self.installation, self.key),
+        ];
+        let replaced = book.replaced(&Unit::Runner(self.key.clone()));
+        let counts = |at: Timestamp| {
+            now.duration_since(at) < STRANGER_COUNTS && replaced.is_none_or(|done| done < at)
+        };
+        let polls = self.managers.iter();
+        let polls = polls.filter(|manager| manager.contacted_at.is_some_and(counts));
+        let ids = polls.map(|manager| manager.system_id.as_str());
+        ids.filter(|id| !known.iter().any(|ours| ours == id)).collect()
+    }
+
+    /// The version of our manager, where it is older than this.
+    pub(crate) fn older_than(self, floor: Version) -> Option<&'a str> {
+        let version = self.own()?.version.as_deref()?;
+        version.parse::<Version>().is_ok_and(|version| version < floor).then_some(version)
+    }
+}
+
+/// Who polled with the entity that we keep; nobody where there is none.
+pub(super) fn of_kept<'a>(
+    spec: &'a RunnerSpec,
+    observed: &'a Observed,
+    ours: &Ours<'a>,
+) -> Polls<'a> {
     let managers = ours.keep.and_then(|keep| observed.managers.get(&keep.id));
-    let own = managers.into_iter().flatten().filter(|manager| manager.system_id == system_id);
-    let (reason, message) = match own.filter_map(|manager| manager.contacted_at).max() {
+    let managers = managers.map_or(&[][..], Vec::as_slice);
+    Polls { key: &spec.key, installation: ours.installation, managers }
+}
+
+/// How long our manager has not been heard of.
+pub(super) fn silence(polls: Polls<'_>, now: Timestamp) -> Finding {
+    let (reason, message) = match polls.own().and_then(|manager| manager.contacted_at) {
         None => ("NeverContacted", "no poll by our manager has been seen".to_owned()),
         // No time of day: a status is not written anew for every hour.
         Some(at) if now.duration_since(at) < CONTACT_COUNTS => {
@@ -46,29 +94,7 @@ pub(super) fn silence(
     Finding::fails(ConditionKind::Online, reason, message)
 }
 
-/// Whoever polls with our token and is not our manager holds it too, unless it was replaced since.
-pub(super) fn strangers<'a>(
-    spec: &RunnerSpec,
-    observed: &'a Observed,
-    ours: &Ours<'_>,
-    now: Timestamp,
-) -> Vec<&'a str> {
-    let known = [
-        names::system_id(ours.installation, &spec.key),
-        names::verifier_system_id(ours.installation, &spec.key),
-    ];
-    let replaced = observed.ledger.book.replaced(&Unit::Runner(spec.key.clone()));
-    let counts = |at: Timestamp| {
-        now.duration_since(at) < STRANGER_COUNTS && replaced.is_none_or(|done| done < at)
-    };
-    let managers = ours.keep.and_then(|keep| observed.managers.get(&keep.id));
-    let polls = managers.into_iter().flatten();
-    let polls = polls.filter(|manager| manager.contacted_at.is_some_and(counts));
-    let ids = polls.map(|manager| manager.system_id.as_str());
-    ids.filter(|id| !known.iter().any(|ours| ours == id)).collect()
-}
-
-/// Tells of them, with the command that makes the token worthless.
+/// Tells of strangers, with the command that makes the token worthless.
 pub(super) fn draft_strangers(
     draft: &mut Draft,
     spec: &RunnerSpec,
@@ -77,7 +103,7 @@ pub(super) fn draft_strangers(
     now: Timestamp,
 ) {
     let Some(keep) = ours.keep else { return };
-    let strangers = strangers(spec, observed, ours, now);
+    let strangers = of_kept(spec, observed, ours).strangers(&observed.ledger.book, now);
     if !strangers.is_empty() {
         draft.find(Finding::holds(
             ConditionKind::NeedsAdministrator,
@@ -102,16 +128,9 @@ pub(super) fn draft_version(
     observed: &Observed,
     ours: &Ours<'_>,
 ) {
-    let (Some(keep), Some(floor), false) = (ours.keep, spec.version_floor, draft.has_steps())
-    else {
-        return;
-    };
-    let system_id = names::system_id(ours.installation, &spec.key);
-    let mut managers = observed.managers.get(&keep.id).into_iter().flatten();
-    let manager = managers.find(|manager| manager.system_id == system_id);
-    let Some(version) = manager.and_then(|manager| manager.version.as_deref()) else { return };
-    let is_older = version.parse::<Version>().is_ok_and(|version| version < floor);
-    if is_older && observed.deployment.as_ref().is_some_and(is_available) {
+    let (Some(floor), false) = (spec.version_floor, draft.has_steps()) else { return };
+    let Some(version) = of_kept(spec, observed, ours).older_than(floor) else { return };
+    if observed.deployment.as_ref().is_some_and(is_available) {
         let deployment = deployment_name(context.fleet, spec);
         draft.find(Finding::holds(
             ConditionKind::NeedsAdministrator,
@@ -124,18 +143,4 @@ pub(super) fn draft_version(
             ),
         ));
     }
-}
-
-pub(super) fn contact(
-    observed: &Observed,
-    keep: &Entity,
-    installation: &InstallationId,
-    spec: &RunnerSpec,
-    now: Timestamp,
-) -> bool {
-    let system_id = names::system_id(installation, &spec.key);
-    let seen = observed.managers.get(&keep.id).into_iter().flatten();
-    seen.filter(|manager| manager.system_id == system_id)
-        .filter_map(|manager| manager.contacted_at)
-        .any(|at| now.duration_since(at) < CONTACT_COUNTS)
 }

@@ -23,7 +23,8 @@ pub(super) fn due(
     if observed.ledger.book.revokes(&Unit::Runner(spec.key.clone())) {
         return Some("it is revoked".to_owned());
     }
-    let strangers = polls::strangers(spec, observed, ours, now);
+    let polls = polls::of_kept(spec, observed, ours);
+    let strangers = polls.strangers(&observed.ledger.book, now);
     let acts = spec.revoke_foreign && !strangers.is_empty();
     acts.then(|| format!("{} polled with it", strangers.join(" and ")))
 }

@@ -1,0 +1,88 @@
+//! Rows about who polls for a runner.
+
+use super::{MANAGERS, Settled, plan_for, runner_id};
+use crate::{
+    deeds::{client, plan_profile},
+    disturbed::entries,
+};
+use forerunner::{
+    domain::{ids::InstallationId, names},
+    sandbox::gitlab::GroupLists,
+};
+use jiff::SignedDuration;
+use serde_json::json;
+
+/// Who may read in bulk everywhere, below the anchors, and nothing but runner by runner.
+const READERS: [(&[u64], GroupLists); 3] =
+    [(&[], GroupLists::Shown), (&[42], GroupLists::Shown), (&[42], GroupLists::Refused)];
+
+async fn read_by((owned, lists): (&[u64], GroupLists)) -> Settled {
+    let settled = Settled::of(&plan_for("platform/*", &plan_profile()), owned).await;
+    settled.sandbox.world.gitlab.set_group_lists(lists);
+    settled
+}
+
+async fn wakes_nobody(settled: &Settled) {
+    settled.sandbox.world.wire.forget_calls();
+    settled.sandbox.sweep().await;
+    let calls = settled.sandbox.own_calls();
+    assert!(!calls.iter().any(|call| call.starts_with("ServiceBus")), "{calls:#?}");
+}
+
+/// Whoever holds the runner's token calls GitLab with it.
+async fn call(settled: &Settled, path: &str, system_id: &str) {
+    let name = format!("runner-{}-config", settled.key);
+    let secret = settled.sandbox.world.kubernetes.get("secrets", MANAGERS, &name);
+    let (_, token) = entries(&secret.unwrap()).remove(0);
+    let gitlab = settled.sandbox.world.address("gitlab").unwrap();
+    let body = json!({"token": token, "system_id": system_id, "info": {}});
+    let url = format!("http://{gitlab}/api/v4/{path}");
+    let answer = client().post(url).json(&body).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.status());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_who_polls_with_our_token_is_an_alarm() {
+    for reader in READERS {
+        let settled = read_by(reader).await;
+        let sandbox = &settled.sandbox;
+        sandbox.sweep().await;
+        call(&settled, "jobs/request", "s_somebodyelse").await;
+        sandbox.sweep().await;
+        let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+        assert_eq!(told["reason"], "ForeignManager", "{told}\n{}", sandbox.story());
+        assert!(told["message"].as_str().unwrap().contains("s_somebodyelse"), "{told}");
+        sandbox.assert_ready(&settled.unit);
+        let writes = sandbox.own_writes().len();
+        sandbox.sweep().await;
+        assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new());
+        sandbox.leap_to("2026-11-26T08:00:00Z");
+        sandbox.sweep().await;
+        assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
+        wakes_nobody(&settled).await;
+    }
+}
+
+/// GitLab counts each of our own verifications as a contact of the runner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_we_asked_whose_a_token_is_hides_no_silence_of_the_manager() {
+    for reader in READERS {
+        let settled = read_by(reader).await;
+        let sandbox = &settled.sandbox;
+        sandbox.world.managers.rest_between(SignedDuration::from_hours(24));
+        // What it had in mind to ask it still asks.
+        sandbox.pass_minutes(5).await;
+        sandbox.leap_to("2026-11-24T11:00:00Z");
+        let namespace = sandbox.world.kubernetes.get("namespaces", "", MANAGERS);
+        let uid = namespace.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        let key = settled.key.parse().unwrap();
+        let verifier = names::verifier_system_id(&InstallationId(uid), &key);
+        call(&settled, "runners/verify", &verifier).await;
+        let contacted = sandbox.world.gitlab.runner(runner_id(&settled)).unwrap().contacted_at;
+        assert_eq!(contacted, Some(sandbox.world.clock.now()));
+        assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+        sandbox.pass_minutes(1).await;
+        let told = sandbox.condition(&settled.unit, "Online");
+        assert_eq!(told["reason"], "Offline", "{told}\n{}", sandbox.story());
+    }
+}
