@@ -21,6 +21,7 @@ use crate::domain::{
     kubernetes::{Kind, Object, ObjectName},
     ledger::Ledger,
     names,
+    plan::runner::is_available,
     sight::{self, Digest, Mark, Marks},
     slice::{Slice, SliceKind},
     status::{Status, Tally},
@@ -105,6 +106,7 @@ pub(super) async fn take(
     let began = Instant::now();
     let looks = Looks::of(Seen {
         objects: objects.digests,
+        down: objects.down,
         identities: ours.as_deref(),
         entities,
         changed_credentials,
@@ -243,6 +245,8 @@ struct Objects {
     /// What one list showed, each object's key and mark: far less than a map for each list.
     found: Vec<(Box<str>, Mark)>,
     managers: BTreeSet<String>,
+    /// Those whose manager does not run.
+    down: BTreeSet<RunnerKey>,
     /// Keys of job namespaces of our making, by the namespaces' names.
     namespaces: BTreeMap<String, String>,
     /// What lies in something called like a job namespace of ours, by namespace: whose it is shows once all of those are
@@ -287,7 +291,12 @@ impl Objects {
         let Some(key) = sight::key_of(object, fleet) else { return };
         self.found.push((key.into(), Mark::of(object)));
         match object.name.kind {
-            Kind::Deployment => _ = self.managers.insert(key.to_owned()),
+            Kind::Deployment => {
+                self.managers.insert(key.to_owned());
+                if !is_available(object) {
+                    self.down.extend(key.parse::<RunnerKey>());
+                }
+            }
             Kind::Namespace => {
                 self.namespaces.insert(object.name.name.clone(), key.to_owned());
             }
@@ -311,6 +320,7 @@ impl Objects {
             self.marks.entry(key.into()).or_default().mark(mark);
         }
         self.managers.extend(other.managers);
+        self.down.extend(other.down);
         self.namespaces.extend(other.namespaces);
         self.furniture.extend(other.furniture);
     }

@@ -31,7 +31,7 @@ pub(super) struct Looks {
     principals: BTreeMap<String, Uuid>,
     /// Who may do what, as far as forerunner may look, by principal.
     assignments: Option<Arc<[RoleAssignment]>>,
-    /// Runners with whose tokens others than our manager poll, or it no more, or an old one.
+    /// Runners whose manager does not run, polls no more or is too old, or with whose tokens others poll.
     odd: BTreeSet<RunnerKey>,
     /// Keys of identities whose credentials are others than their tags say.
     changed_credentials: BTreeSet<String>,
@@ -40,6 +40,8 @@ pub(super) struct Looks {
 /// What the parts of a sweep saw, each in its own way.
 pub(super) struct Seen<'a> {
     pub(super) objects: BTreeMap<String, Option<Digest>>,
+    /// Runners whose manager does not run.
+    pub(super) down: BTreeSet<RunnerKey>,
     pub(super) identities: Option<&'a [Identity]>,
     pub(super) entities: Entities,
     pub(super) changed_credentials: BTreeSet<String>,
@@ -60,9 +62,18 @@ pub(super) struct Lent {
 
 impl Looks {
     pub(super) fn of(seen: Seen<'_>) -> Self {
-        let Seen { objects, identities, entities, changed_credentials, lent, assignments, issuer } =
-            seen;
-        let Entities { looks: gitlab, odd, .. } = entities;
+        let Seen {
+            objects,
+            down,
+            identities,
+            entities,
+            changed_credentials,
+            lent,
+            assignments,
+            issuer,
+        } = seen;
+        let Entities { looks: gitlab, mut odd, .. } = entities;
+        odd.extend(down);
         let digest = |lent: &Lent, issuer: &str| {
             let mut marks = Marks::default();
             lent.credentials.iter().for_each(|one| marks.credential(one));
@@ -111,8 +122,8 @@ impl Looks {
         missing_grants(roles, held).is_empty() && foreign_rights(roles, held).is_empty()
     }
 
-    /// Whether a round would have something to say of who polls with its token.
-    pub(super) fn is_oddly_polled(&self, key: &RunnerKey) -> bool {
+    /// Whether a round would have something to say of its manager, or of who else polls with its token.
+    pub(super) fn is_oddly_managed(&self, key: &RunnerKey) -> bool {
         self.odd.contains(key)
     }
 

@@ -106,7 +106,7 @@ pub(super) fn served<'a>(
     served.collect()
 }
 
-/// What no digest shows: roles taken or added, and who polls. What is parked comes at its own time.
+/// What no digest shows: roles taken or added, a manager that does not run, and who polls. What is parked comes at its own time.
 fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>) -> bool {
     let Some(WantedState::Runner(spec)) = state else { return false };
     let parked = |status: &Status| status.parked.is_some() || status.sight.is_none();
@@ -120,7 +120,7 @@ fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>)
         (IdentitySpec::Managed { .. }, Isolation::Profile)
         | (IdentitySpec::Existing { .. } | IdentitySpec::None, _) => true,
     };
-    inventory.looks.is_oddly_polled(key) || !has_roles
+    inventory.looks.is_oddly_managed(key) || !has_roles
 }
 
 /// Whether a round has looked for the target and put down since when it is missing; what is parked comes at its own time.

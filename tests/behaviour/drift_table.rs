@@ -450,32 +450,3 @@ async fn a_token_that_somebody_reset_is_found_though_our_manager_has_polled_befo
     assert_eq!(reason, "Parked", "{message}");
     assert!(message.contains("somebody has polled with it"), "{message}");
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_keeps_a_manager_from_running_is_told_apart() {
-    for (reason, words) in [
-        ("ImagePullBackOff", "cannot be pulled"),
-        ("CrashLoopBackOff", "again and again"),
-        ("Unschedulable", "no node takes"),
-    ] {
-        let settled = Settled::new().await;
-        let kubernetes = &settled.sandbox.world.kubernetes;
-        match reason {
-            "ImagePullBackOff" => kubernetes.fail_image_pulls(Some("gitlab-runner")),
-            "CrashLoopBackOff" => kubernetes.crash_containers(Some("gitlab-runner")),
-            _ => kubernetes.set_unschedulable(true),
-        }
-        let manager = format!("runner-{}", settled.key);
-        assert!(kubernetes.delete_as_admin("deployments", "forerunner-nonprod", &manager));
-        assert!(settled.sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
-        settled.sandbox.pass_minutes(8).await;
-        let told = settled.sandbox.condition(&settled.unit, "Deployed");
-        assert_eq!(told["reason"], reason, "{told}\n{}", settled.sandbox.story());
-        assert!(told["message"].as_str().unwrap().contains(words), "{told}");
-        kubernetes.fail_image_pulls(None);
-        kubernetes.crash_containers(None);
-        kubernetes.set_unschedulable(false);
-        settled.sandbox.settle().await;
-        settled.sandbox.assert_ready(&settled.unit);
-    }
-}

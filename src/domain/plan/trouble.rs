@@ -46,7 +46,7 @@ fn container(status: &Value) -> Option<Trouble> {
             "CrashLoopBackOff" => {
                 let ended = &container["lastState"]["terminated"];
                 let code = ended["exitCode"].as_i64().map_or(String::new(), |code| format!(" with {code}"));
-                let last = ended["message"].as_str().unwrap_or(told);
+                let last = ended["message"].as_str().and_then(last_line).unwrap_or(told);
                 let message = format!("the manager ends{code} again and again: {last}");
                 Some(Trouble { reason: "CrashLoopBackOff", message })
             }
@@ -57,4 +57,20 @@ fn container(status: &Value) -> Option<Trouble> {
             _ => None,
         }
     })
+}
+
+/// Of what a container ended with, a log's last lines where it left no word of its own (`FallbackToLogsOnError`).
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn of_a_log_the_last_line_that_says_something_is_told() {
+        assert_eq!(last_line("it starts\n  FATAL: no config\r\n\n"), Some("FATAL: no config"));
+        assert_eq!(last_line(" \n"), None);
+    }
 }

@@ -220,11 +220,15 @@ pub(super) fn running(pod: &Value, now: Timestamp) -> Value {
 
 fn crashed(pod: &Value, now: Timestamp) -> Value {
     let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0) + 1;
+    // Nothing wrote into the termination log; what its output ends with shows only where that is asked for.
+    let shown = pod["spec"]["containers"][0]["terminationMessagePolicy"] == "FallbackToLogsOnError";
     status_of(pod, now, "Running", false, || {
-        let ended = json!({
+        let mut ended = json!({
             "exitCode": 1, "reason": "Error", "finishedAt": stamp(now), "startedAt": stamp(now),
-            "message": "the container ended at once\n",
         });
+        if shown {
+            ended["message"] = "it starts\nFATAL: the container ended at once\n".into();
+        }
         json!({
             "state": {"waiting": {"reason": "CrashLoopBackOff",
                 "message": "back-off 5m0s restarting failed container"}},

@@ -1,4 +1,4 @@
-//! Rows about who polls for a runner.
+//! Rows about who polls for a runner, and what keeps its manager from it.
 
 use super::{MANAGERS, Settled, plan_for, runner_id};
 use crate::{
@@ -85,4 +85,57 @@ async fn that_we_asked_whose_a_token_is_hides_no_silence_of_the_manager() {
         let told = sandbox.condition(&settled.unit, "Online");
         assert_eq!(told["reason"], "Offline", "{told}\n{}", sandbox.story());
     }
+}
+
+/// The manager's pod has to start again; nothing else is touched.
+async fn restart(settled: &Settled) {
+    let kubernetes = &settled.sandbox.world.kubernetes;
+    for pod in kubernetes.list("pods", MANAGERS) {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        assert!(kubernetes.delete_as_admin("pods", MANAGERS, name));
+    }
+    settled.sandbox.pass_minutes(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_a_manager_from_running_is_told_apart() {
+    for (reason, words) in [
+        ("ImagePullBackOff", "cannot be pulled"),
+        // The last line of its log, and no other.
+        ("CrashLoopBackOff", "ends with 1 again and again: FATAL: the container ended at once"),
+        ("Unschedulable", "no node takes the manager's pod: 0/3 nodes are available"),
+    ] {
+        let settled = Settled::new().await;
+        let (sandbox, kubernetes) = (&settled.sandbox, &settled.sandbox.world.kubernetes);
+        match reason {
+            "ImagePullBackOff" => kubernetes.fail_image_pulls(Some("gitlab-runner")),
+            "CrashLoopBackOff" => kubernetes.crash_containers(Some("gitlab-runner")),
+            _ => kubernetes.set_unschedulable(true),
+        }
+        restart(&settled).await;
+        sandbox.assert_ready(&settled.unit);
+        assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
+        sandbox.pass_minutes(1).await;
+        let told = sandbox.condition(&settled.unit, "Deployed");
+        assert_eq!(told["reason"], reason, "{told}\n{}", sandbox.story());
+        let message = told["message"].as_str().unwrap();
+        assert!(message.contains(words) && !message.contains('\n'), "{message}");
+        assert!(!sandbox.is_ready(&settled.unit));
+        kubernetes.fail_image_pulls(None);
+        kubernetes.crash_containers(None);
+        kubernetes.set_unschedulable(false);
+        sandbox.settle().await;
+        sandbox.assert_ready(&settled.unit);
+        wakes_nobody(&settled).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_is_scaled_to_zero_for_good_reason_wakes_nobody() {
+    let settled = Settled::new().await;
+    let group = settled.key.trim_start_matches('g').split('-').next().unwrap().parse().unwrap();
+    settled.sandbox.world.gitlab.archive_group(group);
+    settled.sandbox.sweep().await;
+    assert_eq!(settled.sandbox.replicas(&settled.key), json!(0));
+    wakes_nobody(&settled).await;
 }
