@@ -292,7 +292,56 @@ impl Settled {
     }
 }
 
-const OBJECTS_GONE: [Row; 8] = [
+/// Accounts of ours: the manager's, and the two in the job namespace.
+fn edit_account(settled: &Settled, namespace: &str, name: &str, change: fn(&mut Value)) {
+    settled.edit("serviceaccounts", namespace, name, change);
+}
+
+fn relabel(object: &mut Value) {
+    object["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "somebody".into();
+}
+
+fn drop_annotations(object: &mut Value) {
+    object["metadata"].as_object_mut().unwrap().remove("annotations");
+}
+
+fn mount_tokens(object: &mut Value) {
+    object["automountServiceAccountToken"] = true.into();
+}
+
+const ACCOUNTS: [Row; 11] = [
+    row("account", |settled| delete(settled, "serviceaccounts", &settled.jobs(), "job")),
+    row("account edited", |settled| {
+        edit_account(settled, &settled.jobs(), "job", mount_tokens);
+    }),
+    row("account's labels", |settled| edit_account(settled, &settled.jobs(), "job", relabel)),
+    row("account's annotations", |settled| {
+        edit_account(settled, &settled.jobs(), "job", drop_annotations);
+    }),
+    row("manager's account", |settled| {
+        delete(settled, "serviceaccounts", MANAGERS, &settled.manager());
+    }),
+    row("manager's account edited", |settled| {
+        edit_account(settled, MANAGERS, &settled.manager(), mount_tokens);
+    }),
+    row("manager's account's labels", |settled| {
+        edit_account(settled, MANAGERS, &settled.manager(), relabel);
+    }),
+    row("manager's account's annotations", |settled| {
+        edit_account(settled, MANAGERS, &settled.manager(), drop_annotations);
+    }),
+    row("default account", |settled| {
+        delete(settled, "serviceaccounts", &settled.jobs(), "default");
+    }),
+    row("default account edited", |settled| {
+        edit_account(settled, &settled.jobs(), "default", mount_tokens);
+    }),
+    row("default account's labels", |settled| {
+        edit_account(settled, &settled.jobs(), "default", relabel);
+    }),
+];
+
+const OBJECTS_GONE: [Row; 7] = [
     row("deployment", |settled| delete(settled, "deployments", MANAGERS, &settled.manager())),
     row("policy of the manager", |settled| {
         delete(settled, "networkpolicies", MANAGERS, &settled.manager());
@@ -307,11 +356,10 @@ const OBJECTS_GONE: [Row; 8] = [
         delete(settled, "resourcequotas", &settled.jobs(), &settled.bounds());
     }),
     row("limits", |settled| delete(settled, "limitranges", &settled.jobs(), &settled.bounds())),
-    row("account", |settled| delete(settled, "serviceaccounts", &settled.jobs(), "job")),
     row("namespace", |settled| delete(settled, "namespaces", "", &settled.jobs())),
 ];
 
-const OBJECTS_EDITED: [Row; 8] = [
+const OBJECTS_EDITED: [Row; 7] = [
     row("another role", cluster::rebind),
     row("scaled", |settled| {
         settled.edit("deployments", MANAGERS, &settled.manager(), |object| {
@@ -327,11 +375,6 @@ const OBJECTS_EDITED: [Row; 8] = [
         settled.edit("namespaces", "", &settled.jobs(), |object| {
             object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] =
                 "privileged".into();
-        });
-    }),
-    row("account edited", |settled| {
-        settled.edit("serviceaccounts", &settled.jobs(), "job", |object| {
-            object["automountServiceAccountToken"] = true.into();
         });
     }),
     row("policy loosened", |settled| {
@@ -353,7 +396,7 @@ const OBJECTS_EDITED: [Row; 8] = [
 
 /// Every row that a sweep and rounds mend without a person.
 pub(crate) fn rows() -> Vec<Row> {
-    [&ENTITY[..], &IDENTITY, &OBJECTS_GONE, &OBJECTS_EDITED].concat()
+    [&ENTITY[..], &IDENTITY, &ACCOUNTS, &OBJECTS_GONE, &OBJECTS_EDITED].concat()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -369,6 +412,11 @@ async fn the_identity_and_what_it_can_do_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_in_the_cluster_come_back_as_they_were() {
     all_mended(&OBJECTS_GONE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_come_back_as_they_were() {
+    all_mended(&ACCOUNTS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
