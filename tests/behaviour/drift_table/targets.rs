@@ -1,8 +1,8 @@
 //! GitLab's rows about whose runner an entity is, and where its target is.
 
-use super::{Settled, edit_runner};
+use super::{Settled, edit_runner, runner_id};
 use crate::{
-    deeds::{PLAIN, fleet},
+    deeds::{PLAIN, client, fleet},
     harness::Sandbox,
     look_alikes::runner_at,
 };
@@ -56,14 +56,18 @@ async fn our_marker_on_a_runner_of_another_type_is_told_and_left() {
         }
         let copy = runner_at(sandbox, scope, &ours.description).await;
         let before = gitlab.runner(copy);
-        sandbox.wake(&settled.unit);
-        sandbox.settle().await;
         sandbox.sweep().await;
         assert_eq!(json!(gitlab.runner(copy)), json!(before), "{kind}");
         assert_eq!(gitlab.runner(ours.id).map(|one| one.id), Some(ours.id), "{kind}: ours stays");
-        let found = sandbox.findings("ForeignRunner");
-        assert!(found.iter().any(|(text, _)| text.contains(&format!("runner {copy} "))), "{kind}");
+        let found = sandbox.findings("LookAlike");
+        let [(message, remedy)] = &found[..] else { panic!("{kind}: {}", sandbox.fleet_status()) };
+        let runner = format!("runner {copy} in GitLab bears the marker of {} ", settled.unit);
+        assert!(message.starts_with(&runner), "{kind}: {message}");
+        assert!(remedy.contains("take the marker out"), "{kind}: {remedy}");
         sandbox.assert_ready(&settled.unit);
+        gitlab.delete_runner(copy);
+        sandbox.sweep().await;
+        assert_eq!(sandbox.findings("LookAlike"), vec![], "{kind}");
     }
 }
 
@@ -102,6 +106,56 @@ async fn a_runner_lent_to_a_second_project_is_replaced_and_no_longer_polled_with
     gitlab.delete_runner(lent.id);
     sandbox.sweep().await;
     assert_eq!(sandbox.findings("LookAlike"), vec![]);
+}
+
+/// Takes the runner away from a project, as its maintainer may; GitLab's answer.
+async fn disable(sandbox: &Sandbox, project: u64, runner: u64) -> u16 {
+    let gitlab = sandbox.world.address("gitlab").unwrap();
+    let url = format!("http://{gitlab}/api/v4/projects/{project}/runners/{runner}");
+    let token = sandbox.world.gitlab.admin_token();
+    let request = client().delete(url).header("Private-Token", token);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_project_keeps_its_runner_and_what_it_was_lent_to_in_between_changes_nothing() {
+    let (settled, project) = of_project().await;
+    let (sandbox, gitlab) = (&settled.sandbox, &settled.sandbox.world.gitlab);
+    let (entity, whole) = (json!(sandbox.runner(&settled.key)), settled.whole());
+    assert_eq!(disable(sandbox, project, runner_id(&settled)).await, 403, "its owner's");
+    let other = gitlab.create_project(77, "tools");
+    gitlab.assign_runner(runner_id(&settled), other);
+    assert_eq!(disable(sandbox, other, runner_id(&settled)).await, 204);
+    sandbox.world.wire.forget_calls();
+    sandbox.sweep().await;
+    let calls = sandbox.own_calls();
+    assert!(!calls.iter().any(|call| call.starts_with("ServiceBus")), "{calls:#?}");
+    assert_eq!(settled.whole(), whole);
+    assert_eq!(json!(sandbox.runner(&settled.key))["token_sha256"], entity["token_sha256"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lent_runner_that_comes_back_after_it_was_replaced_is_a_twin_for_a_person_to_let_go() {
+    let (settled, _) = of_project().await;
+    let (sandbox, gitlab) = (&settled.sandbox, &settled.sandbox.world.gitlab);
+    let (old, other) = (runner_id(&settled), gitlab.create_project(77, "tools"));
+    gitlab.assign_runner(old, other);
+    sandbox.sweep().await;
+    sandbox.assert_ready(&settled.unit);
+    gitlab.unassign_runner(old, other);
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings("LookAlike"), vec![]);
+    let reason = sandbox.status(&settled.unit)["parked"]["reason"].to_string();
+    let words = format!("runner {old} is a twin of ours that somebody polls with");
+    assert!(reason.contains(&words), "{}", sandbox.status(&settled.unit));
+    assert_eq!(gitlab.runners().len(), 2, "none is deleted unasked");
+    let order =
+        json!({"command": "confirm", "targets": [settled.unit], "by": "jane", "why": "SEC-1"});
+    sandbox.order("approvals", &order);
+    sandbox.settle().await;
+    sandbox.assert_ready(&settled.unit);
+    assert!(gitlab.runner(old).is_none(), "{}", sandbox.story());
+    assert_eq!(gitlab.runners().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
