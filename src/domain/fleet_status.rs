@@ -3,7 +3,10 @@
 use super::slice::{Slice, SliceKind};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// What the last sweep with something to tell wrote down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +85,15 @@ impl Finding {
     fn is(&self, other: &Self) -> bool {
         self.kind == other.kind && self.message == other.message
     }
+}
+
+/// How many there are of each kind, each told once, however many are kept.
+pub fn count(findings: &[Finding]) -> BTreeMap<FindingKind, u64> {
+    let each: BTreeSet<_> = findings.iter().map(|one| (one.kind, one.message.as_str())).collect();
+    each.into_iter().fold(BTreeMap::new(), |mut counts, (kind, _)| {
+        *counts.entry(kind).or_default() += 1;
+        counts
+    })
 }
 
 impl FleetStatus {
@@ -179,9 +191,12 @@ mod tests {
 
     #[test]
     fn findings_stand_in_one_order_once_each_and_are_not_endless() {
-        let many = (0..300).map(|number| stray(&format!("{:03}", number % 250))).collect();
+        let many: Vec<Finding> =
+            (0..300).map(|number| stray(&format!("{:03}", number % 250))).collect();
+        let counted = count(&many);
         let status = FleetStatus::of(None, vec![], many, BTreeMap::new(), at(0));
         assert_eq!((status.findings.len(), status.more), (KEPT_MAX, 50));
+        assert_eq!(counted, BTreeMap::from([(FindingKind::StrayIdentity, 250)]));
         let messages: Vec<&str> =
             status.findings.iter().map(|finding| finding.message.as_str()).collect();
         assert!(messages.is_sorted());

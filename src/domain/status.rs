@@ -166,6 +166,22 @@ impl Finding {
     }
 }
 
+/// Reasons that somebody else's doing is behind, the gravest first: alarms go by them.
+const GRAVE: [&str; 4] = ["ForeignRights", "ForeignManager", "ForeignBinding", "ForeignPolicy"];
+
+/// A unit has one condition of a kind: what an administrator is to do stands in it one after the other, under the
+/// gravest reason, or else the first.
+pub fn for_administrators(mut theirs: Vec<Finding>) -> Option<Finding> {
+    let grave = |one: &Finding| {
+        GRAVE.iter().position(|reason| *reason == one.reason).unwrap_or(GRAVE.len())
+    };
+    theirs.sort_by_key(grave);
+    let mut messages: Vec<&str> = theirs.iter().map(|one| one.message.as_str()).collect();
+    messages.dedup();
+    let reason = theirs.first()?.reason;
+    Some(Finding::holds(ConditionKind::NeedsAdministrator, reason, messages.join("; ")))
+}
+
 impl Status {
     pub fn new(unit: Unit) -> Self {
         Self {

@@ -13,7 +13,7 @@ use crate::{
         message::{Message, Outgoing, Reason},
         plan::{Verdict, rollout},
         render::Context,
-        status::{ConditionKind, Finding, Parked, RoundRecord, Status},
+        status::{ConditionKind, Finding, Parked, RoundRecord, Status, for_administrators},
     },
     telemetry::words::RoundEnd,
 };
@@ -220,18 +220,15 @@ impl Rounds {
             failures.iter().filter_map(|failure| failure.step.as_ref()).collect();
         let findings = &mut report.prepared.plan.findings;
         let known = findings.iter().filter(|one| one.kind == ConditionKind::NeedsAdministrator);
-        let known: Vec<Finding> = known.cloned().collect();
-        let told = steps.iter().map(|(_, step)| step.as_str());
-        let mut told: Vec<&str> =
-            told.chain(known.iter().map(|one| one.message.as_str())).collect();
-        told.dedup();
+        let told = steps.iter().map(|(reason, step)| {
+            Finding::holds(ConditionKind::NeedsAdministrator, reason, step.as_str())
+        });
+        let told = for_administrators(told.chain(known.cloned()).collect());
         let text =
             failures.iter().map(|failure| failure.text.as_str()).collect::<Vec<_>>().join("; ");
         let reason = steps.first().map_or("NeedsAdministrator", |(reason, _)| *reason);
-        let said = [
-            Finding::fails(ConditionKind::Ready, reason, text.clone()),
-            Finding::holds(ConditionKind::NeedsAdministrator, reason, told.join("; ")),
-        ];
+        let ready = Finding::fails(ConditionKind::Ready, reason, text.clone());
+        let said: Vec<Finding> = told.into_iter().chain([ready]).collect();
         findings.retain(|one| !said.iter().any(|said| said.kind == one.kind));
         findings.extend(said);
         // It is no longer what it was parked for.

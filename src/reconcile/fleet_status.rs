@@ -5,13 +5,14 @@ use crate::{
     adapters::kubernetes::{DryRun, Force},
     domain::{
         fleet::Fleet,
-        fleet_status::{Finding, FleetStatus},
+        fleet_status::{self, Finding, FleetStatus},
         kubernetes::{Kind, Object},
         names, records,
         render::Context,
         status::{Status, Tally},
     },
 };
+    telemetry::meters,
 use jiff::Timestamp;
 use tracing::{error, warn};
 
@@ -75,6 +76,7 @@ pub(super) async fn keep(
     let unseen = next.unseen.iter().map(|reason| {
         format!("the sweep did not see the whole fleet, so it permits nothing: {reason}")
     });
+    meters::findings(&fleet_status::count(&findings), inventory.unseen.is_empty());
     let unseen: Vec<String> = unseen.collect();
     unseen.iter().for_each(|line| error!("{line}"));
     next.new_findings().for_each(|finding| error!("{finding}"));

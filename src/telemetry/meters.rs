@@ -3,11 +3,14 @@
 
 use super::{
     metrics::{self, Kind, Metric},
-    words::{Called, DriftKind, DriftThing, HookEnd, Quota, RoundEnd, StatusClass, SweepEnd},
+    words::{
+        Called, DriftKind, DriftThing, Found, HookEnd, Quota, RoundEnd, StatusClass, SweepEnd,
+    },
 };
 use crate::{
     clock::Clock,
     domain::{
+        fleet_status::FindingKind,
         ids::Unit,
         message::Reason,
         slice::{Slice, SliceKind},
@@ -59,6 +62,7 @@ struct Instruments {
 struct Swept {
     at: Option<Timestamp>,
     units: BTreeMap<(&'static str, bool, String), u64>,
+    findings: BTreeMap<&'static str, u64>,
     parked: u64,
     brake_holds: Option<u64>,
     token_days: Option<f64>,
@@ -218,6 +222,22 @@ pub(crate) fn units(tally: &Tally) {
     });
 }
 
+/// What a sweep found of the fleet as a whole. Of what it may not have seen it says nothing: that is not over.
+pub(crate) fn findings(found: &BTreeMap<FindingKind, u64>, whole: bool) {
+    with(|meters| {
+        let mut next: BTreeMap<&str, u64> = Found::WORDS.iter().map(|word| (*word, 0)).collect();
+        next.extend(found.iter().map(|(kind, count)| (Found::of(*kind).as_str(), *count)));
+        let mut swept = meters.swept();
+        if !whole {
+            for (word, before) in &swept.findings {
+                let count = next.entry(word).or_default();
+                *count = (*count).max(*before);
+            }
+        }
+        swept.findings = next;
+    });
+}
+
 /// How far sweeps have come with what they read one by one.
 pub(crate) fn slices(slices: &BTreeMap<SliceKind, Slice>) {
     let of = |(kind, slice): (&SliceKind, &Slice)| {
@@ -291,6 +311,22 @@ fn observe(meter: &Meter, clock: &Clock, swept: &Arc<Mutex<Swept>>) {
         Some(now.now().duration_since(swept.unseen_since?).as_secs_f64().max(0.0))
     };
     gauge(metrics::SWEEP_STALENESS, Box::new(staleness));
+    let (now, of) = (clock.clone(), swept.clone());
+    let findings = metrics::FINDINGS;
+    let _registered = meter
+        .u64_observable_gauge(findings.name)
+        .with_unit(findings.unit)
+        .with_description(findings.description)
+        .with_callback(move |observer| {
+            let swept = of.lock().unwrap_or_else(PoisonError::into_inner);
+            if !is_fresh(&swept, now.now()) {
+                return;
+            }
+            for (kind, count) in &swept.findings {
+                observer.observe(*count, &[KeyValue::new("kind", *kind)]);
+            }
+        })
+        .build();
     let (now, of) = (clock.clone(), swept.clone());
     let slices = metrics::SLICE_STALENESS;
     let _registered = meter

@@ -1,7 +1,7 @@
 //! Every metric there is: the one place that names them. `docs/telemetry.md` and `deploy/telemetry/` are held against it.
 
 use super::words::{
-    Called, DriftKind, DriftThing, HookEnd, Quota, RoundEnd, StatusClass, SweepEnd,
+    Called, DriftKind, DriftThing, Found, HookEnd, Quota, RoundEnd, StatusClass, SweepEnd,
 };
 
 /// One metric, as OpenTelemetry names it.
@@ -116,7 +116,7 @@ pub const DRIFT: Metric = metric(
     "{difference}",
     Kind::Counter,
     &[attribute("kind", DriftKind::WORDS), attribute("thing", DriftThing::WORDS)],
-    "What rounds found amiss with units that had been ready, mended or only told.",
+    "What rounds set out to mend of units that had been ready; where `mode` is `observe`, what they would. What is only told is in `forerunner.units` and `forerunner.findings`.",
 );
 pub const HOOK_TO_ONLINE: Metric = metric(
     "forerunner.hook_to_online.duration",
@@ -213,6 +213,13 @@ pub const UNITS: Metric = metric(
     ],
     "Units by what is told of them, as the last sweep read it.",
 );
+pub const FINDINGS: Metric = metric(
+    "forerunner.findings",
+    "{finding}",
+    Kind::Gauge,
+    &[attribute("kind", Found::WORDS)],
+    "What the last sweep found that is no unit's, or no round's to mend; 0 when it is over, which only a sweep that saw the whole fleet says.",
+);
 pub const UNITS_PARKED: Metric = metric(
     "forerunner.units.parked",
     "{unit}",
@@ -250,7 +257,7 @@ pub const FOREIGN_MESSAGES: Metric = metric(
 );
 
 /// In the order of the page.
-pub const ALL: [Metric; 22] = [
+pub const ALL: [Metric; 23] = [
     INVOCATIONS,
     INVOCATION_DURATION,
     HOOKS,
@@ -268,6 +275,7 @@ pub const ALL: [Metric; 22] = [
     SWEEP_STALENESS,
     SLICE_STALENESS,
     UNITS,
+    FINDINGS,
     UNITS_PARKED,
     BRAKE_HOLDS,
     TOKEN_DAYS,

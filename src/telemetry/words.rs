@@ -1,5 +1,7 @@
 //! The words that metrics are told apart by: closed sets, so that no metric grows with the fleet.
 
+use crate::domain::fleet_status::FindingKind;
+
 /// An enum whose members each have one word.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $member:ident = $word:literal,)+ }) => {
@@ -150,5 +152,40 @@ words! {
         Deployment = "deployment",
         /// An annotation of ours, a record, any other object.
         Note = "note",
+    }
+}
+
+words! {
+    /// What sweeps find of the fleet as a whole, as its status has it.
+    Found {
+        ReachesNever = "ReachesNever",
+        AdmissionPolicy = "AdmissionPolicy",
+        ManagerRole = "ManagerRole",
+        Overlap = "Overlap",
+        ForeignRunner = "ForeignRunner",
+        IdentityWebhook = "IdentityWebhook",
+        LookAlike = "LookAlike",
+        StrayIdentity = "StrayIdentity",
+        OrphanedRole = "OrphanedRole",
+        LimitNear = "LimitNear",
+        Unwatched = "Unwatched",
+    }
+}
+
+impl Found {
+    pub(super) fn of(kind: FindingKind) -> Self {
+        match kind {
+            FindingKind::ReachesNever => Self::ReachesNever,
+            FindingKind::AdmissionPolicy => Self::AdmissionPolicy,
+            FindingKind::ManagerRole => Self::ManagerRole,
+            FindingKind::Overlap => Self::Overlap,
+            FindingKind::ForeignRunner => Self::ForeignRunner,
+            FindingKind::IdentityWebhook => Self::IdentityWebhook,
+            FindingKind::LookAlike => Self::LookAlike,
+            FindingKind::StrayIdentity => Self::StrayIdentity,
+            FindingKind::OrphanedRole => Self::OrphanedRole,
+            FindingKind::LimitNear => Self::LimitNear,
+            FindingKind::Unwatched => Self::Unwatched,
+        }
     }
 }

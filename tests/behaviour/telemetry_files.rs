@@ -189,7 +189,14 @@ fn every_alert_asks_for_what_exists_and_says_what_to_do() {
     let rules: Value = serde_saphyr::from_str(&file("deploy/telemetry/alerts.yaml")).unwrap();
     let rules = rules["groups"][0]["rules"].as_array().unwrap();
     let mut names = BTreeSet::new();
-    let reasons = ["LostSightOf", "ForeignRights", "ForeignManager"];
+    let reasons = [
+        "LostSightOf",
+        "AnchorMoved",
+        "ForeignRights",
+        "ForeignManager",
+        "ForeignBinding",
+        "ForeignPolicy",
+    ];
     for rule in rules {
         let name = rule["alert"].as_str().unwrap();
         assert!(names.insert(name), "{name} twice");
@@ -208,6 +215,7 @@ fn every_alert_asks_for_what_exists_and_says_what_to_do() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let sources = ["domain", "reconcile"].map(|folder| sources(&source.join(folder))).concat();
     let expressions: String = rules.iter().map(|rule| rule["expr"].to_string()).collect();
+    assert!(expressions.contains("ReachesNever"), "what reaches too far raises an alarm");
     for reason in reasons {
         assert!(expressions.contains(reason), "no alert on {reason}");
         assert!(sources.contains(&format!("\"{reason}\"")), "no unit is ever {reason}");

@@ -243,6 +243,40 @@ async fn what_is_amiss_is_counted_once_by_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_sweeps_find_beside_the_units_is_counted_by_kind_until_it_is_over() {
+    let (listening, sandbox) = Listening::beside(&plan_fleet()).await;
+    sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.sweep().await;
+    let reaches = "forerunner.findings{kind=ReachesNever}";
+    check(
+        &listening.points().await,
+        &[(reaches, 0.0), ("forerunner.findings{kind=AdmissionPolicy}", 0.0)],
+    );
+    let azure = &sandbox.world.azure;
+    let identity = azure.identities().remove(0);
+    let cluster = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-aks";
+    let contributor = "b24988ac-6180-42a0-ab88-20f7382dd24c".parse().unwrap();
+    let given = azure.assign_role(cluster, contributor, identity.principal_id, None);
+    sandbox.sweep().await;
+    check(&listening.points().await, &[(reaches, 1.0)]);
+    assert!(azure.remove_assignment(given));
+    // A sweep that did not see everything says of nothing that it is over.
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Arm,
+        method: Some("GET"),
+        path: "/userAssignedIdentities?".to_owned(),
+        times: 1000,
+        what: What::Answer { status: 503, headers: vec![], body: String::new() },
+    });
+    sandbox.sweep().await;
+    check(&listening.points().await, &[(reaches, 1.0)]);
+    sandbox.world.wire.clear_faults();
+    sandbox.sweep().await;
+    check(&listening.points().await, &[(reaches, 0.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_brake_holds_is_counted_until_it_is_free() {
     let file = |name: &str| {
         fleet(&format!(

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     ids::{RunnerId, Unit},
-    status::{ConditionKind, Finding, Leaving},
+    status::{ConditionKind, Finding, Leaving, for_administrators},
     step::{Step, StepId},
 };
 use jiff::SignedDuration;
@@ -136,17 +136,12 @@ impl Draft {
         !self.steps.is_empty()
     }
 
-    /// A unit has one condition of a kind: what an administrator is to do stands in it one after the other, under the
-    /// first reason.
     fn gather_administrators(&mut self) {
         let is_theirs = |finding: &Finding| finding.kind == ConditionKind::NeedsAdministrator;
         let (theirs, rest): (Vec<Finding>, Vec<Finding>) =
             std::mem::take(&mut self.findings).into_iter().partition(is_theirs);
         self.findings = rest;
-        if let Some(first) = theirs.first() {
-            let messages: Vec<&str> = theirs.iter().map(|one| one.message.as_str()).collect();
-            self.findings.push(Finding { message: messages.join("; "), ..first.clone() });
-        }
+        self.findings.extend(for_administrators(theirs));
     }
 
     /// Closes the plan: `Ready` sums up the findings, blocks park, waits and steps ask for another look.

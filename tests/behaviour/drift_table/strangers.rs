@@ -1,6 +1,8 @@
 //! What others put into a job namespace of ours: told with the command that takes it away, and left as it is.
 
 use super::Settled;
+use crate::deeds::APP;
+use forerunner::sandbox::azure::Lock;
 use serde_json::{Value, json};
 
 /// A role that everybody may be given.
@@ -79,6 +81,41 @@ async fn a_policy_that_opens_what_ours_keeps_shut_is_told_and_one_that_opens_not
     let told = settled.sandbox.condition(&settled.unit, "NeedsAdministrator");
     assert!(told.is_null(), "{told}");
     settled.sandbox.assert_ready(&settled.unit);
+}
+
+/// A unit has one reason at a time, and alarms go by reasons.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_others_gave_is_the_reason_whatever_else_an_administrator_is_to_do() {
+    let settled = Settled::new().await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let told = |reason: &str, parts: &[&str]| {
+        let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+        assert_eq!(told["reason"], reason, "{told}\n{}", sandbox.story());
+        for part in parts {
+            assert!(told["message"].as_str().unwrap().contains(part), "no `{part}` in {told}");
+        }
+    };
+    sandbox.world.kubernetes.apply_as_admin(policy(&settled, "open", json!([{}]))).unwrap();
+    sandbox.sweep().await;
+    told("ForeignPolicy", &[]);
+    sandbox.world.kubernetes.apply_as_admin(binding(&settled, "helpful", json!({}))).unwrap();
+    sandbox.sweep().await;
+    told("ForeignBinding", &["delete networkpolicy"]);
+    let principal = azure.identities().remove(0).principal_id;
+    let contributor = "b24988ac-6180-42a0-ab88-20f7382dd24c".parse().unwrap();
+    azure.assign_role(APP, contributor, principal, None);
+    sandbox.sweep().await;
+    told("ForeignRights", &["delete rolebinding", "delete networkpolicy"]);
+    // Not even what keeps forerunner from its own work hides it.
+    let ours = azure
+        .assignments()
+        .into_iter()
+        .find(|one| one.description.as_deref().unwrap_or_default().starts_with("forerunner:"));
+    assert!(azure.remove_assignment(ours.unwrap().name));
+    azure.lock(APP, Lock::ReadOnly);
+    sandbox.sweep().await;
+    told("ForeignRights", &["az lock delete", "delete rolebinding"]);
+    assert_eq!(sandbox.ready(&settled.unit).0, "ScopeLocked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
