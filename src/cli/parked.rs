@@ -156,18 +156,11 @@ async fn list(desk: &AtDesk, as_json: bool, paint: Paint) -> Result<Answer, Fail
     }
     if let Some(plan) = plan {
         out.push_str(&format!("{}\n", paint.bold(&format!("removals, plan {}", plan.id))));
-        out.push_str(&format!(
-            "  {} units want removal and the brake lets {} go in 24 hours, so none goes\n",
-            plan.wants.len(),
-            plan.limit
-        ));
+        out.push_str(&format!("  {}\n", plan.words()));
         for (unit, why) in &plan.wants {
             out.push_str(&format!("    {unit}: {}\n", why.as_str()));
         }
-        out.push_str(&format!(
-            "  restore what was lost, or: forerunner send confirm --plan {} --why …\n",
-            plan.id
-        ));
+        out.push_str(&format!("  {}\n", plan.remedy()));
     }
     let line = format!("{} unit(s) parked, {} message(s) kept\n", units.len(), kept.len());
     out.push_str(&line);

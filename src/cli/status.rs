@@ -6,10 +6,14 @@ use super::{
     desk::{self, Place},
     load::AtDesk,
 };
-use crate::domain::{
-    fleet_status::FleetStatus,
-    standing::{Standing, from_now, telling},
-    status::Status,
+use crate::{
+    domain::{
+        fleet_status::FleetStatus,
+        records::ParkedPlan,
+        standing::{Standing, from_now, telling},
+        status::Status,
+    },
+    reconcile::Told,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -42,12 +46,13 @@ pub async fn answer(arguments: &StatusOf, desk: &AtDesk, colour: Colour) -> Answ
         Ok(selectors) => selectors,
         Err(answer) => return answer,
     };
-    let (mut statuses, fleet_status) = match desk.view.told().await {
-        Ok(told) => (told.units, told.fleet),
+    let Told { units: mut statuses, fleet: whole, removals, .. } = match desk.view.told().await {
+        Ok(told) => told,
         Err(failure) => return Answer::failed(1, failure.text),
     };
     // Who asks for some units hears of these.
-    let whole = fleet_status.filter(|_| selectors.is_empty());
+    let whole = Whole { status: whole, removals };
+    let whole = Some(whole).filter(|_| selectors.is_empty()).unwrap_or_default();
     if !selectors.is_empty() {
         statuses.retain(|status| {
             selectors.iter().any(|selector| selector.takes(&status.unit, status.path.as_deref()))
@@ -69,22 +74,24 @@ pub async fn answer(arguments: &StatusOf, desk: &AtDesk, colour: Colour) -> Answ
     }
     let name = desk.view.fleet().settings().name.to_string();
     match arguments.json {
-        true => Answer::out(pretty(&as_json(&name, &standing, &counts, whole.as_ref()))),
+        true => Answer::out(pretty(&as_json(&name, &standing, &counts, &whole))),
         false => {
             let (now, paint) = (desk.view.now(), Paint(colour.out));
-            Answer::out(text(&name, &standing, &counts, whole.as_ref(), now, paint))
+            Answer::out(text(&name, &standing, &counts, &whole, now, paint))
         }
     }
 }
 
 type Counts = [(Standing, usize); 4];
 
-fn as_json(
-    fleet: &str,
-    standing: &[(Standing, &Status)],
-    counts: &Counts,
-    whole: Option<&FleetStatus>,
-) -> Value {
+/// What is told of the fleet as a whole.
+#[derive(Default)]
+struct Whole {
+    status: Option<FleetStatus>,
+    removals: Option<ParkedPlan>,
+}
+
+fn as_json(fleet: &str, standing: &[(Standing, &Status)], counts: &Counts, whole: &Whole) -> Value {
     let units: Vec<Value> = standing
         .iter()
         .map(|(of, status)| {
@@ -100,7 +107,8 @@ fn as_json(
     json!({
         "fleet": fleet,
         "counts": Value::Object(counted.collect()),
-        "fleet_status": whole,
+        "fleet_status": whole.status,
+        "removals": whole.removals,
         "units": units,
     })
 }
@@ -109,7 +117,7 @@ fn text(
     fleet: &str,
     standing: &[(Standing, &Status)],
     counts: &Counts,
-    whole: Option<&FleetStatus>,
+    whole: &Whole,
     now: Timestamp,
     paint: Paint,
 ) -> String {
@@ -121,7 +129,8 @@ fn text(
         .collect();
     let heading = format!("fleet {fleet}: {total} unit(s): {}", words.join(", "));
     let mut text = format!("{}\n", paint.bold(&heading));
-    whole.into_iter().for_each(|whole| text.push_str(&fleet_as_a_whole(whole, now, paint)));
+    whole.removals.iter().for_each(|plan| text.push_str(&removals(plan, now, paint)));
+    whole.status.iter().for_each(|whole| text.push_str(&fleet_as_a_whole(whole, now, paint)));
     let width = standing.iter().map(|(_, status)| status.unit.to_string().len()).max();
     let width = width.unwrap_or_default();
     for (of, status) in standing {
@@ -129,6 +138,13 @@ fn text(
         let _ = write!(text, "{}", unit(*of, status, width, now, paint));
     }
     text
+}
+
+/// What the brake holds, before all else.
+fn removals(plan: &ParkedPlan, now: Timestamp, paint: Paint) -> String {
+    let word = paint.red(&format!("{:<22}", "the brake holds"));
+    let since = from_now(plan.since, now);
+    format!("  {word}  plan {}  {since}\n    {}\n    {}\n", plan.id, plan.words(), plan.remedy())
 }
 
 /// What sweeps found that is no unit's, before any unit.

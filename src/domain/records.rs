@@ -22,7 +22,7 @@ pub const RECORD_STATUS: &str = "status";
 pub const RECORD_FLEET: &str = "fleet";
 const RECORD_LEDGER: &str = "ledger";
 pub const RECORD_FOREIGN: &str = "foreign";
-const RECORD_PLAN: &str = "plan";
+pub const RECORD_PLAN: &str = "plan";
 /// The one key of each record's `data`.
 const DATA: &str = "record.json";
 
@@ -60,6 +60,19 @@ impl ParkedPlan {
             wants.iter().map(|(unit, why)| (unit.to_string(), *why)).collect();
         let id = names::hash(&format!("{wants:?}"))[..12].to_owned();
         Self { id, since: now, limit, wants }
+    }
+
+    /// What it is, for people.
+    pub fn words(&self) -> String {
+        let (count, limit) = (self.wants.len(), self.limit);
+        format!(
+            "{count} unit(s) want removal and the brake lets {limit} go in 24 hours, so none goes"
+        )
+    }
+
+    /// What lets it go on, for people.
+    pub fn remedy(&self) -> String {
+        format!("restore what was lost, or: forerunner send confirm --plan {} --why …", self.id)
     }
 }
 

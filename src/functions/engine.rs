@@ -99,7 +99,8 @@ impl Work for Engine {
     async fn fleet(&self) -> Result<Told, String> {
         let told = self.rounds.told().await.map_err(|failure| failure.text)?;
         let name = self.fleet().map(|fleet| fleet.settings().name.to_string());
-        Ok(Told { fleet: name, units: told.units, fleet_status: told.fleet })
+        let reconcile::Told { units, fleet: fleet_status, removals, .. } = told;
+        Ok(Told { fleet: name, units, fleet_status, removals })
     }
 }
 

@@ -5,6 +5,7 @@ use crate::domain::{
     fleet_status::FleetStatus,
     ids::TargetId,
     message::Message,
+    records::ParkedPlan,
     status::Status,
 };
 use async_trait::async_trait;
@@ -51,6 +52,8 @@ pub struct Told {
     pub units: Vec<Status>,
     /// What sweeps found of the fleet as a whole.
     pub fleet_status: Option<FleetStatus>,
+    /// Removals that the brake holds.
+    pub removals: Option<ParkedPlan>,
 }
 
 /// How an invocation ended, as far as the host is to know.

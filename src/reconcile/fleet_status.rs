@@ -7,12 +7,13 @@ use crate::{
         fleet::Fleet,
         fleet_status::{self, Finding, FleetStatus},
         kubernetes::{Kind, Object},
-        names, records,
+        names,
+        records::{self, ParkedPlan},
         render::Context,
         status::{Status, Tally},
     },
-};
     telemetry::meters,
+};
 use jiff::Timestamp;
 use tracing::{error, warn};
 
@@ -21,6 +22,8 @@ use tracing::{error, warn};
 pub struct Told {
     pub units: Vec<Status>,
     pub fleet: Option<FleetStatus>,
+    /// Removals that the brake holds.
+    pub removals: Option<ParkedPlan>,
     /// Of the units.
     pub tally: Tally,
 }
@@ -42,16 +45,18 @@ async fn read(
 ) -> Result<Told, Failure> {
     let settings = fleet.settings();
     let selector = format!(
-        "{}={},{} in ({},{})",
+        "{}={},{} in ({},{},{})",
         names::LABEL_FLEET,
         settings.name,
         records::LABEL_RECORD,
         records::RECORD_STATUS,
-        records::RECORD_FLEET
+        records::RECORD_FLEET,
+        records::RECORD_PLAN
     );
     let namespace = Some(settings.cluster.managers_namespace.as_str());
     let take = |told: &mut Told, object: Object| match object.name.name.as_str() {
         names::FLEET_STATUS => told.fleet = records::read_fleet_status(&object),
+        names::PARKED_PLAN => told.removals = records::read_plan(&object),
         _ => {
             if let Some(status) = records::read_status(&object) {
                 told.tally.add(&status);
@@ -71,12 +76,12 @@ pub(super) async fn keep(
     now: Timestamp,
 ) -> Vec<String> {
     let before = inventory.told.as_ref();
+    meters::findings(&fleet_status::count(&findings), inventory.unseen.is_empty());
     let next =
         FleetStatus::of(before, inventory.unseen.clone(), findings, inventory.slices.clone(), now);
     let unseen = next.unseen.iter().map(|reason| {
         format!("the sweep did not see the whole fleet, so it permits nothing: {reason}")
     });
-    meters::findings(&fleet_status::count(&findings), inventory.unseen.is_empty());
     let unseen: Vec<String> = unseen.collect();
     unseen.iter().for_each(|line| error!("{line}"));
     next.new_findings().for_each(|finding| error!("{finding}"));

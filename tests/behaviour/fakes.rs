@@ -16,6 +16,7 @@ use forerunner::{
         fleet_status::FleetStatus,
         ids::TargetId,
         message::{Message, Outgoing},
+        records::ParkedPlan,
         status::Status,
     },
     functions::{
@@ -63,6 +64,7 @@ pub(crate) struct World {
     /// What the fleet function is told.
     pub(crate) told: Mutex<Vec<Status>>,
     pub(crate) whole: Option<FleetStatus>,
+    pub(crate) removals: Option<ParkedPlan>,
 }
 
 impl World {
@@ -117,7 +119,8 @@ impl Work for World {
             Ending::Done | Ending::Panic | Ending::Never => {
                 let units = self.told.lock().unwrap().clone();
                 let fleet_status = self.whole.clone();
-                Ok(Told { fleet: Some("nonprod".to_owned()), units, fleet_status })
+                let removals = self.removals.clone();
+                Ok(Told { fleet: Some("nonprod".to_owned()), units, fleet_status, removals })
             }
         }
     }

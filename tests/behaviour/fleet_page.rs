@@ -11,6 +11,8 @@ use axum::{body::Body, http::Request};
 use forerunner::domain::{
     fleet_status::{self, FindingKind, FleetStatus},
     ids::Unit,
+    ledger::Leave,
+    records::ParkedPlan,
     slice::{Slice, SliceKind},
     status::{Condition, ConditionKind, Finding, RoundRecord, Status},
 };
@@ -131,6 +133,27 @@ async fn what_is_found_of_the_fleet_as_a_whole_is_told_without_ids() {
     let quiet = FleetStatus::of(None, vec![], vec![], BTreeMap::new(), now());
     let world = Arc::new(World { whole: Some(quiet), ..World::default() });
     assert!(!get(&world, BROWSER).await.text.contains("as a whole"));
+}
+
+#[tokio::test]
+async fn what_the_brake_holds_stands_before_the_units_and_not_without_end() {
+    let unit =
+        |number: u64| (format!("runner/g{number}-plan").parse::<Unit>().unwrap(), Leave::Unmatched);
+    let wants = (100..400).map(unit).collect();
+    let plan = ParkedPlan::new(&wants, 10, now());
+    let id = plan.id.clone();
+    let world =
+        Arc::new(World { removals: Some(plan), told: Mutex::new(mixed()), ..World::default() });
+    let text = get(&world, BROWSER).await.text;
+    parse(&text);
+    let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no `{part}` in {text}"));
+    assert!(at("300 unit(s) want removal and the brake lets 10 go") < at("id=\"units\""));
+    at(&format!("forerunner send confirm --plan {id}"));
+    at("runner/g149-plan: no rule gives it any more");
+    at("and 250 more");
+    assert!(!text.contains("runner/g150-plan: "), "{text}");
+    let json = get(&world, "*/*").await.json();
+    assert_eq!(json["removals"]["wants"].as_object().map(serde_json::Map::len), Some(300));
 }
 
 #[tokio::test]

@@ -2,13 +2,17 @@
 
 use crate::{
     crashes::crashes,
-    deeds::{APP, PLAIN, fleet, plain_fleet_for, plan_profile},
+    deeds::{APP, PLAIN, client, fleet, plain_fleet_for, plan_profile},
     disturbed::{check_all, run, same},
-    harness::{Heard, START, Sandbox},
+    harness::{FUNCTION_KEY, Heard, START, Sandbox},
     invariants::record::{Recorder, Truth},
     two_writers::process,
 };
 use forerunner::{
+    cli::{
+        answer::Colour,
+        status::{self, StatusOf},
+    },
     clock::Clock,
     domain::message::{Message, Reason},
     reconcile::Outcome,
@@ -236,6 +240,30 @@ async fn more_than_the_brake_lets_go_stays_and_is_told() {
     let plan = sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "parked-plan");
     let plan = plan.expect("the plan is parked")["data"]["record.json"].to_string();
     assert!(plan.contains("unmatched") && plan.contains("runner/g"), "{plan}");
+    // Before any unit, wherever the fleet is shown.
+    let show = async |json: bool| {
+        let arguments = StatusOf { json, ..StatusOf::default() };
+        status::answer(&arguments, &sandbox.desk(), Colour::default()).await.out
+    };
+    let document: Value = serde_json::from_str(&show(true).await).unwrap();
+    let (id, wants) = (&document["removals"]["id"], &document["removals"]["wants"]);
+    assert_eq!(wants.as_object().map(serde_json::Map::len), Some(3), "{document}");
+    let confirm = format!("forerunner send confirm --plan {}", id.as_str().unwrap());
+    let shown = show(false).await;
+    let held = shown.find("3 unit(s) want removal and the brake lets 2 go in 24 hours");
+    assert!(held.is_some() && held < shown.find("runner/g"), "{shown}");
+    assert!(shown.contains(&confirm), "{shown}");
+    let address = sandbox.world.address("host").unwrap();
+    let get = async |accept: &str| {
+        let request = client().get(format!("http://{address}/api/fleet")).header("accept", accept);
+        let answer = request.header("x-functions-key", FUNCTION_KEY).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let told: Value = serde_json::from_str(&get("application/json").await).unwrap();
+    assert_eq!(told["removals"], document["removals"]);
+    let page = get("text/html").await;
+    let held = page.find(&confirm);
+    assert!(held.is_some() && held < page.find("runner/g"), "{page}");
     // One is wanted again: two may go.
     sandbox.deploy(&file("one")).await;
     sandbox.sweep().await;

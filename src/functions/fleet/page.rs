@@ -6,6 +6,7 @@ use crate::{
     domain::{
         fleet_status::FleetStatus,
         ids::Unit,
+        records::ParkedPlan,
         standing::{Standing, from_now, telling},
         status::{Condition, RoundRecord, Status},
     },
@@ -19,6 +20,8 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// Steps of one round that are told; more are counted. JSON has all.
 const STEPS_MAX: usize = 12;
+/// Units of one plan that are told; more are counted.
+const REMOVALS_MAX: usize = 50;
 /// Rounds of a unit that is ready, and steps of one: its conditions say it all, and most units are ready.
 const ROUNDS_OF_READY: usize = 1;
 const STEPS_OF_READY: usize = 3;
@@ -42,6 +45,7 @@ pub(super) fn page(told: &Told, now: Timestamp, nonce: &str) -> String {
     if told.fleet.is_none() {
         html.element("p", "The fleet's file is not valid, so nothing is known. The health function and the log say why.");
     }
+    told.removals.iter().for_each(|plan| removals(&mut html, plan, now));
     told.fleet_status.iter().for_each(|whole| fleet_as_a_whole(&mut html, whole, now));
     filters(&mut html, &units, &profiles);
     html.raw("<main id=\"units\" tabindex=\"-1\">\n<ul class=\"units\">\n");
@@ -110,6 +114,24 @@ fn profile(unit: &Unit) -> String {
         Unit::Domain(profile) => profile.to_string(),
         Unit::Target(_) | Unit::Identity(_) => String::new(),
     }
+}
+
+/// What the brake holds.
+fn removals(html: &mut Html, plan: &ParkedPlan, now: Timestamp) {
+    html.raw("<section id=\"removals\" aria-label=\"Removals that the brake holds\">\n");
+    html.element("h2", "Removals that the brake holds");
+    html.raw("<p>Since ");
+    time(html, plan.since, &from_now(plan.since, now));
+    html.text(&format!(", plan {}: {}; {}", plan.id, plan.words(), plan.remedy()));
+    html.raw("</p>\n<ul>\n");
+    for (unit, why) in plan.wants.iter().take(REMOVALS_MAX) {
+        html.element("li", &format!("{unit}: {}", why.as_str()));
+    }
+    let more = plan.wants.len().saturating_sub(REMOVALS_MAX);
+    if more > 0 {
+        html.element("li", &format!("and {more} more"));
+    }
+    html.raw("</ul>\n</section>\n");
 }
 
 /// What sweeps found that is no unit's.
