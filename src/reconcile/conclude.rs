@@ -2,6 +2,7 @@
 
 use super::{
     Failure, observe,
+    prepare::Prepared,
     round::{Outcome, Report, Restraint, Rounds, wake},
     status_store, tell,
 };
@@ -256,14 +257,15 @@ impl Rounds {
         let settings = fleet.settings();
         let began = report.as_ref().map(|report| report.began);
         let entity = report.as_ref().and_then(own_entity);
-        let (installation, before, path, findings) = match report {
-            Some(Report { prepared, .. }) => {
-                (prepared.installation, prepared.before, prepared.path, prepared.plan.findings)
+        let (installation, before, path, findings, did) = match report {
+            Some(Report { prepared, acted, .. }) => {
+                let Prepared { installation, before, path, plan, .. } = prepared;
+                (installation, before, path, plan.findings, acted.did)
             }
             None => {
                 let installation = observe::installation(self.clients(), settings).await?;
                 let before = observe::status(self.clients(), settings, &message.unit).await?;
-                (installation, before, None, vec![])
+                (installation, before, None, vec![], vec![])
             }
         };
         let context = Context {
@@ -281,7 +283,7 @@ impl Rounds {
         let record = RoundRecord {
             at: now,
             cause: message.cause.clone(),
-            did: vec![],
+            did,
             failure: Some(reason.to_owned()),
             took: began.map(|began| took(began, now)),
         };

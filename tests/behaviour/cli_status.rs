@@ -169,6 +169,8 @@ async fn a_parked_unit_says_what_releases_it_and_is_released_through_the_queue()
     }
     let document: Value =
         serde_json::from_str(&parked(&sandbox, show(&unit, false), true, None).await.out).unwrap();
+    let did = document["rounds"][0]["did"].to_string();
+    assert!(did.contains("create identity"), "what it did before it gave up: {document}");
     assert!(document["releasedBy"].as_array().unwrap().contains(&json!(by.trim())));
     // Nothing to release, and nothing to release it with.
     let not = parked(&sandbox, release(&[&ready], false), false, None).await;
