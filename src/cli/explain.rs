@@ -9,7 +9,7 @@ use super::{
     desk::{self, Place},
     load::AtDesk,
 };
-use crate::domain::{standing::from_now, status::Status};
+use crate::domain::{command::Order, standing::from_now, status::Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -19,10 +19,11 @@ use serde_json::{Value, json};
   forerunner explain platform/payments
   forerunner explain runner/g42-tf
   forerunner explain 9dce7741-427b-4833-8c6d-d75a6f95fe35    a hook's delivery: what it caused
+  forerunner explain 'reprovision by jane: SEC-1182'          the same of a command, as status names it
   forerunner explain https://gitlab.example.com/platform/payments/web/-/jobs/7")]
 pub struct Explain {
     /// A path (platform/payments), a target (g42, p7, instance), a unit (runner/g42-tf), a
-    /// hook's delivery id or another cause (sweep-1789000000), or the address of a job's page
+    /// hook's delivery id or another cause (sweep-1789000000, 'pause by jane: why'), or the address of a job's page
     #[arg(value_name = "TARGET|DELIVERY|JOB-URL")]
     pub what: String,
     /// Print JSON
@@ -63,13 +64,16 @@ pub async fn answer(arguments: &Explain, desk: &AtDesk, colour: Colour) -> Answe
     }
 }
 
-/// A hook's delivery id, or what a sweep or a command calls itself.
+/// A hook's delivery id, what a sweep calls itself, or a command with who asked and why.
 fn is_cause(what: &str) -> bool {
     let number = |prefix: &str| {
         let rest = what.strip_prefix(prefix);
         rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    uuid::Uuid::try_parse(what).is_ok() || number("sweep-") || number("release-")
+    uuid::Uuid::try_parse(what).is_ok()
+        || number("sweep-")
+        || number("release-")
+        || Order::claimed_in(what).is_some()
 }
 
 /// Every round that one cause began, of the last that units keep.

@@ -9,7 +9,10 @@ use forerunner::{
         answer::{Answer, Colour},
         explain::{Explain, answer},
     },
-    sandbox::gitlab::{NewJob, RunnerEdit},
+    sandbox::{
+        gitlab::{NewJob, RunnerEdit},
+        wire::{Fault, Service, What},
+    },
 };
 use serde_json::{Value, json};
 
@@ -202,6 +205,69 @@ async fn a_job_that_ran_says_on_which_runner_where_and_as_whom() {
         serde_json::from_str(&explain(&sandbox, &url(id), true).await.out).unwrap();
     assert_eq!(document["had"]["ourManager"], json!(true), "{document}");
     assert!(!shown.out.contains("glrt-") && !shown.out.contains(APP), "{}", shown.out);
+}
+
+/// What was stays told as long as anything shows it, whatever the file and the tree say since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_had_a_job_is_told_whatever_became_of_the_rule_and_the_project() {
+    let (sandbox, key, project) = with_project().await;
+    let (gitlab, kubernetes) = (&sandbox.world.gitlab, &sandbox.world.kubernetes);
+    let id = gitlab.create_job(project, job(&["azure-plan"], false));
+    sandbox.pass_minutes(5).await;
+    let (runner, client) =
+        (sandbox.runner(&key).id, sandbox.world.azure.identities().remove(0).client_id);
+    let ran =
+        format!("  it ran on runner/{key} (GitLab's runner {runner})\n    taken by our manager\n");
+    let place = format!(
+        "    namespace ci-nonprod--{key}, service account job\n    identity id-nonprod--{key} (client id {client})\n"
+    );
+    sandbox.lose_hooks();
+    let group = key.trim_start_matches('g').trim_end_matches("-plan");
+    let withdrawn =
+        format!("withdrawn: [{{ group: {group}, path: platform/payments, reason: SEC-1182 }}]\n");
+    let unmatched = plan_fleet().replace("platform/*", "platform/nobody");
+    for file in [plan_fleet() + &withdrawn, unmatched.clone()] {
+        sandbox.deploy(&file).await;
+        assert_parts(&explain(&sandbox, &url(id), false).await, &[&ran, &place]);
+    }
+    // It lies elsewhere since, where that runner serves nothing.
+    let elsewhere = gitlab.create_group(Some(77), "elsewhere");
+    gitlab.transfer_project(project, elsewhere);
+    let moved = url(id).replace("platform/payments", "infra/elsewhere");
+    assert_parts(&explain(&sandbox, &moved, false).await, &[&ran, &place]);
+    // Its namespace went.
+    assert!(kubernetes.delete_as_admin(
+        "rolebindings",
+        &format!("ci-nonprod--{key}"),
+        &format!("runner-{key}")
+    ));
+    let shown = explain(&sandbox, &moved, false).await;
+    let unknown = "    where it ran and as whom is not known any more: nothing of it is left in the cluster\n";
+    assert_parts(&shown, &[&ran, unknown]);
+    assert!(!shown.out.contains("identity none"), "{}", shown.out);
+    // Nobody shows us the runner.
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Gitlab,
+        method: Some("GET"),
+        path: format!("/api/v4/runners/{runner}"),
+        times: 1000,
+        what: What::Answer { status: 403, headers: vec![], body: "{}".to_owned() },
+    });
+    let shown = explain(&sandbox, &moved, false).await;
+    let hidden = format!("  it ran on GitLab's runner {runner}; whose that is could not be read: ");
+    assert_parts(&shown, &[&hidden]);
+    assert!(!shown.out.contains("none of ours"), "{}", shown.out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cause_of_a_round_leads_back_to_it_whoever_it_was() {
+    let (sandbox, key, _) = with_project().await;
+    sandbox.lose_hooks();
+    let body = json!({ "command": "pause", "targets": [format!("runner/{key}")], "by": "jane", "why": "SEC-1: look" });
+    sandbox.order("commands", &body);
+    sandbox.settle().await;
+    let shown = explain(&sandbox, "pause by jane: SEC-1: look", false).await;
+    assert_parts(&shown, &[&format!("runner/{key}, "), "  pause runner"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

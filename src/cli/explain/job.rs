@@ -50,9 +50,17 @@ fn candidate_name(candidate: &Candidate) -> String {
 }
 
 fn had_text(had: &Had, paint: Paint) -> String {
-    let runner = had.runner.map_or(String::new(), |runner| runner.to_string());
-    let Some(key) = &had.key else {
-        return format!("  it ran on GitLab's runner {runner}, which is none of ours\n");
+    let runner = had.runner;
+    let key = match (&had.key, &had.hidden) {
+        (Some(key), _) => key,
+        (None, Some(reason)) => {
+            return format!(
+                "  it ran on GitLab's runner {runner}; whose that is could not be read: {reason}\n"
+            );
+        }
+        (None, None) => {
+            return format!("  it ran on GitLab's runner {runner}, which is none of ours\n");
+        }
     };
     let mut text = format!("  it ran on runner/{key} (GitLab's runner {runner})\n");
     match (&had.system_id, had.our_manager) {
@@ -65,9 +73,11 @@ fn had_text(had: &Had, paint: Paint) -> String {
         }
         (None, _) => text.push_str("    by which process, GitLab does not say\n"),
     }
-    if let (Some(namespace), Some(account)) = (&had.namespace, &had.account) {
-        text.push_str(&format!("    namespace {namespace}, service account {account}\n"));
-    }
+    let (Some(namespace), Some(account)) = (&had.namespace, &had.account) else {
+        text.push_str("    where it ran and as whom is not known any more: nothing of it is left in the cluster\n");
+        return text;
+    };
+    text.push_str(&format!("    namespace {namespace}, service account {account}\n"));
     let identity = had.identity.as_deref().unwrap_or("none");
     let client = had.client_id.as_ref().map_or(String::new(), |id| format!(" (client id {id})"));
     text.push_str(&format!("    identity {identity}{client}\n"));
@@ -91,6 +101,7 @@ pub(super) fn json(explained: &JobExplained) -> Value {
         json!({
             "runner": had.runner,
             "unit": had.key.as_ref().map(|key| format!("runner/{key}")),
+            "hidden": had.hidden,
             "ourManager": had.our_manager,
             "systemId": had.system_id,
             "namespace": had.namespace,

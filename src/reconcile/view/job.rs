@@ -1,17 +1,17 @@
 //! Why a job waits: every runner that its project can have, and what stands between them. Or who had it.
 
-use super::{View, lineage};
+use super::View;
 use crate::{
     domain::{
         claim::{self, Claim},
-        fleet::{TargetFacts, WantedState},
+        fleet::TargetFacts,
         gitlab::Entity,
-        ids::{RunnerId, RunnerKey, TargetId},
+        ids::{FleetName, RunnerId, RunnerKey, TargetId},
         job::{Job, refusals},
-        kubernetes::{Kind, ObjectName},
+        kubernetes::{Kind, Object},
         marker::Marker,
         names,
-        spec::{IdentitySpec, RunnerSpec},
+        spec::Isolation,
     },
     reconcile::{Failure, observe, target},
 };
@@ -45,15 +45,17 @@ pub struct Candidate {
 }
 
 /// Who ran the job.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Had {
-    pub runner: Option<RunnerId>,
+    pub runner: RunnerId,
     /// If it is one of ours.
     pub key: Option<RunnerKey>,
+    /// Why it is not known whose it is.
+    pub hidden: Option<String>,
     pub system_id: Option<String>,
     /// Whether that is our manager's: another polls with a token in foreign hands.
     pub our_manager: bool,
-    /// Where its pod ran, and as whom, as the file has it now.
+    /// Where its pod ran, and as whom, as long as the cluster shows it.
     pub namespace: Option<String>,
     pub account: Option<String>,
     /// What its job account names.
@@ -89,7 +91,7 @@ impl View {
         });
         let candidates: Vec<Candidate> = candidates.collect();
         let had = match job.runner {
-            Some(runner) => Some(self.had(&job, runner, &candidates, &read.facts).await?),
+            Some(runner) => Some(self.had(&job, runner, &candidates).await?),
             None => None,
         };
         Ok(JobExplained { job, path, candidates, unread, had })
@@ -166,53 +168,84 @@ impl View {
         job: &Job,
         runner: RunnerId,
         candidates: &[Candidate],
-        facts: &TargetFacts,
     ) -> Result<Had, Failure> {
+        let had = Had { system_id: job.system_id.clone(), ..Had::of(runner) };
+        // The project may have moved since, and a list may have been too long or hidden.
         let found = candidates.iter().find(|candidate| candidate.entity.id == runner);
-        let key = found.and_then(|candidate| candidate.key.clone());
-        let had = Had {
-            runner: Some(runner),
-            key: key.clone(),
-            system_id: job.system_id.clone(),
-            ..Had::default()
+        let read = match found {
+            Some(found) => Ok(Some(found.entity.clone())),
+            None => self.clients.gitlab().entity(runner).await,
         };
-        let Some(key) = key else { return Ok(had) };
-        let settings = self.fleet.settings();
-        let installation = observe::installation(&self.clients, settings).await?;
-        let ours = names::system_id(&installation, &key);
-        let had = Had { our_manager: job.system_id.as_ref() == Some(&ours), ..had };
-        let Some(spec) = self.spec_of(&key, facts) else { return Ok(had) };
-        let namespace = names::job_namespace(&settings.name, &spec);
-        let account = names::job_account(&spec);
-        let name = ObjectName::new(Kind::ServiceAccount, &namespace, &account);
-        let live = self.clients.kubernetes().get(&name).await?;
-        let annotation =
-            |key: &str| live.as_ref().and_then(|live| live.annotation(key)).map(str::to_owned);
-        let managed = match &spec.identity {
-            IdentitySpec::Managed { name, .. } => Some(name.clone()),
-            IdentitySpec::None | IdentitySpec::Existing { .. } => None,
+        let entity = match read {
+            Ok(Some(entity)) => entity,
+            Ok(None) => return Ok(had.hidden("GitLab shows it no more".to_owned())),
+            Err(error) => return Ok(had.hidden(Failure::from(error).text)),
         };
-        Ok(Had {
-            namespace: Some(namespace),
-            account: Some(account),
-            identity: managed.or_else(|| annotation(names::ANNOTATION_IDENTITY)),
-            client_id: annotation("azure.workload.identity/client-id"),
-            ..had
+        let Some(key) = self.key_of(&entity) else { return Ok(had) };
+        let installation = observe::installation(&self.clients, self.fleet.settings()).await?;
+        let our_manager = job.system_id.as_ref() == Some(&names::system_id(&installation, &key));
+        let had = Had { our_manager, ..had };
+        let account = self.job_account(&key).await?;
+        let had = Had { key: Some(key), ..had };
+        Ok(match account {
+            Some(account) => had.on(&account, &self.fleet.settings().name),
+            None => had,
         })
     }
 
-    /// What the file gives the runner now.
-    fn spec_of(&self, key: &RunnerKey, below: &TargetFacts) -> Option<RunnerSpec> {
-        let facts = lineage(below).into_iter().find(|facts| facts.id == key.target)?;
-        let wanted = self.fleet.wanted_at(&facts, self.clock.now()).into_iter();
-        let mut states = wanted.filter(|wanted| wanted.profile == key.profile);
-        match states.next()?.state {
-            WantedState::Runner(spec) => Some(*spec),
-            WantedState::NeedsValue { .. }
-            | WantedState::Withdrawn { .. }
-            | WantedState::OutsideGuardrails { .. }
-            | WantedState::ExceptionEnded { .. }
-            | WantedState::AnchorMoved { .. } => None,
+    /// The account of the runner's jobs in the namespace where its manager is bound, whatever the file says of it now.
+    async fn job_account(&self, key: &RunnerKey) -> Result<Option<Object>, Failure> {
+        let (kubernetes, of_fleet) = (
+            self.clients.kubernetes(),
+            format!("{}={}", names::LABEL_FLEET, self.fleet.settings().name),
+        );
+        let selector = format!("{of_fleet},{}={key}", names::LABEL_KEY);
+        let bindings = kubernetes.list(Kind::RoleBinding, None, Some(&selector)).await?;
+        let manager = names::manager(key);
+        let binding = bindings.into_iter().find(|one| one.name.name == manager);
+        let Some(namespace) = binding.and_then(|one| one.name.namespace) else { return Ok(None) };
+        let accounts =
+            kubernetes.list(Kind::ServiceAccount, Some(&namespace), Some(&of_fleet)).await?;
+        let keys = [Isolation::Target, Isolation::Profile].map(|one| names::domain_key(key, one));
+        let is_jobs = |account: &Object| {
+            let of = account.label(names::LABEL_KEY).unwrap_or_default();
+            account.name.name != "default" && keys.iter().any(|key| key == of)
+        };
+        Ok(accounts.into_iter().find(is_jobs))
+    }
+}
+
+impl Had {
+    fn of(runner: RunnerId) -> Self {
+        Self {
+            runner,
+            key: None,
+            hidden: None,
+            system_id: None,
+            our_manager: false,
+            namespace: None,
+            account: None,
+            identity: None,
+            client_id: None,
+        }
+    }
+
+    fn hidden(self, reason: String) -> Self {
+        Self { hidden: Some(reason), ..self }
+    }
+
+    /// What the account says: the existing identity that it asks for, or else the managed one of its domain.
+    fn on(self, account: &Object, fleet: &FleetName) -> Self {
+        let says = |key: &str| account.annotation(key).map(str::to_owned);
+        let client_id = says(names::ANNOTATION_CLIENT);
+        let domain = account.label(names::LABEL_KEY).unwrap_or_default();
+        let managed = client_id.as_ref().map(|_| names::identity(fleet, domain));
+        Self {
+            namespace: account.name.namespace.clone(),
+            account: Some(account.name.name.clone()),
+            identity: says(names::ANNOTATION_IDENTITY).or(managed),
+            client_id,
+            ..self
         }
     }
 }
