@@ -374,14 +374,14 @@ pub(super) fn target_of(unit: &Unit) -> Option<TargetId> {
     }
 }
 
-fn is_ours(identity: &Identity, fleet: &Fleet, installation: &InstallationId) -> bool {
+pub(super) fn is_ours(identity: &Identity, fleet: &Fleet, installation: &InstallationId) -> bool {
     let tag = |name: &str| identity.tags.get(name).map(String::as_str);
     tag(names::TAG_FLEET) == Some(fleet.settings().name.as_str())
         && tag(names::TAG_INSTALLATION) == Some(&installation.0)
 }
 
 /// Where no profile ever had a managed identity, nobody may look there.
-async fn identities(clients: &Clients, fleet: &Fleet) -> Result<Vec<Identity>, Failure> {
+pub(super) async fn identities(clients: &Clients, fleet: &Fleet) -> Result<Vec<Identity>, Failure> {
     let Some(azure) = &fleet.settings().azure else { return Ok(vec![]) };
     let found = clients.arm().identities_in(azure.subscription, &azure.resource_group).await?;
     found.ok_or_else(|| {

@@ -3,6 +3,7 @@
 mod access;
 mod explain;
 mod job;
+mod known;
 mod meant;
 mod parked;
 
@@ -16,7 +17,7 @@ pub use meant::Meant;
 use super::{
     Clients, Failure,
     fleet_status::{self, Told},
-    observe, permits, sweep,
+    observe, permits,
     target::{self, TargetRead},
     tree,
 };
@@ -106,14 +107,19 @@ impl View {
         self.mode.min(self.fleet.settings().mode).min(of_profile) == Mode::Observe
     }
 
-    /// The units that the words stand for; without any, all that rules match and all that have a manager.
+    /// The units that the words stand for; without any, all that rules match and all of which anything is left.
     pub async fn select(&self, selectors: &[Selector]) -> Selected {
         let mut selected = Selected::default();
+        let needs_known = |one: &Selector| !matches!(one, Selector::Unit(unit) if !matches!(unit, Unit::Target(_)));
+        let known = match selectors.is_empty() || selectors.iter().any(needs_known) {
+            true => self.known_units(&mut selected.problems).await,
+            false => BTreeSet::new(),
+        };
         if selectors.is_empty() || selectors.iter().any(Selector::needs_tree) {
-            self.select_from_tree(selectors, &mut selected).await;
+            self.select_from_tree(selectors, &known, &mut selected).await;
         }
         for selector in selectors.iter().filter(|selector| !selector.needs_tree()) {
-            if let Err(failure) = self.select_one(selector, &mut selected).await {
+            if let Err(failure) = self.select_one(selector, &known, &mut selected).await {
                 selected.problems.push(format!("{selector}: {}", failure.text));
             }
         }
@@ -123,18 +129,18 @@ impl View {
         selected
     }
 
-    async fn select_from_tree(&self, selectors: &[Selector], selected: &mut Selected) {
+    async fn select_from_tree(
+        &self,
+        selectors: &[Selector],
+        known: &BTreeSet<Unit>,
+        selected: &mut Selected,
+    ) {
         let whole = selectors.is_empty() || selectors.contains(&Selector::All);
         let chosen =
             |path: &str| whole || selectors.iter().any(|selector| selector.takes_path(path));
-        // What has a manager is shown even where GitLab does not answer.
-        let made = sweep::made_runners(&self.clients, &self.fleet).await;
-        let made = made.unwrap_or_else(|failure| {
-            selected.problems.push(format!("the managers of the fleet: {}", failure.text));
-            vec![]
-        });
+        // What is known is shown even where GitLab does not answer.
         if whole {
-            selected.units.extend(made.iter().cloned().map(Unit::Runner));
+            selected.units.extend(known.iter().cloned());
         }
         let targets = match tree::targets(&self.clients, &self.fleet).await {
             Ok(targets) => targets,
@@ -147,8 +153,7 @@ impl View {
         selected.reads = targets.into_iter().map(|read| (read.facts.id, read)).collect();
         let here: BTreeSet<TargetId> =
             facts.iter().filter(|facts| chosen(&facts.path)).map(|facts| facts.id).collect();
-        let mine = made.into_iter().filter(|key| here.contains(&key.target));
-        selected.units.extend(mine.map(Unit::Runner));
+        selected.units.extend(runners_of(known, |target| here.contains(target)));
         for facts in facts.iter().filter(|facts| here.contains(&facts.id)) {
             selected.units.extend(self.wanted_units(facts));
         }
@@ -161,6 +166,7 @@ impl View {
     async fn select_one(
         &self,
         selector: &Selector,
+        known: &BTreeSet<Unit>,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
         let target = match selector {
@@ -184,13 +190,12 @@ impl View {
             Selector::Path(pattern) => self.target_at(pattern.as_str()).await?,
             Selector::All => return Ok(()),
         };
-        let made = sweep::made_runners(&self.clients, &self.fleet).await?;
-        let made: Vec<RunnerKey> = made.into_iter().filter(|key| key.target == target).collect();
-        let has_managers = !made.is_empty();
-        selected.units.extend(made.into_iter().map(Unit::Runner));
+        let mine: Vec<Unit> = runners_of(known, |of| *of == target).collect();
+        let is_known = !mine.is_empty();
+        selected.units.extend(mine);
         let Some(read) = target::read(&self.clients, target).await? else {
             let lost = "GitLab shows it to our token neither as a group nor as a project";
-            return if has_managers { Ok(()) } else { Err(Failure::permanent(lost)) };
+            return if is_known { Ok(()) } else { Err(Failure::permanent(lost)) };
         };
         selected.units.extend(self.wanted_units(&read.facts));
         let found = self.clashes_around(&read.facts).await?.into_iter();
@@ -272,6 +277,14 @@ impl View {
         let identities = identities.iter().map(|id| Unit::Identity(names::identity_unit(id)));
         domain.into_iter().chain(identities).collect()
     }
+}
+
+fn runners_of(
+    known: &BTreeSet<Unit>,
+    of: impl Fn(&TargetId) -> bool,
+) -> impl Iterator<Item = Unit> {
+    let is_of = move |unit: &&Unit| matches!(unit, Unit::Runner(key) if of(&key.target));
+    known.iter().filter(is_of).cloned()
 }
 
 /// The target and all above it, the instance included.

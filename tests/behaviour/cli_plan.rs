@@ -247,6 +247,43 @@ async fn what_goes_what_is_held_and_what_is_lost_each_has_its_line() {
     check(&["  blocked: the token of runner ", "1 blocked"]).await;
 }
 
+/// Whatever is left of a unit is taken away by the sweep, so a plan of the whole shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nothing_but_a_rest_is_left_of_is_shown_too() {
+    let shared = plan_fleet().replace("  plan: { ", "  plan: { isolation: profile, ");
+    let sandbox = Sandbox::new(&shared).await;
+    sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.deploy(&plan_fleet()).await;
+    let shown = plan(&sandbox, &[], false).await;
+    assert!(shown.out.contains("domain/plan"), "{}", shown.out);
+    // Not even told of any more.
+    let kubernetes = &sandbox.world.kubernetes;
+    assert!(kubernetes.delete_as_admin("configmaps", MANAGERS, "status-domain-plan"));
+    let shown = plan(&sandbox, &[], false).await;
+    assert!(shown.out.contains("domain/plan"), "{}", shown.out);
+
+    let (sandbox, key) = settled().await;
+    sandbox.lose_hooks();
+    sandbox.deploy(&plan_fleet().replace("platform/*", "platform/nobody")).await;
+    let kubernetes = &sandbox.world.kubernetes;
+    let (unit, group) = (format!("runner/{key}"), key.trim_end_matches("-plan"));
+    assert!(kubernetes.delete_as_admin("deployments", MANAGERS, &format!("runner-{key}")));
+    // By its path, its target, and in the whole; its status is enough, and so are its namespace and its identity.
+    let shown = async |targets: &[&str]| {
+        let shown = plan(&sandbox, targets, false).await;
+        assert!(shown.out.contains(&unit), "{targets:?}\n{}", shown.out);
+    };
+    for targets in [&[][..], &["platform/*"], &["platform/payments"], &[group]] {
+        shown(targets).await;
+    }
+    assert!(kubernetes.delete_as_admin("configmaps", MANAGERS, &format!("status-runner-{key}")));
+    shown(&[]).await;
+    assert!(kubernetes.delete_as_admin("namespaces", "", &jobs(&key)));
+    sandbox.pass_minutes(1).await;
+    shown(&[]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nothing_is_carried_out_the_plan_says_so() {
     let file = plan_fleet().replace("version: 1\n", "version: 1\nmode: observe\n");
