@@ -68,9 +68,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
             explain::answer(&arguments, desk, Colour::here()).await
         })),
-        Command::Parked(arguments) => at_desk(desk::run(&arguments.place, async |desk| {
-            parked::answer(&arguments, desk, Colour::here(), parked::ask).await
-        })),
+        Command::Parked(arguments) => at_desk(parked::run(&arguments)),
         Command::Send(arguments) => {
             at_desk(desk::run(&arguments.place, async |desk| send::answer(&arguments, desk).await))
         }

@@ -38,7 +38,7 @@ pub struct Adopt {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Print JSON
+    /// Print JSON; needs --yes or --dry-run
     #[arg(long)]
     pub json: bool,
     /// Settings as KEY=value lines; else the environment's
@@ -97,6 +97,9 @@ async fn work(
     let nothing = adoption.entities.is_empty() && adoption.identities.is_empty();
     if nothing || arguments.dry_run {
         return Ok(Answer::out(listed));
+    }
+    if arguments.json && !arguments.yes {
+        return Ok(Answer::failed(2, "--json asks nobody: say --yes or --dry-run with it"));
     }
     if !arguments.yes {
         let question = format!("{listed}Make these installation {}'s?", adoption.installation);

@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 
 /// Validate fleet.yaml (and guardrails.yaml beside it) and print what it means.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  forerunner check                        fleet.yaml here
+  forerunner check policy/fleet.yaml --json
+  forerunner check --rights               what administrators give
+  forerunner check --schema > fleet.schema.json")]
 pub struct Check {
     /// The fleet's file; guardrails.yaml beside it is read too if it is there.
     #[arg(default_value = "fleet.yaml")]

@@ -6,7 +6,7 @@ mod units;
 use super::{
     answer::{Answer, Colour, pretty},
     colour::Paint,
-    desk::Place,
+    desk::{self, Place},
     hands::Whose,
     load::AtDesk,
 };
@@ -15,7 +15,11 @@ use crate::{
     reconcile::Failure,
 };
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// List what is parked and why, look at it, and let it go on.
 ///
@@ -68,7 +72,23 @@ pub enum Action {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// Where the deletion is told, one JSON line; else forerunner-audit.jsonl beside the policy file
+        #[arg(long, value_name = "FILE")]
+        audit: Option<PathBuf>,
     },
+}
+
+/// Runs the subcommand on the real terminal.
+pub async fn run(arguments: &ParkedArguments) -> ExitCode {
+    let told = match &arguments.action {
+        Action::Drop { audit, .. } => arguments.place.audited(audit.as_deref()),
+        Action::List | Action::Show { .. } | Action::Release { .. } => Ok(()),
+    };
+    let work = async |desk: &AtDesk| answer(arguments, desk, Colour::here(), ask).await;
+    match told {
+        Ok(()) => desk::run(&arguments.place, work).await,
+        Err(answer) => ExitCode::from(answer.print()),
+    }
 }
 
 /// `ask` puts a question to a person; `None` where there is none to ask.
@@ -89,7 +109,9 @@ pub async fn answer(
             let asked = units::Asked { units, all: *all, whose };
             units::release(arguments, &asked, desk).await.or_else(Ok)
         }
-        Action::Drop { name, yes } => messages::drop_for_good(desk, name, *yes, ask).await,
+        Action::Drop { name, yes, .. } => {
+            messages::drop_for_good(desk, name, *yes, arguments.json, ask).await
+        }
     };
     done.unwrap_or_else(|failure| Answer::failed(1, failure.text))
 }

@@ -151,7 +151,7 @@ fn is_zero(number: &usize) -> bool {
 
 /// Whether a step for an administrator is a command, and not words.
 pub fn is_command(step: &str) -> bool {
-    ["az ", "kubectl ", "forerunner "].iter().any(|program| step.starts_with(program))
+    ["az ", "kubectl ", "forerunner ", "glab "].iter().any(|program| step.starts_with(program))
 }
 
 #[cfg(test)]

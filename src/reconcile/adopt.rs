@@ -73,7 +73,7 @@ impl View {
         by: Option<String>,
         done: impl Fn(String),
     ) -> Result<(), Failure> {
-        let origin = tell::origin_of_adoption(&self.fleet, by, self.clock.now());
+        let origin = tell::origin_of_person(&self.fleet, "adopt", by, self.clock.now());
         audit::because(origin, self.take_over(adoption, done)).await
     }
 

@@ -43,10 +43,10 @@ impl Rounds {
             dry_run = order.dry_run,
             "an operator asks: {order}"
         );
-        if order.deed == Deed::Sweep && !order.dry_run {
-            return Ok(self.sweep().await);
-        }
         let origin = tell::origin_of_order(&fleet, order);
+        if order.deed == Deed::Sweep && !order.dry_run {
+            return Ok(self.sweep_because(&fleet, origin).await);
+        }
         match audit::because(origin, Box::pin(self.obey(&fleet, order))).await {
             Ok((messages, lines)) => {
                 for line in &lines {

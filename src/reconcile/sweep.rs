@@ -21,7 +21,11 @@ use crate::domain::{
     message::{Message, Outgoing, Reason},
     names,
 };
-use crate::telemetry::{audit, meters, words::SweepEnd};
+use crate::telemetry::{
+    audit::{self, Origin},
+    meters,
+    words::SweepEnd,
+};
 use futures::try_join;
 use jiff::Timestamp;
 use std::{
@@ -107,9 +111,14 @@ impl Rounds {
                 return Outcome::Done(vec!["fleet.yaml is not valid".to_owned()]);
             }
         };
-        let began = Instant::now();
         let origin = tell::origin_of_sweep(&fleet, self.clock.now());
-        let looked = audit::because(origin, Box::pin(self.look_over(&fleet))).await;
+        self.sweep_because(&fleet, origin).await
+    }
+
+    /// The same for whoever asks for it.
+    pub(super) async fn sweep_because(&self, fleet: &Fleet, origin: Origin) -> Outcome {
+        let (began, cause) = (Instant::now(), origin.cause.clone());
+        let looked = audit::because(origin, Box::pin(self.look_over(fleet))).await;
         let (how, woken) = match &looked {
             Ok(looked) if looked.whole => (SweepEnd::Whole, looked.wakes.len()),
             Ok(looked) => (SweepEnd::Partial, looked.wakes.len()),
@@ -119,7 +128,6 @@ impl Rounds {
         match looked {
             Ok(Looked { wakes, told, planning, .. }) => {
                 let now = self.clock.now();
-                let cause = format!("sweep-{}", now.as_second());
                 let planning = planning.as_secs_f64() * 1000.0;
                 info!(
                     units = wakes.len(),

@@ -53,9 +53,14 @@ pub(super) fn origin_of_order(fleet: &Fleet, order: &Order) -> Origin {
     Origin { reason: Some("command"), actor, cause, ..of_fleet(fleet) }
 }
 
-/// Why a person's adoption writes.
-pub(super) fn origin_of_adoption(fleet: &Fleet, by: Option<String>, now: Timestamp) -> Origin {
-    let cause = format!("adopt-{}", now.as_second());
+/// Why a person writes from a desk: to `adopt`, to `drop`.
+pub(super) fn origin_of_person(
+    fleet: &Fleet,
+    deed: &str,
+    by: Option<String>,
+    now: Timestamp,
+) -> Origin {
+    let cause = format!("{deed}-{}", now.as_second());
     Origin { reason: Some("command"), actor: by, cause, ..of_fleet(fleet) }
 }
 

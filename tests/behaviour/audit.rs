@@ -137,6 +137,28 @@ async fn who_asks_is_told_as_claimed_and_what_fails_is_told_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_that_somebody_asks_for_writes_in_their_name() {
+    let (listening, sandbox) = Listening::beside(&plan_fleet()).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.leap_to("2026-11-27T08:00:00Z");
+    sandbox.sweep().await;
+    sandbox.deploy(&plan_fleet().replace("platform/*", "platform/nobody")).await;
+    let before = listening.audit().len();
+    let body = json!({ "command": "sweep", "by": "jane", "why": "SEC-1" });
+    sandbox.order("commands", &body);
+    sandbox.settle().await;
+    let events = check(&listening, &sandbox);
+    let permit = events[before..].iter().find(|event| event["action"] == "note").unwrap();
+    let claimed = (json!("jane"), json!("sweep by jane: SEC-1"));
+    assert_eq!((&permit["actor"], &permit["cause"]), (&claimed.0, &claimed.1), "{permit:#}");
+    // And so does whoever it wakes.
+    let unit = json!(format!("runner/g{group}-plan"));
+    let leaving = events[before..].iter().find(|event| event["unit"] == unit).unwrap();
+    assert_eq!((&leaving["actor"], &leaving["cause"]), (&claimed.0, &claimed.1), "{leaving:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_line_holds_a_secret() {
     let (listening, sandbox) = Listening::beside(&plan_fleet()).await;
     sandbox.world.gitlab.create_group(Some(42), "payments");

@@ -38,7 +38,7 @@ fn release(units: &[&str], all: bool) -> Action {
 }
 
 fn drop_action(name: &str, yes: bool) -> Action {
-    Action::Drop { name: name.to_owned(), yes }
+    Action::Drop { name: name.to_owned(), yes, audit: None }
 }
 
 /// A person's own rights at a desk: forerunner itself may not list Secrets.
@@ -239,6 +239,8 @@ async fn a_kept_message_shows_its_body_only_when_asked_and_goes_only_after_askin
         assert_eq!((kept.code, kept.out.as_str()), (code, ""), "{says:?}");
         assert!(is_there(), "{says:?}");
     }
+    let asked = parked(&sandbox, drop_action(name, false), true, Some(true)).await;
+    assert!(asked.code == 2 && asked.talk.contains("--yes") && is_there(), "{asked:?}");
     let gone = parked(&sandbox, drop_action(name, false), false, Some(true)).await;
     assert_eq!((gone.code, gone.out), (0, format!("deleted {name}\n")));
     assert!(!is_there());
@@ -248,6 +250,48 @@ async fn a_kept_message_shows_its_body_only_when_asked_and_goes_only_after_askin
     let deletions =
         calls.iter().filter(|call| call.service == Service::Kubernetes && call.method == "DELETE");
     assert_eq!(deletions.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_message_that_is_deleted_is_told_to_programs_and_archives() {
+    let sandbox = Sandbox::settled_child(&plan_fleet()).await;
+    let_operator_see_messages(&sandbox);
+    sandbox.put_on_queue("{\"v\":1}", "typed-by-hand");
+    sandbox.settle().await;
+    let listed = parked(&sandbox, Action::List, true, None).await;
+    let document: Value = serde_json::from_str(&listed.out).unwrap();
+    let name = document["messages"][0]["name"].as_str().unwrap();
+    let file = sandbox.env_file();
+    let arguments = ["parked", "drop", name, "--yes", "--json", "--env-file"];
+    let gone = run(&[&arguments[..], &[file.to_str().unwrap()]].concat()).await;
+    assert_eq!(gone.code, 0, "{}", gone.talk);
+    let document: Value = serde_json::from_str(&gone.out).unwrap();
+    assert_eq!(document, json!({ "deleted": name }));
+    let audit = std::fs::read_to_string(sandbox.folder.join("forerunner-audit.jsonl")).unwrap();
+    let event: Value = serde_json::from_str(audit.lines().next().unwrap()).unwrap();
+    assert_eq!(event["message"], format!("delete the kept message {name}"), "{event:#}");
+    assert_eq!((&event["action"], &event["fleet"]), (&json!("delete"), &json!("nonprod")));
+    assert_eq!(event["call"]["method"], "DELETE", "{event:#}");
+}
+
+#[tokio::test]
+async fn every_command_of_a_desk_shows_examples() {
+    for command in [
+        &["check"][..],
+        &["plan"],
+        &["apply"],
+        &["remove"],
+        &["adopt"],
+        &["status"],
+        &["explain"],
+        &["parked"],
+        &["send"],
+        &["admin-steps"],
+        &["report", "access"],
+    ] {
+        let help = run(&[command, &["--help"]].concat()).await;
+        assert!(help.code == 0 && help.out.contains("Examples:\n"), "{command:?}: {}", help.out);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

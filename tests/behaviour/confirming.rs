@@ -198,6 +198,9 @@ async fn a_rebuilt_cluster_takes_its_fleet_over_after_asking() {
     let no = adopt::answer(&arguments(false, false), &desk, |_| Some(false)).await;
     let nobody = adopt::answer(&arguments(false, false), &desk, |_| None).await;
     assert_eq!((no.code, nobody.code), (2, 2));
+    let json = adopt::Adopt { json: true, ..arguments(false, false) };
+    let unasked = adopt::answer(&json, &desk, |_| panic!("asks")).await;
+    assert!(unasked.code == 2 && unasked.talk.contains("--yes"), "{}", unasked.talk);
     assert_eq!(sandbox.own_writes().len(), writes, "nobody said yes");
     let done = adopt::answer(&arguments(true, false), &desk, |_| panic!("asks")).await;
     assert_eq!(done.code, 0, "{}{}", done.out, done.talk);

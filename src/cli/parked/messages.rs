@@ -5,6 +5,7 @@ use crate::{
         answer::{Answer, pretty},
         load::AtDesk,
     },
+    config,
     domain::records::Kept,
     reconcile::Failure,
 };
@@ -74,15 +75,22 @@ pub(super) async fn drop_for_good(
     desk: &AtDesk,
     name: &str,
     yes: bool,
+    as_json: bool,
     ask: impl FnOnce(&str) -> Option<bool>,
 ) -> Result<Answer, Failure> {
     let kept = find_kept(desk, name).await?;
+    if as_json && !yes {
+        return Ok(Answer::failed(2, "--json asks nobody: say --yes with it"));
+    }
     let question = format!("Delete `{name}` ({}) for good?", kept.reason);
     match if yes { Some(true) } else { ask(&question) } {
         Some(true) => {}
         Some(false) => return Ok(Answer::failed(1, "nothing was deleted")),
         None => return Ok(Answer::failed(2, "there is nobody to ask: give --yes")),
     }
-    desk.view.drop_kept(&kept).await?;
-    Ok(Answer::out(format!("deleted {name}\n")))
+    desk.view.drop_kept(&kept, config::user()).await?;
+    Ok(Answer::out(match as_json {
+        true => pretty(&json!({ "deleted": name })),
+        false => format!("deleted {name}\n"),
+    }))
 }

@@ -226,7 +226,7 @@ pub fn own(what: &Departing<'_>, remains: &Remains) -> Option<RunnerId> {
 fn unproven_finding(what: &Departing<'_>, remains: &Remains) -> Option<Finding> {
     let told = unproven(what, remains).map(|entity| {
         format!(
-            "runner {0} was this unit's, its description bears no marker any more, and no token proves it ours; look at it and run: glab api --method DELETE runners/{0}",
+            "runner {0} was this unit's, its description bears no marker any more, and no token proves it ours: look at it first; glab api --method DELETE runners/{0}",
             entity.id
         )
     });
@@ -389,7 +389,7 @@ fn foreign_rights(
     let all: Vec<String> = rights.chain(doors).collect();
     (!all.is_empty()).then(|| {
         let message = format!(
-            "identity `{}` carries what forerunner did not give: {}; look at it and run: az identity delete --ids {}",
+            "identity `{}` carries what forerunner did not give: {}. Look at it first; az identity delete --ids {}",
             owned.identity.id.name(),
             all.join(", "),
             owned.identity.id

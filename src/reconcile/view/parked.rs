@@ -10,7 +10,8 @@ use crate::{
         names,
         records::{self, Kept},
     },
-    reconcile::{Failure, outbox::Outbox},
+    reconcile::{Failure, outbox::Outbox, tell},
+    telemetry::audit,
 };
 
 impl View {
@@ -27,12 +28,16 @@ impl View {
         Ok(found.iter().filter_map(records::read_foreign).collect())
     }
 
-    /// Deletes a kept message for good, the very one that was read.
-    pub async fn drop_kept(&self, kept: &Kept) -> Result<(), Failure> {
+    /// Deletes a kept message for good, the very one that was read; `by` is whoever asks, as claimed.
+    pub async fn drop_kept(&self, kept: &Kept, by: Option<String>) -> Result<(), Failure> {
         let namespace = &self.fleet.settings().cluster.managers_namespace;
         let name = ObjectName::new(Kind::Secret, namespace, &kept.name);
         let same = Preconditions { uid: kept.uid.clone(), resource_version: None };
-        self.clients.kubernetes().delete(&name, &same).await?;
+        let what = format!("delete the kept message {}", kept.name);
+        let deed = audit::Deed { what, action: audit::Action::Delete, changes: vec![] };
+        let origin = tell::origin_of_person(&self.fleet, "drop", by, self.clock.now());
+        let delete = self.clients.kubernetes().delete(&name, &same);
+        audit::because(origin, audit::doing(deed, delete)).await?;
         Ok(())
     }
 

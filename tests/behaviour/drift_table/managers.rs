@@ -6,7 +6,7 @@ use crate::{
     disturbed::entries,
 };
 use forerunner::{
-    domain::{ids::InstallationId, names},
+    domain::{fleet_status::is_command, ids::InstallationId, names},
     sandbox::gitlab::GroupLists,
 };
 use jiff::SignedDuration;
@@ -51,7 +51,11 @@ async fn a_stranger_who_polls_with_our_token_is_an_alarm() {
         sandbox.sweep().await;
         let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
         assert_eq!(told["reason"], "ForeignManager", "{told}\n{}", sandbox.story());
-        assert!(told["message"].as_str().unwrap().contains("s_somebodyelse"), "{told}");
+        let message = told["message"].as_str().unwrap();
+    assert!(message.contains("s_somebodyelse"), "{told}");
+    let command = message.split("; ").find(|step| is_command(step));
+    let revoke = format!("forerunner send revoke {} --why ", settled.key);
+    assert!(command.is_some_and(|command| command.starts_with(&revoke)), "{told}");
         sandbox.assert_ready(&settled.unit);
         let writes = sandbox.own_writes().len();
         sandbox.sweep().await;

@@ -24,7 +24,7 @@ pub(super) fn is_stuck(
 
 pub(super) fn stuck_finding((id, credential): &(ResourceId, FederatedCredential)) -> Finding {
     let message = format!(
-        "credential `{}` on identity `{}` bears this unit's name and lets in accounts of another issuer, {}; find out whose it is and run: {}",
+        "credential `{}` on identity `{}` bears this unit's name and lets in accounts of another issuer, {}: find out whose it is first; {}",
         credential.name,
         id.name(),
         credential.issuer,

@@ -109,8 +109,8 @@ pub(super) fn draft_strangers(
             ConditionKind::NeedsAdministrator,
             "ForeignManager",
             format!(
-                "runner {} is polled by {}, which is not our manager: its token is in other hands. Find out whose they are; to \
-                 make the token worthless now: forerunner send revoke {} --why 'its token is in other hands'",
+                "runner {} is polled by {}, which is not our manager: its token is in other hands. Find out whose they are, or \
+                 make the token worthless now; forerunner send revoke {} --why 'its token is in other hands'",
                 keep.id,
                 strangers.join(" and "),
                 spec.key
