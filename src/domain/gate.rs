@@ -108,11 +108,13 @@ pub enum Brake {
 }
 
 /// Counts all units that want removal now and all that were permitted in the last 24 hours, against
-/// min(`max`, max(2, `percent` of the fleet, rounded down)). An operator's word is past that question.
+/// min(`max`, max(2, `percent` of the fleet, rounded down)). What could not be read counts as wanting it. An operator's word is past
+/// that question.
 pub fn brake(
     guardrails: &Guardrails,
     fleet: usize,
     wants: &BTreeMap<Unit, Leave>,
+    unread: &BTreeSet<Unit>,
     book: &Book,
     now: Timestamp,
 ) -> Brake {
@@ -126,7 +128,7 @@ pub fn brake(
     let share = (fleet * deletions.percent as usize / 100).max(2);
     let limit = share.min(deletions.max as usize);
     let permitted = book.permits_of_the_day(now).map(|permit| &permit.unit);
-    let all: BTreeSet<&Unit> = wants.keys().chain(permitted).collect();
+    let all: BTreeSet<&Unit> = wants.keys().chain(unread).chain(permitted).collect();
     if all.len() > limit {
         Brake::Holds { limit }
     } else if !book.is_seasoned(now) {
@@ -166,7 +168,8 @@ mod tests {
                 deletions: Deletions { max: 10, percent: 20 },
                 ..Guardrails::default()
             };
-            let found = brake(&guardrails, fleet, &units(wanted), &seasoned(), now());
+            let found =
+                brake(&guardrails, fleet, &units(wanted), &BTreeSet::new(), &seasoned(), now());
             assert_eq!(found, expected, "{wanted} of {fleet}");
         };
         check(1, 2, Brake::Free);
@@ -179,33 +182,53 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_read_counts_as_wanting_to_go() {
+        let check = |wanted: usize, expected: Brake| {
+            let unread: BTreeSet<Unit> = units(3).into_keys().skip(1).collect();
+            let book = seasoned();
+            let found = brake(&Guardrails::default(), 15, &units(wanted), &unread, &book, now());
+            assert_eq!(found, expected, "{wanted}");
+        };
+        check(1, Brake::Free);
+        check(4, Brake::Holds { limit: 3 });
+        check(0, Brake::Free);
+    }
+
+    #[test]
     fn what_was_permitted_within_a_day_counts_with_what_is_wanted_now() {
         let yesterday = now() - SignedDuration::from_hours(23);
         let book = seasoned().permitting(&units(2), yesterday);
         let other: BTreeMap<Unit, Leave> =
             [("runner/p9-tf".parse().unwrap(), Leave::Unmatched)].into();
-        let of = |book: &Book, at| brake(&Guardrails::default(), 4, &other, book, at);
+        let of =
+            |book: &Book, at| brake(&Guardrails::default(), 4, &other, &BTreeSet::new(), book, at);
         assert_eq!(of(&book, now()), Brake::Holds { limit: 2 });
         assert_eq!(of(&book, now() + SignedDuration::from_hours(1)), Brake::Free);
         // The same units again are no more than they were.
-        assert_eq!(brake(&Guardrails::default(), 4, &units(2), &book, now()), Brake::Free);
+        assert_eq!(
+            brake(&Guardrails::default(), 4, &units(2), &BTreeSet::new(), &book, now()),
+            Brake::Free
+        );
     }
 
     #[test]
     fn what_an_operator_confirmed_is_held_by_no_brake_until_more_wants_to_go() {
         let book = seasoned().confirming(&units(5), now());
-        let of =
-            |wants: &BTreeMap<Unit, Leave>| brake(&Guardrails::default(), 4, wants, &book, now());
+        let of = |wants: &BTreeMap<Unit, Leave>| {
+            brake(&Guardrails::default(), 4, wants, &BTreeSet::new(), &book, now())
+        };
         assert_eq!(of(&units(5)), Brake::Free);
         assert_eq!(of(&units(6)), Brake::Holds { limit: 2 });
         let ordered = seasoned()
             .permitting(&units(5).into_keys().map(|unit| (unit, Leave::Command)).collect(), now());
-        let of_ordered = brake(&Guardrails::default(), 4, &units(5), &ordered, now());
+        let of_ordered =
+            brake(&Guardrails::default(), 4, &units(5), &BTreeSet::new(), &ordered, now());
         assert_eq!(of_ordered, Brake::Free, "they go by an order");
         let otherwise = units(5).into_keys().map(|unit| (unit, Leave::Gone)).collect();
         assert_eq!(of(&otherwise), Brake::Holds { limit: 2 });
         let renewed = book.renewing(&units(4).into_keys().collect(), now() + HALF);
-        let later = brake(&Guardrails::default(), 4, &units(4), &renewed, now() + DAY);
+        let later =
+            brake(&Guardrails::default(), 4, &units(4), &BTreeSet::new(), &renewed, now() + DAY);
         assert_eq!(later, Brake::Free);
         assert!(renewed.permit(&"runner/g5-tf".parse().unwrap(), now() + DAY).is_none());
     }
@@ -213,7 +236,8 @@ mod tests {
     #[test]
     fn a_ledger_made_anew_permits_nothing_for_a_day() {
         let check = |book: Book, expected| {
-            let found = brake(&Guardrails::default(), 100, &units(1), &book, now());
+            let found =
+                brake(&Guardrails::default(), 100, &units(1), &BTreeSet::new(), &book, now());
             assert_eq!(found, expected);
         };
         check(Book::default(), Brake::Unseasoned);

@@ -12,7 +12,11 @@ use crate::domain::{
     status::Status,
     watch::azure::Guarded,
 };
-use futures::{StreamExt, future::try_join_all, stream, try_join};
+use futures::{
+    StreamExt,
+    future::{join_all, try_join_all},
+    stream, try_join,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -98,19 +102,35 @@ fn key_of(status: &Status) -> Option<String> {
     }
 }
 
-/// Every existing identity of the file with its credentials: they have no tags of ours.
-pub(super) async fn lent(
-    clients: &Clients,
-    fleet: &Fleet,
-) -> Result<BTreeMap<IdentityName, Lent>, Failure> {
+/// Existing identities of the file, by name, as far as they could be read.
+#[derive(Default)]
+pub(super) struct LentRead {
+    pub(super) seen: BTreeMap<IdentityName, Lent>,
+    /// Those that Azure does not show us, and what it answers instead: they are not judged.
+    pub(super) unread: Vec<(ResourceId, String)>,
+}
+
+/// Every existing identity of the file with its credentials: they have no tags of ours. One that cannot be read hides no other.
+pub(super) async fn lent(clients: &Clients, fleet: &Fleet) -> Result<LentRead, Failure> {
     let azure = clients.arm();
     let asked = fleet.existing_identities().into_iter().map(|(name, (id, _))| async move {
-        let (identity, credentials) = try_join!(azure.identity(&id), azure.credentials(&id))?;
-        let principal = identity.map(|identity| identity.principal_id);
-        let credentials = credentials.unwrap_or_default();
-        Ok::<_, Failure>((name, Lent { id, principal, credentials }))
+        let read = async { try_join!(azure.identity(&id), azure.credentials(&id)) };
+        let read = read.await.map_err(Failure::from);
+        (name, id, read)
     });
-    Ok(try_join_all(asked).await?.into_iter().collect())
+    let mut found = LentRead::default();
+    for (name, id, read) in join_all(asked).await {
+        match read {
+            Ok((identity, credentials)) => {
+                let principal = identity.map(|identity| identity.principal_id);
+                let credentials = credentials.unwrap_or_default();
+                found.seen.insert(name, Lent { id, principal, credentials });
+            }
+            Err(failure) if ends_slice(&failure) => return Err(failure),
+            Err(failure) => found.unread.push((id, failure.text)),
+        }
+    }
+    Ok(found)
 }
 
 /// Who issues the tokens of the cluster's accounts; asked where a profile has an identity.

@@ -57,9 +57,11 @@ fn others_are_readable(
 ) -> bool {
     let lost: BTreeSet<TargetId> = missing.iter().map(|key| key.target).collect();
     let known = inventory.known.iter().filter_map(target_of);
+    let is_readable =
+        |target: &TargetId| !lost.contains(target) && !inventory.unread.contains_key(target);
     let others: BTreeSet<TargetId> = known.filter(|target| *target != TargetId::Instance).collect();
     let mut anchors = fleet.anchors().map(|(_, id)| TargetId::Group(id));
-    others.iter().any(|target| !lost.contains(target))
+    others.iter().any(is_readable)
         || others.len() == 1
         || anchors.any(|anchor| inventory.targets.contains_key(&anchor))
 }

@@ -9,8 +9,9 @@ use super::{
     fleet_status::{self, Told},
     looks::{Looks, Seen},
     observe,
-    target::{self, TargetRead},
+    target::TargetRead,
     tree,
+    unlisted::{self, Unlisted},
     watch::{self, Watched},
 };
 use crate::domain::{
@@ -26,7 +27,7 @@ use crate::domain::{
     slice::{Slice, SliceKind},
     status::{Status, Tally},
 };
-use futures::{StreamExt, TryStreamExt, future::try_join_all, stream, try_join};
+use futures::{future::try_join_all, try_join};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -36,6 +37,9 @@ use std::{
 pub(super) struct Inventory {
     pub(super) installation: InstallationId,
     pub(super) targets: BTreeMap<TargetId, TargetRead>,
+    /// Known targets that could not be read by themselves, and why: nothing of them is judged or permitted. `None`: not asked any
+    /// more.
+    pub(super) unread: BTreeMap<TargetId, Option<String>>,
     pub(super) statuses: BTreeMap<Unit, Status>,
     pub(super) tally: Tally,
     /// What was told of the fleet as a whole.
@@ -85,18 +89,23 @@ pub(super) async fn take(
         deadline.hold("who reaches guardrails.never", bulk::guarded(clients, fleet)),
         deadline.hold("what an administrator applied", watch::cluster(clients, fleet)),
     );
-    let Units { core, made, known, targets, identities, strays, entities, credentials } = units?;
+    let Units { core, made, known, unlisted, targets, identities, strays, entities, credentials } =
+        units?;
     let (installation, told, _, ledger, objects) = core;
     let statuses = told.units;
     // What Azure or one of GitLab's bulk reads does not show is not judged, and holds up nothing else.
     let mut unseen = Vec::new();
     let ours = seen_or_told(identities, &mut unseen);
     let lent = seen_or_told(lent, &mut unseen);
+    let (lent, unread_identities) =
+        lent.map_or_else(Default::default, |lent| (Some(lent.seen), lent.unread));
     let assignments = seen_or_told(assignments, &mut unseen);
     let issuer = seen_or_told(issuer, &mut unseen).flatten();
     let guarded = seen_or_told(guarded, &mut unseen);
     let cluster = seen_or_told(cluster, &mut unseen);
-    let targets = targets?;
+    let Unlisted { read, unread, ended } = unlisted;
+    let targets = targets.into_iter().chain(read).collect();
+    unseen.extend(ended);
     let mut slices = told.fleet.as_ref().map(|told| told.slices.clone()).unwrap_or_default();
     let mut entities = take_slice(entities, SliceKind::Runners, &mut slices, &mut unseen);
     let misplaced = std::mem::take(&mut entities.misplaced);
@@ -120,6 +129,7 @@ pub(super) async fn take(
     Ok(Inventory {
         installation,
         targets,
+        unread,
         statuses: statuses.into_iter().map(|status| (status.unit.clone(), status)).collect(),
         tally: told.tally,
         told: told.fleet,
@@ -138,6 +148,7 @@ pub(super) async fn take(
             cluster,
             strays,
             misplaced,
+            unread_identities,
             open,
         },
         unseen,
@@ -153,7 +164,9 @@ struct Units {
     core: Core,
     made: BTreeSet<RunnerKey>,
     known: BTreeSet<Unit>,
-    targets: Result<BTreeMap<TargetId, TargetRead>, Failure>,
+    /// The targets that the lists showed, and the known ones that they did not.
+    targets: BTreeMap<TargetId, TargetRead>,
+    unlisted: Unlisted,
     /// Ours alone.
     identities: Result<Vec<Identity>, Failure>,
     strays: Vec<ResourceId>,
@@ -185,35 +198,27 @@ impl Units {
             let keys = managed.iter().filter_map(|one| one.tags.get(names::TAG_KEY));
             let tagged: BTreeSet<Unit> = keys.filter_map(|key| names::unit_of_key(key)).collect();
             let alone = tagged.difference(&known).cloned().collect();
-            let more = unlisted(clients, &alone, &listed);
             let slice = before(SliceKind::FederatedCredentials);
             let (more, credentials) = tokio::join!(
-                deadline.hold(UNLISTED, more),
+                unlisted::read(clients, &alone, &listed, deadline),
                 bulk::credentials(clients, fleet, managed, &told.units, slice),
             );
             (ours, tagged, more, credentials)
         };
         let book = &ledger.book;
         let sought = Sought { fleet, installation, made: &made, listed: &listed, book };
-        let (unlisted, strays, entities, (identities, tagged, more, credentials)) = tokio::join!(
-            deadline.hold(UNLISTED, unlisted(clients, &known, &listed)),
+        let (mut unlisted, strays, entities, (identities, tagged, more, credentials)) = tokio::join!(
+            unlisted::read(clients, &known, &listed, deadline),
             deadline.wait(bulk::strays(clients, fleet, installation)),
             entities::entities(clients, sought, before(SliceKind::Runners)),
             of_azure,
         );
         known.extend(tagged);
-        let targets = unlisted.and_then(|unlisted| {
-            let unlisted = unlisted.into_iter().chain(more?);
-            Ok(listed.into_iter().chain(unlisted).collect())
-        });
-        let strays = strays.unwrap_or_default();
-        Self { core, made, known, targets, identities, strays, entities, credentials }
+        unlisted.join(more);
+        let (targets, strays) = (listed, strays.unwrap_or_default());
+        Self { core, made, known, targets, unlisted, identities, strays, entities, credentials }
     }
 }
-
-const UNLISTED: &str = "targets that were in no list";
-/// How many of them are read at once.
-const AT_ONCE: usize = 25;
 
 /// What was read, or why it was not.
 fn seen_or_told<T>(read: Result<T, Failure>, unseen: &mut Vec<String>) -> Option<T> {
@@ -351,20 +356,6 @@ async fn objects(clients: &Clients, fleet: &Fleet) -> Result<Objects, Failure> {
     lists.into_iter().chain(furniture).for_each(|part| all.join(part));
     all.settle();
     Ok(all)
-}
-
-/// Known targets that were in no list, each by its id: a list may skip one, and projects are listed only where a rule
-/// is for projects.
-async fn unlisted(
-    clients: &Clients,
-    known: &BTreeSet<Unit>,
-    listed: &BTreeMap<TargetId, TargetRead>,
-) -> Result<Vec<(TargetId, TargetRead)>, Failure> {
-    let targets: BTreeSet<TargetId> = known.iter().filter_map(target_of).collect();
-    let absent = targets.into_iter().filter(|target| !listed.contains_key(target));
-    let read = stream::iter(absent.map(|target| target::read(clients, target)));
-    let read: Vec<Option<TargetRead>> = read.buffered(AT_ONCE).try_collect().await?;
-    Ok(read.into_iter().flatten().map(|read| (read.facts.id, read)).collect())
 }
 
 pub(super) fn target_of(unit: &Unit) -> Option<TargetId> {

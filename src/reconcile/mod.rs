@@ -32,6 +32,7 @@ mod sweep;
 mod target;
 mod tell;
 mod tree;
+mod unlisted;
 mod view;
 mod watch;
 

@@ -28,7 +28,7 @@ pub(super) async fn give(
     clients: &Clients,
     fleet: &Fleet,
     inventory: &Inventory,
-    wants: &BTreeMap<Unit, Leave>,
+    (wants, unread): (&BTreeMap<Unit, Leave>, &BTreeSet<Unit>),
     now: Timestamp,
 ) -> Result<BTreeSet<Unit>, Failure> {
     let guardrails = fleet.guardrails();
@@ -37,7 +37,7 @@ pub(super) async fn give(
     let renewed = to_renew(fleet, &said, inventory, wants, now);
     let mut new = BTreeMap::new();
     let mut go: BTreeSet<Unit> = said.keys().map(|unit| (*unit).clone()).collect();
-    let brake = gate::brake(guardrails, inventory.made.len(), wants, book, now);
+    let brake = gate::brake(guardrails, inventory.made.len(), wants, unread, book, now);
     match brake {
         _ if gate::is_frozen(guardrails, now) => go.clear(),
         Brake::Free => {
@@ -60,8 +60,9 @@ pub(super) async fn give(
             meters::brake_holds(wants.keys().filter(|unit| !said.contains_key(unit)).count());
             let plan = ParkedPlan::new(wants, limit, now);
             error!(
-                "{} units want removal and the brake lets {limit} go in 24 hours: nothing more is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
+                "{} units want removal, {} more could not be read, and the brake lets {limit} go in 24 hours: nothing more is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
                 wants.len(),
+                unread.len(),
                 plan.id
             );
             park_plan(clients, fleet, &inventory.installation, &plan).await?;

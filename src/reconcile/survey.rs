@@ -21,6 +21,8 @@ pub(super) struct Survey {
     pub(super) wants: BTreeMap<Unit, Leave>,
     /// Runners whose target was in no list.
     pub(super) missing: BTreeSet<RunnerKey>,
+    /// Units whose target could not be read: they may want removal too, and none of them is permitted.
+    pub(super) unread: BTreeSet<Unit>,
     /// What the rules give every target now.
     pub(super) wanted: BTreeMap<RunnerKey, WantedState>,
 }
@@ -38,6 +40,13 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     let keys: BTreeSet<&RunnerKey> = known.chain(wanted.keys()).collect();
     for key in keys {
         let unit = Unit::Runner(key.clone());
+        // Its round could not read the target either.
+        if inventory.unread.contains_key(&key.target) {
+            if may_want(&unit) {
+                survey.unread.insert(unit);
+            }
+            continue;
+        }
         let target = inventory.targets.get(&key.target);
         let (state, hold) = (wanted.get(key), target.and_then(|read| read.hold.as_ref()));
         let desire = desires.digest(state, hold);

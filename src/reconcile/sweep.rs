@@ -2,6 +2,7 @@
 
 use super::{
     Clients, Failure,
+    deadline::Deadline,
     fleet_status::{self, Told},
     gone,
     inventory::{self, Inventory},
@@ -152,7 +153,7 @@ impl Rounds {
 
     async fn look_over(&self, fleet: &Fleet) -> Result<Looked, Failure> {
         let deadline = self.deadline();
-        let inventory = Box::pin(inventory::take(self.clients(), fleet, deadline)).await?;
+        let mut inventory = Box::pin(inventory::take(self.clients(), fleet, deadline)).await?;
         let now = self.clock.now();
         tell::swept(self.clients(), &inventory, now).await;
         let began = Instant::now();
@@ -166,14 +167,31 @@ impl Rounds {
         findings.extend(orphans.unwrap_or_default());
         findings.extend(rivals);
         let mut wakes = std::mem::take(&mut survey.wakes);
-        let told = fleet_status::keep(self.clients(), fleet, &inventory, findings, now).await;
         if !self.observes_all(fleet) && inventory.unseen.is_empty() {
-            let wants = self.with_gone(fleet, &inventory, &survey, now);
-            let wants = deadline.hold("what is destroyed", wants).await?;
-            let permitted = permits::give(self.clients(), fleet, &inventory, &wants, now).await?;
-            wakes.extend(survey::moving(&inventory, &permitted, now));
+            match self.permit(fleet, &inventory, &survey, (now, deadline)).await {
+                Ok(permitted) => wakes.extend(survey::moving(&inventory, &permitted, now)),
+                // What drifts does not wait for what leaves.
+                Err(failure) => {
+                    inventory.unseen.push(failure.during("no permit was given").text);
+                }
+            }
         }
+        let told = fleet_status::keep(self.clients(), fleet, &inventory, findings, now).await;
         Ok(Looked { wakes, told, whole: inventory.unseen.is_empty(), planning })
+    }
+
+    /// Permits what wants removal, as far as the brake allows, and answers which units may go now.
+    async fn permit(
+        &self,
+        fleet: &Fleet,
+        inventory: &Inventory,
+        survey: &Survey,
+        (now, deadline): (Timestamp, Deadline),
+    ) -> Result<BTreeSet<Unit>, Failure> {
+        let wants = self.with_gone(fleet, inventory, survey, now);
+        let wants = deadline.hold("what is destroyed", wants).await?;
+        let all = (&wants, &survey.unread);
+        permits::give(self.clients(), fleet, inventory, all, now).await
     }
 
     /// Every unit that wants removal now, and why.

@@ -44,6 +44,8 @@ pub(super) struct Watched {
     pub(super) cluster: Option<ClusterObserved>,
     pub(super) strays: Vec<ResourceId>,
     pub(super) misplaced: Vec<Misplaced>,
+    /// Existing identities that Azure does not show us, and what it answers instead.
+    pub(super) unread_identities: Vec<(ResourceId, String)>,
     /// How many of our runners take jobs, wherever they were listed: everywhere, or below an anchor.
     pub(super) open: BTreeMap<Option<GroupId>, OwnOpen>,
 }
@@ -94,12 +96,16 @@ pub(super) fn findings(
         let principal = principal.unwrap_or_else(|| "PRINCIPAL".to_owned());
         found.extend(watch::azure::unwatched(&watched.guarded, &principal, now));
     }
+    found.extend(watch::azure::unread(&watched.unread_identities, now));
     let lent = watched.lent.iter().flat_map(BTreeMap::values);
     let credentials = lent.map(|lent| (&lent.id, lent.credentials.len()));
     found.extend(watch::azure::limits(credentials, &watched.assignments, now));
     let served = survey::served(inventory, &survey.wanted);
     found.extend(watch::gitlab::overlaps(&served, now));
     found.extend(watch::gitlab::misplaced(&watched.misplaced, now));
+    let unread = inventory.unread.iter();
+    let unread = unread.filter_map(|(target, why)| Some((*target, why.as_deref()?)));
+    found.extend(watch::gitlab::unread(unread, now));
     found
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod azure_answers;
 mod azure_obstacles;
 mod azure_refusals;
+mod broken_targets;
 mod ceilings;
 mod ceilings_and_values;
 mod check;

@@ -85,6 +85,16 @@ pub fn orphans<'a>(
     found.filter(|(_, one)| seen.insert(one.name)).collect()
 }
 
+/// Existing identities that Azure does not show us, and what it answers instead.
+pub fn unread(identities: &[(ResourceId, String)], now: Timestamp) -> Vec<Finding> {
+    let found = identities.iter().map(|(id, why)| {
+        let message = format!("identity {id} could not be read: what became of it is not seen");
+        let remedy = format!("{why}; where it stays so, see that forerunner may read it");
+        Finding::new(FindingKind::Unwatched, message, remedy, now)
+    });
+    found.collect()
+}
+
 /// What is told of one that really is nobody's.
 pub fn orphan(key: &str, assignment: &RoleAssignment, now: Timestamp) -> Finding {
     let message = format!(

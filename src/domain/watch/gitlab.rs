@@ -65,6 +65,21 @@ pub fn misplaced(entities: &[Misplaced], now: Timestamp) -> Vec<Finding> {
     found.collect()
 }
 
+/// Targets that GitLab does not answer for, and what it answers instead.
+pub fn unread<'a>(
+    targets: impl Iterator<Item = (TargetId, &'a str)>,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let found = targets.map(|(target, why)| {
+        let message = format!(
+            "target {target} could not be read: what it has is kept as it is, neither mended nor removed"
+        );
+        let remedy = format!("{why}; where it stays so, see that forerunner's user may read it");
+        Finding::new(FindingKind::Unwatched, message, remedy, now)
+    });
+    found.collect()
+}
+
 /// Whose runners the rivals of a fleet are not.
 pub struct Own<'a> {
     pub fleet: &'a FleetName,
