@@ -4,7 +4,7 @@ use crate::domain::{
     fleet::{Fleet, WantedState},
     names,
     plan::hold::Hold,
-    spec::{RunnerSpec, SweepCalls},
+    spec::SweepCalls,
 };
 
 /// What every runner of a fleet is asked beside its own specification; made once for many runners.
@@ -26,8 +26,8 @@ impl Desires {
     }
 
     /// Digest of what is asked of a shared domain.
-    pub(super) fn of_domain(&self, spec: &RunnerSpec) -> String {
-        names::hash(&format!("{}|{spec:?}", self.shared))[..16].to_owned()
+    pub(super) fn of_domain(&self, wanted: &WantedState) -> String {
+        self.digest(Some(wanted), None)
     }
 
     /// Digest of what is asked of one runner. `None`: nothing asks for it.

@@ -71,10 +71,10 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     }
     let shared = inventory.statuses.values().filter(|status| match &status.unit {
         Unit::Domain(profile) => {
-            let domain = fleet.shared_domain(profile);
-            domain.is_some_and(|domain| !is_settled(status, &desires.of_domain(&domain.runner)))
+            let state = fleet.shared_state(profile, now);
+            state.as_ref().is_some_and(|state| !is_settled(status, &desires.of_domain(state)))
                 || !looks_settled(inventory, status)
-                || !has_roles(fleet, inventory, profile)
+                || !has_roles(inventory, profile, state.as_ref())
         }
         Unit::Identity(_) => !looks_settled(inventory, status),
         Unit::Runner(_) | Unit::Target(_) => false,
@@ -163,9 +163,9 @@ pub(super) fn wanted(
     inventory.targets.values().flat_map(of_target).collect()
 }
 
-fn has_roles(fleet: &Fleet, inventory: &Inventory, profile: &ProfileName) -> bool {
-    let Some(domain) = fleet.shared_domain(profile) else { return true };
-    let IdentitySpec::Managed { roles, .. } = &domain.runner.identity else { return true };
+fn has_roles(inventory: &Inventory, profile: &ProfileName, state: Option<&WantedState>) -> bool {
+    let Some(WantedState::Runner(spec)) = state else { return true };
+    let IdentitySpec::Managed { roles, .. } = &spec.identity else { return true };
     inventory.looks.has_roles(&names::shared_domain_key(profile), roles)
 }
 

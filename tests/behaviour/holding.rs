@@ -6,6 +6,7 @@ use crate::{
 };
 use forerunner::sandbox::gitlab::RunnerEdit;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// What there is, whether or not it is paused.
 fn kept(sandbox: &Sandbox) -> Value {
@@ -175,6 +176,47 @@ async fn a_profile_rests_when_its_exception_has_ended() {
     sandbox.sweep().await;
     sandbox.assert_ready(&unit);
     assert!(!sandbox.runner(&key).paused);
+}
+
+/// The domain is one unit for many runners: their pause alone would leave it to give what the guardrails refuse.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_domain_gives_nothing_beyond_the_guardrails() {
+    let reader =
+        plan_fleet().replace("identity: { managed", "isolation: profile, identity: { managed");
+    let writer = reader.replace("role: Reader", "role: Contributor");
+    for (case, wider) in [
+        ("a role", writer.replace("[Reader, Contributor, AcrPush]", "[Reader, AcrPush]")),
+        ("a scope", writer.replace("guardrails:\n", &format!("guardrails:\n  never: [{APP}]\n"))),
+    ] {
+        let sandbox = Sandbox::new(&reader).await;
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        sandbox.settle().await;
+        let (key, domain) = (format!("g{group}-plan"), "domain/plan");
+        sandbox.assert_ready(domain);
+        let given = || {
+            sandbox
+                .world
+                .azure
+                .assignments()
+                .into_iter()
+                .map(|one| one.name)
+                .collect::<BTreeSet<_>>()
+        };
+        let before = given();
+        sandbox.deploy(&wider).await;
+        sandbox.sweep().await;
+        assert_eq!(given(), before, "{case}: {}", sandbox.story());
+        assert_eq!(sandbox.ready(domain).0, "OutsideGuardrails", "{case}");
+        assert!(sandbox.runner(&key).paused, "{case}");
+        sandbox.world.wire.forget_calls();
+        sandbox.sweep().await;
+        let writes = sandbox.own_writes();
+        assert!(writes.is_empty(), "{case}: {writes:?}");
+        sandbox.deploy(&reader).await;
+        sandbox.sweep().await;
+        sandbox.assert_ready(domain);
+        assert!(!sandbox.runner(&key).paused, "{case}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -151,6 +151,14 @@ impl Fleet {
         })
     }
 
+    /// What the domain of a profile (by key) should be now; `None`: the profile shares none. The domain is held to the guardrails
+    /// like each of its runners.
+    pub fn shared_state(&self, profile: &ProfileName, now: Timestamp) -> Option<WantedState> {
+        let (found, domain) = (self.profile(profile)?, self.shared_domain(profile)?);
+        let barred = ended(found, now).or_else(|| self.beyond(&domain.runner.identity));
+        Some(barred.unwrap_or_else(|| WantedState::Runner(Box::new(domain.runner))))
+    }
+
     pub(super) fn entry(&self, target: &TargetFacts) -> Option<&TargetEntry> {
         let kind = match target.id {
             TargetId::Instance => return None,
@@ -198,11 +206,8 @@ impl Fleet {
         entry: Option<&TargetEntry>,
         now: Timestamp,
     ) -> WantedState {
-        if let Some(ended) = profile.exceptions.iter().find(|exception| exception.ended(now)) {
-            return WantedState::ExceptionEnded {
-                exception: ended.name.clone(),
-                until: ended.until,
-            };
+        if let Some(ended) = ended(profile, now) {
+            return ended;
         }
         let nothing = BTreeMap::new();
         let values = entry.map_or(&nothing, |entry| &entry.values);
@@ -210,14 +215,18 @@ impl Fleet {
             Ok(spec) => spec,
             Err(placeholder) => return WantedState::NeedsValue { placeholder },
         };
-        let problems = self.outside(&spec.identity);
-        if !problems.is_empty() {
-            return WantedState::OutsideGuardrails { problems };
+        if let Some(beyond) = self.beyond(&spec.identity) {
+            return beyond;
         }
         if let Some(changes) = entry.and_then(|entry| entry.set.get(&profile.name)) {
             changes.apply(&mut spec.runner, Arc::make_mut(&mut spec.kubernetes));
         }
         WantedState::Runner(Box::new(spec))
+    }
+
+    fn beyond(&self, identity: &IdentitySpec) -> Option<WantedState> {
+        let problems = self.outside(identity);
+        (!problems.is_empty()).then_some(WantedState::OutsideGuardrails { problems })
     }
 
     /// Why what forerunner would assign lies outside the guardrails. What is only expected is not held against them.
@@ -284,6 +293,11 @@ impl Fleet {
             version_floor: profile.version_floor,
         })
     }
+}
+
+fn ended(profile: &Profile, now: Timestamp) -> Option<WantedState> {
+    let ended = profile.exceptions.iter().find(|exception| exception.ended(now))?;
+    Some(WantedState::ExceptionEnded { exception: ended.name.clone(), until: ended.until })
 }
 
 impl Match {

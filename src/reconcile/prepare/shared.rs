@@ -1,6 +1,6 @@
 //! Rounds of what runners share: a profile's domain, and an existing identity.
 
-use super::{Prepared, Seen, deed, lenders, put_off, said, scopes, waits_for};
+use super::{Prepared, Seen, Stance, deed, lenders, put_off, said, scopes, stance, waits_for};
 use crate::{
     domain::{
         fleet::Fleet,
@@ -10,6 +10,7 @@ use crate::{
         ledger::Leave,
         names,
         plan::{self, removal::Departing},
+        spec::{FleetSettings, RunnerSpec},
         status::{ConditionKind, Finding},
     },
     reconcile::{Clients, Failure, desire::Desires, leaving, looks, observe},
@@ -34,35 +35,52 @@ pub(super) async fn domain(
     if let Some(finding) = said::held(&ledger.book, &unit, now) {
         return say(finding).await;
     }
-    let spec = fleet.shared_domain(profile).map(|domain| domain.runner);
-    let why = spec.is_none().then_some(Leave::Unmatched);
+    let state = fleet.shared_state(profile, now);
+    let why = state.is_none().then_some(Leave::Unmatched);
     let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
     let leaving = Leaving { unit: &unit, why, protected };
     let closed = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
         Ok(pass) => return leaving_domain(clients, fleet, profile, installation, pass, now).await,
         Err(closed) => closed,
     };
-    let Some(spec) = spec else {
+    let Some(state) = state else {
         let waits = waits_for("NotWanted", closed);
         let message = format!("no profile `{profile}` shares a domain{waits}");
         return say(Finding::fails(ConditionKind::Ready, "NotWanted", message)).await;
     };
-    if let Some(hold) = put_off(closed) {
-        return say(Finding::fails(ConditionKind::Ready, hold.reason(), hold.message())).await;
-    }
+    let desire = Some(Desires::of(fleet).of_domain(&state));
+    let (reason, message, desire) = match (put_off(closed), stance(Some(state), None)) {
+        (None, Stance::Serve(spec)) => {
+            return served(clients, settings, &spec, installation, &unit, desire).await;
+        }
+        // As of what an operator holds: the sweep looks again, and finds the end of the freeze.
+        (Some(hold), _) => (hold.reason(), hold.message(), None),
+        (None, Stance::Hold(hold)) => (hold.reason(), hold.message(), desire),
+        (None, Stance::Say(reason, message)) => (reason, message, desire),
+    };
+    Ok(Prepared { desire, ..say(Finding::fails(ConditionKind::Ready, reason, message)).await? })
+}
+
+async fn served(
+    clients: &Clients,
+    settings: &FleetSettings,
+    spec: &RunnerSpec,
+    installation: InstallationId,
+    unit: &Unit,
+    desire: Option<String>,
+) -> Result<Prepared, Failure> {
     let (observed, before) = try_join!(
-        observe::domain(clients, settings, &spec, installation.clone()),
-        observe::status(clients, settings, &unit),
+        observe::domain(clients, settings, spec, installation.clone()),
+        observe::status(clients, settings, unit),
     )?;
-    let plan = plan::domain::plan(&spec, settings, &observed);
-    let key = names::shared_domain_key(profile);
-    let desire = Some(Desires::of(fleet).of_domain(&spec));
+    let plan = plan::domain::plan(spec, settings, &observed);
+    let key = names::shared_domain_key(&spec.key.profile);
     Ok(Prepared {
         deed: deed(before.as_ref(), desire.as_ref()),
         desire,
         sight: Some(looks::of_domain(&observed, settings, &key)),
         api_server: observed.api_server.clone(),
-        spec: Some(spec),
+        spec: Some(spec.clone()),
         seen: Seen::Domain(Box::new(observed)),
         ..Prepared::new(installation, before, plan)
     })

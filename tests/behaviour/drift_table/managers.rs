@@ -52,10 +52,10 @@ async fn a_stranger_who_polls_with_our_token_is_an_alarm() {
         let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
         assert_eq!(told["reason"], "ForeignManager", "{told}\n{}", sandbox.story());
         let message = told["message"].as_str().unwrap();
-    assert!(message.contains("s_somebodyelse"), "{told}");
-    let command = message.split("; ").find(|step| is_command(step));
-    let revoke = format!("forerunner send revoke {} --why ", settled.key);
-    assert!(command.is_some_and(|command| command.starts_with(&revoke)), "{told}");
+        assert!(message.contains("s_somebodyelse"), "{told}");
+        let command = message.split("; ").find(|step| is_command(step));
+        let revoke = format!("forerunner send revoke {} --why ", settled.key);
+        assert!(command.is_some_and(|command| command.starts_with(&revoke)), "{told}");
         sandbox.assert_ready(&settled.unit);
         let writes = sandbox.own_writes().len();
         sandbox.sweep().await;

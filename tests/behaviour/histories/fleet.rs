@@ -171,7 +171,7 @@ impl Fleet {
             managed(Profile::Apply, "Contributor", ""),
             match self.forgotten.contains(&Profile::Shared) {
                 true => String::new(),
-                false => managed(Profile::Shared, "Reader", "isolation: profile, "),
+                false => managed(Profile::Shared, "Contributor", "isolation: profile, "),
             },
             tag(Profile::Existing),
             tag(Profile::Plain),
