@@ -9,7 +9,7 @@ use super::{
 use crate::{
     adapters::gitlab::{self, Where},
     domain::{
-        claim,
+        claim::{self, Claim},
         fleet::Fleet,
         gitlab::{Entity, EntityKind, Manager},
         ids::{FleetName, GroupId, InstallationId, RunnerId, RunnerKey, TargetId},
@@ -31,6 +31,8 @@ pub(super) struct Entities {
     pub(super) looks: BTreeMap<RunnerKey, Option<Digest>>,
     /// Those whose polls a round has to look at.
     pub(super) odd: BTreeSet<RunnerKey>,
+    /// Runners without a manager that an entity of ours is of.
+    pub(super) left: BTreeSet<RunnerKey>,
     /// Entities with a marker of this installation that do not belong, or not alone, to its target.
     pub(super) misplaced: Vec<Misplaced>,
     /// How many take jobs: of all that there are, or of those below each anchor, as they were listed.
@@ -148,7 +150,13 @@ impl<'a> Reading<'a> {
     fn take(&mut self, (entity, managers): &Polled) {
         let Sought { fleet, installation, book, .. } = self.sought;
         let Some(key) = sight::whose(entity, &fleet.settings().name) else { return };
-        let Some(marks) = self.marks.get_mut(&key) else { return };
+        let Some(marks) = self.marks.get_mut(&key) else {
+            let name = &fleet.settings().name;
+            if matches!(claim::judge(entity, name, &key, installation), Some(Claim::Ours { .. })) {
+                self.seen.left.insert(key);
+            }
+            return;
+        };
         marks.entity(entity);
         let polls = Polls { key: &key, installation, managers };
         let floor = fleet.profile(&key.profile).and_then(|profile| profile.version_floor);

@@ -207,14 +207,25 @@ impl Units {
         };
         let book = &ledger.book;
         let sought = Sought { fleet, installation, made: &made, listed: &listed, book };
-        let (mut unlisted, strays, entities, (identities, tagged, more, credentials)) = tokio::join!(
+        // What a dead round began, or somebody emptied, may have nothing but its entity.
+        let of_gitlab = async {
+            let read = entities::entities(clients, sought, before(SliceKind::Runners)).await;
+            let left = read.iter().flat_map(|read| &read.seen.left).cloned().map(Unit::Runner);
+            let left: BTreeSet<Unit> = left.filter(|unit| !known.contains(unit)).collect();
+            let more = unlisted::read(clients, &left, &listed, deadline).await;
+            (read, left, more)
+        };
+        let (mut unlisted, strays, of_gitlab, of_azure) = tokio::join!(
             unlisted::read(clients, &known, &listed, deadline),
             deadline.wait(bulk::strays(clients, fleet, installation)),
-            entities::entities(clients, sought, before(SliceKind::Runners)),
+            of_gitlab,
             of_azure,
         );
-        known.extend(tagged);
-        unlisted.join(more);
+        let (entities, left, more_of_gitlab) = of_gitlab;
+        let (identities, tagged, more_of_azure, credentials) = of_azure;
+        known.extend(tagged.into_iter().chain(left));
+        unlisted.join(more_of_gitlab);
+        unlisted.join(more_of_azure);
         let (targets, strays) = (listed, strays.unwrap_or_default());
         Self { core, made, known, targets, unlisted, identities, strays, entities, credentials }
     }

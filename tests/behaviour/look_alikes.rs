@@ -61,7 +61,7 @@ pub(crate) async fn runner_at(sandbox: &Sandbox, scope: Value, description: &str
     Owner { sandbox, token }.create_runner(scope, description).await
 }
 
-fn installation(sandbox: &Sandbox) -> String {
+pub(crate) fn installation(sandbox: &Sandbox) -> String {
     let namespace = sandbox.world.kubernetes.get("namespaces", "", MANAGERS).unwrap();
     namespace["metadata"]["uid"].as_str().unwrap().to_owned()
 }

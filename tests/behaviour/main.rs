@@ -50,6 +50,7 @@ mod http_client;
 mod identities;
 mod invariants;
 mod kubernetes_answers;
+mod leftovers;
 mod lent_credentials;
 mod load;
 mod look_alike_world;
