@@ -182,7 +182,7 @@ pub(super) async fn runner(
     let hold = read.as_ref().and_then(|read| read.hold.clone());
     let wanted = read.iter().flat_map(|read| fleet.wanted_at(&read.facts, now));
     let wanted = wanted.into_iter().find(|wanted| wanted.profile == key.profile);
-    let state = wanted.map(|wanted| wanted.state);
+    let state = wanted.map(|wanted| wanted.state).or_else(|| fleet.withdrawal(key.target));
     let desire = Some(Desires::of(fleet).digest(state.as_ref(), hold.as_ref()));
     let path = read.as_ref().map(|read| read.facts.path.clone()).filter(|path| !path.is_empty());
     let rule = read.as_ref().and_then(|read| tell::rule(fleet, &read.facts, &key.profile));

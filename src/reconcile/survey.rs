@@ -48,7 +48,9 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
             continue;
         }
         let target = inventory.targets.get(&key.target);
-        let (state, hold) = (wanted.get(key), target.and_then(|read| read.hold.as_ref()));
+        let withdrawn = fleet.withdrawal(key.target);
+        let state = wanted.get(key).or(withdrawn.as_ref());
+        let hold = target.and_then(|read| read.hold.as_ref());
         let desire = desires.digest(state, hold);
         let settled =
             inventory.statuses.get(&unit).is_some_and(|status| {

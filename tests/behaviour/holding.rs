@@ -118,6 +118,21 @@ async fn groups_scheduled_for_deletion_rest_until_they_are_restored() {
     })
     .await;
     check(Case {
+        name: "scheduled, and moved where no rule matches",
+        reason: "ScheduledForDeletion",
+        fleet: fleet(&below(PLAIN)),
+        hold: |sandbox, group, _| {
+            sandbox.world.gitlab.schedule_group_deletion(group);
+            sandbox.world.gitlab.transfer_group(group, None);
+        },
+        held: None,
+        release: |sandbox, group, parent| {
+            sandbox.world.gitlab.transfer_group(group, Some(parent));
+            sandbox.world.gitlab.restore_group(group);
+        },
+    })
+    .await;
+    check(Case {
         name: "below a scheduled group",
         reason: "ScheduledForDeletion",
         fleet: fleet(&below(&plan_profile())),
@@ -140,6 +155,25 @@ async fn what_the_file_takes_back_rests_until_it_gives_it_again() {
         release: nothing,
     })
     .await;
+    // Whatever the rules say of the present path, and long before anything may be removed.
+    let elsewhere = plan.replace("platform/*/*", "platform/nobody");
+    let gone = plan.replace("platform/*/*", "platform/nobody").replace("plan: {", "other: {");
+    for (name, file) in [
+        ("withdrawn, and no rule matches it", elsewhere),
+        ("withdrawn, and its profile is gone", gone.replace("[plan]", "[other]")),
+    ] {
+        check(Case {
+            name,
+            reason: "Withdrawn",
+            held: Some(
+                file.replace("rules:", "withdrawn: [{ group: 79, reason: SEC-1182 }]\nrules:"),
+            ),
+            fleet: plan.clone(),
+            hold: nothing,
+            release: nothing,
+        })
+        .await;
+    }
     check(Case {
         name: "guardrails lowered",
         reason: "OutsideGuardrails",

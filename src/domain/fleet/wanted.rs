@@ -113,12 +113,12 @@ impl Fleet {
                 }
             }
         }
-        let withdrawn = self.withdrawn.iter().find(|withdrawn| withdrawn.target == target.id);
+        let withdrawn = self.withdrawal(target.id);
         let entry = self.entry(target);
         let states = given.into_iter().filter_map(|(name, matched)| {
             let profile = self.profiles.get(name)?;
-            let state = match (withdrawn, matched) {
-                (Some(withdrawn), _) => WantedState::Withdrawn { reason: withdrawn.reason.clone() },
+            let state = match (&withdrawn, matched) {
+                (Some(withdrawn), _) => withdrawn.clone(),
                 (None, Match::Moved { anchor, expected, found }) => {
                     WantedState::AnchorMoved { anchor, expected, found }
                 }
@@ -127,6 +127,12 @@ impl Fleet {
             Some(Wanted { profile: profile.key.clone(), state })
         });
         states.collect()
+    }
+
+    /// What a withdrawn target is asked of every runner that it has, whatever the rules say of its present path.
+    pub fn withdrawal(&self, target: TargetId) -> Option<WantedState> {
+        let withdrawn = self.withdrawn.iter().find(|withdrawn| withdrawn.target == target)?;
+        Some(WantedState::Withdrawn { reason: withdrawn.reason.clone() })
     }
 
     /// The domain of a profile (by key) with `isolation: profile`; `None` for every other.
