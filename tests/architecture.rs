@@ -76,6 +76,56 @@ fn no_file_uses_what_its_layer_must_not() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// What lets something go for good, and every file of the product that calls it, as often as it does: whoever adds a caller shows here
+/// that nothing goes round the gate.
+const DOORS: [(&str, &[&str]); 6] = [
+    // The one gate: a unit's round, and a shared domain's.
+    ("gate::open(", &["src/reconcile/prepare.rs", "src/reconcile/prepare/shared.rs"]),
+    // Plans that take away whole, by the pass of the gate.
+    ("removal::plan(", &["src/reconcile/prepare.rs", "src/reconcile/prepare/shared.rs"]),
+    // An entity that somebody polls with may lose its token, or go, while its unit stays.
+    (".may_part(", &["src/domain/plan/runner/entity.rs", "src/domain/plan/runner/token.rs"]),
+    // Who writes permits: sweeps, and an operator's orders.
+    (".permitting(", &["src/reconcile/command.rs", "src/reconcile/permits.rs"]),
+    (".confirming(", &["src/reconcile/command.rs", "src/reconcile/command.rs"]),
+    // And partings; a cluster made anew lists them first.
+    (".parting_with(", &["src/reconcile/adopt.rs", "src/reconcile/command.rs"]),
+];
+
+#[test]
+fn only_these_open_the_gate_or_write_what_opens_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = sources(&root.join("src"));
+    for (call, expected) in DOORS {
+        let mut callers = Vec::new();
+        for file in &files {
+            let text = fs::read_to_string(file).expect("a source is readable text");
+            let name = file.strip_prefix(root).expect("below the root").display().to_string();
+            let product = code(&text).take_while(|(_, line)| *line != "#[cfg(test)]");
+            let calls = product.filter(|(_, line)| line.contains(call));
+            callers.extend(calls.map(|_| name.clone()));
+        }
+        callers.sort();
+        assert_eq!(callers, expected, "who calls `{call}`");
+    }
+    // Nobody else makes a pass, or makes the calls under another name.
+    let gate = fs::read_to_string(root.join("src/domain/gate.rs")).expect("the gate is there");
+    let makes = code(&gate).filter(|(_, line)| {
+        line.contains("Pass {") && !line.contains("impl") && !line.contains("struct")
+    });
+    assert_eq!(makes.count(), 1, "only `open` makes a pass");
+    for file in &files {
+        let text = fs::read_to_string(file).expect("a source is readable text");
+        let name = file.display();
+        for (number, line) in code(&text) {
+            let hides =
+                ["gate::open as", "gate::{open", "gate::*", "removal::plan as", "removal::{plan"];
+            let hidden = hides.iter().any(|word| line.contains(word));
+            assert!(!hidden, "{name}:{number}: spelled so that this test does not see its calls");
+        }
+    }
+}
+
 /// Lines that are no comment, numbered from 1.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate().map(|(at, line)| (at + 1, line));
