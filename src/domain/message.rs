@@ -15,6 +15,8 @@ const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(15);
 /// A scheduled message is never nearer than this, so that what duplicate detection drops was sent before the
 /// round that stands for it began.
 const AHEAD_MIN: SignedDuration = SignedDuration::from_secs(1);
+/// The event that is an operator's word, and no hook's: the unit's target is destroyed.
+pub const SAID_DESTROYED: &str = "operator_destroy";
 const HOOK_BUCKET: SignedDuration = SignedDuration::from_secs(1);
 const OTHER_BUCKET: SignedDuration = SignedDuration::from_secs(30);
 
@@ -26,7 +28,7 @@ const OTHER_BUCKET: SignedDuration = SignedDuration::from_secs(30);
 pub struct Message {
     pub unit: Unit,
     pub reason: Reason,
-    /// Name of the verified hook event.
+    /// Name of the verified hook event, or [`SAID_DESTROYED`].
     pub event: Option<String>,
     pub intent: Option<Intent>,
     /// Counts failures in a row, from 1. Waits do not count.

@@ -1,7 +1,7 @@
 //! Does what an operator's message asks for: finds the units that are meant, and wakes, permits or holds them.
 
 use super::{
-    Failure,
+    Failure, gone,
     inventory::{self, Inventory},
     permits,
     prepare::prepare,
@@ -13,7 +13,7 @@ use crate::domain::{
     fleet::Fleet,
     ids::{ProfileName, RunnerId, Unit},
     ledger::{Book, Held, Leave},
-    message::{Intent, Message, Outgoing, Reason},
+    message::{self, Intent, Message, Outgoing, Reason},
     records::ParkedPlan,
     selector::Selector,
 };
@@ -67,7 +67,8 @@ impl Rounds {
         fleet: &Fleet,
         order: &Order,
     ) -> Result<(Vec<Outgoing>, Vec<String>), Stop> {
-        let inventory = Box::pin(inventory::take(self.clients(), fleet, self.deadline())).await?;
+        let mut inventory =
+            Box::pin(inventory::take(self.clients(), fleet, self.deadline())).await?;
         let now = self.clock.now();
         if order.deed == Deed::Sweep {
             let units = all(fleet, &inventory, now).len();
@@ -87,7 +88,8 @@ impl Rounds {
             });
         }
         if order.deed == Deed::ConfirmUnits {
-            return Ok(Box::pin(self.confirm_units(fleet, &inventory, units, order, now)).await?);
+            let done = self.confirm_units(fleet, &mut inventory, units, order, now);
+            return Ok(Box::pin(done).await?);
         }
         let mut lines = Vec::new();
         if order.deed == Deed::Remove {
@@ -162,15 +164,16 @@ impl Rounds {
 
 impl Rounds {
     /// Permits what the rounds of the named units stop at, as it is now: the removals that are wanted of them, and the
-    /// entities that somebody polls with.
+    /// entities that somebody polls with. Of those lost from sight it is the word that their target is destroyed.
     async fn confirm_units(
         &self,
         fleet: &Fleet,
-        inventory: &Inventory,
+        inventory: &mut Inventory,
         units: BTreeSet<Unit>,
         order: &Order,
         now: Timestamp,
     ) -> Result<(Vec<Outgoing>, Vec<String>), Failure> {
+        let destroyed = gone::take_word(inventory, order, &units, now);
         let mut wants = self.wants_removal(fleet, inventory, now).await?;
         wants.retain(|unit, _| units.contains(unit));
         let stays = units.iter().filter(|unit| !wants.contains_key(*unit)).cloned();
@@ -189,21 +192,27 @@ impl Rounds {
         let partings_told = partings
             .iter()
             .map(|(unit, runner)| format!("{verb} let runner {runner} of `{unit}` go"));
-        let mut lines: Vec<String> = removals.chain(partings_told).collect();
+        let ends = destroyed.iter();
+        let ends = ends.map(|unit| format!("{verb} take the target of `{unit}` for destroyed"));
+        let mut lines: Vec<String> = ends.chain(removals).chain(partings_told).collect();
         if lines.is_empty() {
             lines.push("nothing of the units that are meant waits for a confirmation".to_owned());
         }
-        if order.dry_run || (wants.is_empty() && partings.is_empty()) {
+        if order.dry_run {
             return Ok((vec![], lines));
         }
-        let (installation, ledger) = (&inventory.installation, inventory.ledger.clone());
-        let change = |book: &Book| book.confirming(&wants, now).parting_with(&partings, now);
-        permits::write(self.clients(), fleet, installation, ledger, change).await?;
+        if !wants.is_empty() || !partings.is_empty() {
+            let (installation, ledger) = (&inventory.installation, inventory.ledger.clone());
+            let change = |book: &Book| book.confirming(&wants, now).parting_with(&partings, now);
+            permits::write(self.clients(), fleet, installation, ledger, change).await?;
+        }
         let moved: BTreeSet<Unit> =
             wants.into_keys().chain(partings.into_iter().map(|(unit, _)| unit)).collect();
-        let wakes = moved
-            .into_iter()
-            .map(|unit| Message::wake(unit, Reason::Command, order.cause()).send(now));
+        let wakes = moved.union(&destroyed).map(|unit| {
+            let event = destroyed.contains(unit).then(|| message::SAID_DESTROYED.to_owned());
+            let wake = Message::wake(unit.clone(), Reason::Command, order.cause());
+            Message { event, ..wake }.send(now)
+        });
         Ok((wakes.collect(), lines))
     }
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     adapters::gitlab,
     domain::{
+        command::{Order, Selector},
         fleet::Fleet,
         ids::{RunnerKey, TargetId, Unit},
     },
@@ -18,7 +19,7 @@ use std::collections::BTreeSet;
 const APART: SignedDuration = SignedDuration::from_mins(5);
 
 /// Which of the units whose target is missing belong to one that is destroyed: 404 by id twice and apart, our token
-/// valid, other known targets readable, and a token that sees everything or a verified destroy hook.
+/// valid, other known targets readable, and a token that sees everything, a verified destroy hook or an operator's word.
 pub(super) async fn confirm_gone(
     clients: &Clients,
     fleet: &Fleet,
@@ -46,6 +47,32 @@ pub(super) async fn confirm_gone(
     };
     let gone = suspects.into_iter().filter(|(_, destroyed)| *destroyed || sees_everything);
     Ok(gone.map(|(key, _)| Unit::Runner(key.clone())).collect())
+}
+
+/// Takes an operator's word that the targets of these units are destroyed, where GitLab shows them no more: as good as the hook's, until
+/// one shows itself again. Whoever means *all* says nothing of any one.
+pub(super) fn take_word(
+    inventory: &mut Inventory,
+    order: &Order,
+    units: &BTreeSet<Unit>,
+    now: Timestamp,
+) -> BTreeSet<Unit> {
+    let is_named =
+        |unit: &Unit| order.of.iter().any(|one| *one != Selector::All && one.takes(unit, None));
+    let is_lost = |unit: &&Unit| {
+        target_of(unit).is_some_and(|target| {
+            !inventory.targets.contains_key(&target) && !inventory.unread.contains_key(&target)
+        })
+    };
+    let lost = units.iter().filter(is_lost).filter(|unit| is_named(unit));
+    let lost: BTreeSet<Unit> = lost.cloned().collect();
+    for unit in &lost {
+        let status = inventory.statuses.get_mut(unit);
+        if let Some(missing) = status.and_then(|status| status.missing.as_mut()) {
+            missing.destroyed.get_or_insert(now);
+        }
+    }
+    lost
 }
 
 /// Void where no other target is known. An anchor is known by the file: where everything below it was destroyed, that it is

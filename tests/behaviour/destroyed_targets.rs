@@ -1,9 +1,11 @@
 //! Targets that GitLab no longer has: what forerunner made for them goes, as far as it can prove that they are gone.
 
 use crate::{
+    group_token::with_an_owners_token,
     harness::Sandbox,
     removal::{days, deleted, only, settled},
 };
+use serde_json::json;
 
 /// Two groups, each with a settled runner two days old, and their units.
 async fn two_groups() -> (Sandbox, [u64; 2], [String; 2]) {
@@ -119,4 +121,94 @@ async fn a_destroy_hook_is_remembered_of_a_unit_whose_manager_is_gone() {
     sandbox.settle().await;
     let missing = &sandbox.status(&unit)["missing"];
     assert!(missing["destroyed"].is_string(), "{}", sandbox.status(&unit));
+}
+
+/// Two groups with a settled runner each, of which one is lost from the sight of an owner's token without a word: destroyed, or moved
+/// away. Its id, key and unit.
+async fn lost_from_an_owners_sight(destroyed: bool) -> (Sandbox, u64, String, String) {
+    let sandbox = with_an_owners_token().await;
+    let gitlab = &sandbox.world.gitlab;
+    let [group, _] = ["payments", "other"].map(|name| gitlab.create_group(Some(42), name));
+    sandbox.settle().await;
+    sandbox.leap_to(&days(2));
+    sandbox.sweep().await;
+    let (key, unit) = (format!("g{group}-plain"), format!("runner/g{group}-plain"));
+    sandbox.assert_ready(&unit);
+    sandbox.lose_hooks();
+    match destroyed {
+        true => gitlab.destroy_group(group),
+        false => gitlab.transfer_group(group, Some(gitlab.create_group(None, "elsewhere"))),
+    }
+    sandbox.sweep().await;
+    (sandbox, group, key, unit)
+}
+
+fn order(sandbox: &Sandbox, command: &str, target: &str) {
+    let body = json!({"command": command, "targets": [target], "by": "jane", "why": "SEC-1"});
+    sandbox.order("approvals", &body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_word_proves_the_end_that_no_hook_told_of() {
+    let (sandbox, group, key, unit) = lost_from_an_owners_sight(true).await;
+    sandbox.pass_minutes(10).await;
+    sandbox.sweep().await;
+    let (reason, message) = sandbox.ready(&unit);
+    assert_eq!(reason, "LostSightOf", "an owner's token proves nothing");
+    assert!(message.contains(&format!("`forerunner send confirm {key}`")), "{message}");
+    // Who confirms whatever waits says nothing of this one.
+    order(&sandbox, "confirm", "all");
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready(&unit).0, "LostSightOf");
+    assert!(sandbox.status(&unit)["missing"]["destroyed"].is_null());
+    order(&sandbox, "confirm", &format!("g{group}"));
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.status(&unit));
+    for day in [3, 5, 7, 10, 12] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
+    assert!(!sandbox.inventory()["objects"].to_string().contains(&key));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_word_counts_once_the_target_was_looked_for_twice() {
+    let (sandbox, _, key, unit) = lost_from_an_owners_sight(true).await;
+    order(&sandbox, "confirm", &unit);
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready(&unit).0, "LostSightOf", "one 404 proves nothing");
+    assert!(sandbox.status(&unit)["missing"]["destroyed"].is_string());
+    sandbox.pass_minutes(10).await;
+    sandbox.sweep().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.status(&unit));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_to_remove_goes_on_when_an_operator_says_that_the_target_is_destroyed() {
+    let (sandbox, _, key, unit) = lost_from_an_owners_sight(true).await;
+    order(&sandbox, "remove", &unit);
+    sandbox.pass_minutes(15).await;
+    let (reason, message) = sandbox.ready(&unit);
+    assert!(reason == "Leaving" && message.contains("GitLab hides"), "{reason}: {message}");
+    assert!(message.contains(&format!("`forerunner send confirm {key}`")), "{message}");
+    order(&sandbox, "confirm", &unit);
+    sandbox.pass_minutes(15).await;
+    assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
+    assert!(!sandbox.inventory()["objects"].to_string().contains(&key));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_who_was_wrong_has_the_grace_to_see_it() {
+    let (sandbox, group, key, unit) = lost_from_an_owners_sight(false).await;
+    let before = sandbox.runner(&key).id;
+    sandbox.pass_minutes(10).await;
+    order(&sandbox, "confirm", &unit);
+    sandbox.settle().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.status(&unit));
+    sandbox.world.gitlab.transfer_group(group, Some(42));
+    sandbox.sweep().await;
+    sandbox.assert_ready(&unit);
+    assert_eq!((sandbox.runner(&key).id, sandbox.runner(&key).paused), (before, false));
+    assert!(sandbox.status(&unit)["missing"].is_null(), "{}", sandbox.status(&unit));
 }

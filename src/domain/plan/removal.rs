@@ -138,7 +138,7 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
         let ids = remains.hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         draft.wait_patiently(
             SELDOM,
-            format!("GitLab to show runner {ids} again, or to tell of its target's end"),
+            format!("GitLab to show runner {ids} again, or word of its target's end"),
         );
     } else if now < until {
         draft_rights(&mut draft, what, remains);
@@ -146,7 +146,10 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
         kept = draft_end(&mut draft, what, remains, &ours).or(kept);
     }
     let message = match (now < until, stopped && idle) {
-        _ if unsure => "GitLab hides its runner from our token: nothing but its rights is taken away until it shows it, or tells of its target's end".to_owned(),
+        _ if unsure => format!(
+            "GitLab hides its runner from our token: nothing but its rights is taken away until it shows it, or tells of its target's end, or `forerunner send confirm {}` says that it is destroyed",
+            what.key
+        ),
         (true, _) => format!("leaving until {until}: {}", pass.why().as_str()),
         (false, true) => format!("being taken away: {}", pass.why().as_str()),
         (false, false) => format!("leaves when its jobs have ended: {}", pass.why().as_str()),

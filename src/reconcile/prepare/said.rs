@@ -34,9 +34,16 @@ pub(super) async fn missing(
     let known = before.as_ref().and_then(|status| status.missing.clone());
     let missing = known.unwrap_or(Missing { since: now, destroyed: None });
     let kept = match closed {
-        Closed::Protected => "`protect: true` keeps its runner",
-        Closed::Frozen | Closed::PutOff => "`guardrails.freeze` keeps its runner for now",
-        Closed::NoPermit => "its runner is kept until a sweep permits its removal",
+        Closed::Protected => "`protect: true` keeps its runner".to_owned(),
+        Closed::Frozen | Closed::PutOff => {
+            "`guardrails.freeze` keeps its runner for now".to_owned()
+        }
+        Closed::NoPermit if missing.destroyed.is_some() => {
+            "its runner is kept until a sweep permits its removal".to_owned()
+        }
+        Closed::NoPermit => format!(
+            "its runner is kept until a sweep proves its end and permits its removal, or `forerunner send confirm {key}` says that it is destroyed"
+        ),
     };
     let message = format!(
         "GitLab has shown no such target to our token since {}: gone, or hidden from us; {kept}",
