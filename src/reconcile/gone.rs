@@ -7,9 +7,10 @@ use super::{
 use crate::{
     adapters::gitlab,
     domain::{
-        command::{Order, Selector},
+        command::Order,
         fleet::Fleet,
         ids::{RunnerKey, TargetId, Unit},
+        selector::Selector,
     },
 };
 use jiff::{SignedDuration, Timestamp};

@@ -174,7 +174,7 @@ async fn an_operators_word_proves_the_end_that_no_hook_told_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operators_word_counts_once_the_target_was_looked_for_twice() {
-    let (sandbox, _, key, unit) = lost_from_an_owners_sight(true).await;
+    let (sandbox, _, _, unit) = lost_from_an_owners_sight(true).await;
     order(&sandbox, "confirm", &unit);
     sandbox.settle().await;
     assert_eq!(sandbox.ready(&unit).0, "LostSightOf", "one 404 proves nothing");
