@@ -126,6 +126,22 @@ fn only_these_open_the_gate_or_write_what_opens_it() {
     }
 }
 
+#[test]
+fn every_command_that_is_printed_says_why() {
+    let asks = ["remove", "revoke", "hold", "confirm", "pause", "resume", "reprovision", "sweep"];
+    let mut wrong = Vec::new();
+    for file in sources(Path::new("src")) {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let commands = text.split("forerunner send ").skip(1);
+        let whole = commands.map(|rest| rest.split(['`', '\n', '"']).next().unwrap_or_default());
+        let misses = |command: &&str| {
+            asks.iter().any(|ask| command.starts_with(ask)) && !command.contains("--why")
+        };
+        wrong.extend(whole.filter(misses).map(|command| format!("{}: {command}", file.display())));
+    }
+    assert!(wrong.is_empty(), "`--why` is missing, and who types it is refused: {wrong:#?}");
+}
+
 /// Lines that are no comment, numbered from 1.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate().map(|(at, line)| (at + 1, line));

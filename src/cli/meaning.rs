@@ -288,7 +288,7 @@ fn target_meaning(target: &NamedTarget<'_>, fleet: &Fleet) -> TargetMeaning {
                 format!("{name} (waits: needs {placeholder})")
             }
             WantedState::Withdrawn { reason } => format!("{name} (withdrawn: {reason})"),
-            WantedState::OutsideGuardrails { problems } => {
+            WantedState::OutsideGuardrails { problems, .. } => {
                 format!("{name} (outside the guardrails: {})", problems.join("; "))
             }
             WantedState::ExceptionEnded { exception, until } => {

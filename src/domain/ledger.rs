@@ -118,6 +118,8 @@ pub enum Leave {
     Withdrawn,
     /// Its target is destroyed.
     Gone,
+    /// What the guardrails allow no more of what it may do; the unit itself stays.
+    Outside,
     /// An operator asked for it.
     Command,
 }
@@ -129,6 +131,7 @@ impl Leave {
             Self::Unmatched => "no rule gives it any more",
             Self::Withdrawn => "its target is withdrawn",
             Self::Gone => "its target is destroyed",
+            Self::Outside => "rights of it lie outside the guardrails",
             Self::Command => "an operator asked for its removal",
         }
     }

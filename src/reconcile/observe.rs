@@ -369,7 +369,10 @@ async fn identity(
     }
 }
 
-fn managed_identity_id(fleet: &FleetSettings, name: &str) -> Result<ResourceId, Failure> {
+pub(super) fn managed_identity_id(
+    fleet: &FleetSettings,
+    name: &str,
+) -> Result<ResourceId, Failure> {
     let azure = fleet.azure.as_ref().ok_or_else(|| {
         Failure::permanent("a profile has a managed identity and `fleet.yaml` has no `azure`: say where identities live")
     })?;

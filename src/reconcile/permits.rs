@@ -60,7 +60,7 @@ pub(super) async fn give(
             meters::brake_holds(wants.keys().filter(|unit| !said.contains_key(unit)).count());
             let plan = ParkedPlan::new(wants, limit, now);
             error!(
-                "{} units want removal, {} more could not be read, and the brake lets {limit} go in 24 hours: nothing more is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {}` or restore what was lost",
+                "{} units want removal, {} more could not be read, and the brake lets {limit} go in 24 hours: nothing more is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {} --why …` or restore what was lost",
                 wants.len(),
                 unread.len(),
                 plan.id

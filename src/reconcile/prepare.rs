@@ -1,5 +1,6 @@
 //! What a unit's round is to do: reads the world and plans. Writes nothing, so that it also serves who only wants to see.
 
+mod beyond;
 mod said;
 mod shared;
 
@@ -30,7 +31,7 @@ use crate::{
             runner::Ceilings,
         },
         sight::Sight,
-        spec::RunnerSpec,
+        spec::{IdentitySpec, RunnerSpec},
         status::{ConditionKind, Finding, Missing, Status},
         step::Step,
     },
@@ -210,14 +211,17 @@ pub(super) async fn runner(
     };
     // As of what an operator holds: the sweep looks again, and finds the end of the freeze.
     let desire = desire.filter(|_| passes != Err(Closed::PutOff));
-    let prepared = match passes {
-        Ok(pass) => leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now)
-            .await?
-            .also(place),
-        Err(closed) if read.is_none() => {
+    let outside = outside(state.as_ref());
+    let prepared = match (passes, read.is_none()) {
+        (Ok(pass), _) if pass.why() != Leave::Outside => {
+            leaving_runner(clients, fleet, key, installation, read.is_some(), pass, now)
+                .await?
+                .also(place)
+        }
+        (Err(closed), true) => {
             said::missing(clients, settings, key, installation, closed, now).await?
         }
-        Err(closed) => match stance(state, hold.or_else(|| put_off(closed))) {
+        (may_go, _) => match stance(state, hold.or_else(|| put_off(may_go))) {
             Stance::Serve(spec) => {
                 let observed =
                     observe::runner(clients, settings, &spec, installation.clone(), ledger).await?;
@@ -240,7 +244,11 @@ pub(super) async fn runner(
             }
             Stance::Hold(hold) => {
                 let observed = observe::held(clients, settings, key, installation.clone()).await?;
-                let plan = plan::hold::plan(key, settings, &observed, &hold);
+                let mut plan = plan::hold::plan(key, settings, &observed, &hold);
+                if let (Hold::OutsideGuardrails(_), Some(identity)) = (&hold, &outside) {
+                    let held = beyond::of_runner(clients, fleet, &installation, key, identity);
+                    plan = plan::beyond::add(plan, &held.await?, may_go);
+                }
                 let before = observed.status.clone();
                 let named = |id| observed.entries.contains(&id);
                 let entity = own(&observed.entities, &installation)
@@ -252,7 +260,7 @@ pub(super) async fn runner(
             }
             Stance::Say(reason, message) => {
                 let before = observe::status(clients, settings, &unit).await?;
-                let message = format!("{message}{}", waits_for(reason, closed));
+                let message = format!("{message}{}", waits_for(reason, may_go));
                 let finding = Finding::fails(ConditionKind::Ready, reason, message);
                 let entity = said::named(clients, settings, key, before.as_ref()).await?;
                 Prepared { entity, ..Prepared::only_say(installation, before, finding) }
@@ -268,7 +276,7 @@ fn deed(before: Option<&Status>, desire: Option<&String>) -> Deed {
     if desire.is_some() && known == desire { Deed::Restore } else { Deed::Change }
 }
 
-/// Why a runner is to leave, by what the file and the target say now.
+/// Why a runner, or what it may do, is to go, by what the file and the target say now.
 pub(super) fn leave(
     target_is_there: bool,
     state: Option<&WantedState>,
@@ -280,13 +288,13 @@ pub(super) fn leave(
         (true, Some(_), _) => None,
         (true, None, None) => Some(Leave::Unmatched),
         (true, None, Some(WantedState::Withdrawn { .. })) => Some(Leave::Withdrawn),
+        (true, None, Some(WantedState::OutsideGuardrails { .. })) => Some(Leave::Outside),
         (
             true,
             None,
             Some(
                 WantedState::Runner(_)
                 | WantedState::NeedsValue { .. }
-                | WantedState::OutsideGuardrails { .. }
                 | WantedState::ExceptionEnded { .. }
                 | WantedState::AnchorMoved { .. },
             ),
@@ -295,16 +303,30 @@ pub(super) fn leave(
 }
 
 /// Nothing is given back to what is to go when a freeze ends.
-fn put_off(closed: Closed) -> Option<Hold> {
-    (closed == Closed::PutOff).then_some(Hold::PutOff)
+fn put_off(may_go: Result<Pass, Closed>) -> Option<Hold> {
+    (may_go == Err(Closed::PutOff)).then_some(Hold::PutOff)
+}
+
+/// Whose rights to look at, of a unit that rests outside the guardrails.
+fn outside(state: Option<&WantedState>) -> Option<IdentitySpec> {
+    match state? {
+        WantedState::OutsideGuardrails { identity, .. } => Some(identity.clone()),
+        WantedState::Runner(_)
+        | WantedState::NeedsValue { .. }
+        | WantedState::Withdrawn { .. }
+        | WantedState::ExceptionEnded { .. }
+        | WantedState::AnchorMoved { .. } => None,
+    }
 }
 
 /// What an unwanted runner still waits for.
-fn waits_for(reason: &str, closed: Closed) -> &'static str {
-    match (reason, closed) {
-        ("NotWanted", Closed::Protected) => "; `protect: true` keeps it",
-        ("NotWanted", Closed::Frozen | Closed::PutOff) => "; `guardrails.freeze` keeps it for now",
-        ("NotWanted", Closed::NoPermit) => "; it is kept until a sweep permits its removal",
+fn waits_for(reason: &str, may_go: Result<Pass, Closed>) -> &'static str {
+    match (reason, may_go) {
+        ("NotWanted", Err(Closed::Protected)) => "; `protect: true` keeps it",
+        ("NotWanted", Err(Closed::Frozen | Closed::PutOff)) => {
+            "; `guardrails.freeze` keeps it for now"
+        }
+        ("NotWanted", Err(Closed::NoPermit)) => "; it is kept until a sweep permits its removal",
         _ => "",
     }
 }
@@ -381,7 +403,7 @@ fn stance(wanted: Option<WantedState>, hold: Option<Hold>) -> Stance {
             ),
         ),
         Some(WantedState::Withdrawn { reason }) => Stance::Hold(Hold::Withdrawn(reason)),
-        Some(WantedState::OutsideGuardrails { problems }) => {
+        Some(WantedState::OutsideGuardrails { problems, .. }) => {
             Stance::Hold(Hold::OutsideGuardrails(problems.join("; ")))
         }
         Some(WantedState::ExceptionEnded { exception, until }) => {

@@ -6,6 +6,7 @@ use crate::domain::{
     ids::{ProfileName, RunnerKey, Unit},
     ledger::Leave,
     names,
+    plan::beyond::BEYOND,
     spec::{IdentitySpec, Isolation},
     status::{ConditionKind, Status},
 };
@@ -65,6 +66,7 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
             Some(Leave::Gone) => {
                 survey.missing.insert(key.clone());
             }
+            Some(Leave::Outside) if !is_beyond(inventory, &unit) => {}
             Some(why) if may_want(&unit) => {
                 survey.wants.insert(unit, why);
             }
@@ -91,6 +93,14 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     let domains = inventory.known.iter();
     let domains = domains.filter(|unit| is_left_domain(fleet, inventory, unit) && may_want(unit));
     survey.wants.extend(domains.map(|unit| (unit.clone(), Leave::Unmatched)));
+    let beyond = inventory.known.iter().filter(|unit| {
+        let Unit::Domain(profile) = unit else { return false };
+        let state = fleet.shared_state(profile, now);
+        matches!(state, Some(WantedState::OutsideGuardrails { .. }))
+            && is_beyond(inventory, unit)
+            && may_want(unit)
+    });
+    survey.wants.extend(beyond.map(|unit| (unit.clone(), Leave::Outside)));
     let digest = &fleet.settings().digest;
     let due = inventory.statuses.values().filter(|status| status.is_due(digest, now));
     survey.wakes.extend(due.map(|status| status.unit.clone()));
@@ -132,6 +142,13 @@ fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>)
         | (IdentitySpec::Existing { .. } | IdentitySpec::None, _) => true,
     };
     inventory.looks.is_oddly_managed(key) || !has_roles
+}
+
+/// Whether a round found rights that the guardrails allow no more.
+fn is_beyond(inventory: &Inventory, unit: &Unit) -> bool {
+    let told = inventory.statuses.get(unit);
+    let told = told.and_then(|status| status.condition(ConditionKind::NeedsAdministrator));
+    told.is_some_and(|told| told.reason == BEYOND)
 }
 
 /// Whether a round has looked for the target and put down since when it is missing; what is parked comes at its own time.

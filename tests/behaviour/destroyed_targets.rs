@@ -1,6 +1,7 @@
 //! Targets that GitLab no longer has: what forerunner made for them goes, as far as it can prove that they are gone.
 
 use crate::{
+    cli_apply::as_told,
     group_token::with_an_owners_token,
     harness::Sandbox,
     removal::{days, deleted, only, settled},
@@ -155,7 +156,7 @@ async fn an_operators_word_proves_the_end_that_no_hook_told_of() {
     sandbox.sweep().await;
     let (reason, message) = sandbox.ready(&unit);
     assert_eq!(reason, "LostSightOf", "an owner's token proves nothing");
-    assert!(message.contains(&format!("`forerunner send confirm {key}`")), "{message}");
+    assert!(message.contains(&format!("`forerunner send confirm {key} --why …`")), "{message}");
     // Who confirms whatever waits says nothing of this one.
     order(&sandbox, "confirm", "all");
     sandbox.settle().await;
@@ -191,8 +192,9 @@ async fn an_order_to_remove_goes_on_when_an_operator_says_that_the_target_is_des
     sandbox.pass_minutes(15).await;
     let (reason, message) = sandbox.ready(&unit);
     assert!(reason == "Leaving" && message.contains("GitLab hides"), "{reason}: {message}");
-    assert!(message.contains(&format!("`forerunner send confirm {key}`")), "{message}");
-    order(&sandbox, "confirm", &unit);
+    assert!(message.contains(&format!("`forerunner send confirm {key} --why …`")), "{message}");
+    let (code, _, err) = as_told(&sandbox, &message, &[]).await;
+    assert_eq!(code, Some(0), "{err}");
     sandbox.pass_minutes(15).await;
     assert!(sandbox.status(&unit).is_null(), "{}", sandbox.status(&unit));
     assert!(!sandbox.inventory()["objects"].to_string().contains(&key));

@@ -123,7 +123,7 @@ fn states(fleet: &Fleet, target: &TargetFacts) -> Vec<String> {
             WantedState::Runner(spec) => spec.key.to_string(),
             WantedState::NeedsValue { placeholder } => format!("needs {placeholder}"),
             WantedState::Withdrawn { reason } => format!("withdrawn {reason}"),
-            WantedState::OutsideGuardrails { problems } => {
+            WantedState::OutsideGuardrails { problems, .. } => {
                 format!("outside: {}", problems.join("; "))
             }
             WantedState::ExceptionEnded { exception, .. } => format!("ended {exception}"),

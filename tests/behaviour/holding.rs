@@ -253,6 +253,58 @@ async fn a_shared_domain_gives_nothing_beyond_the_guardrails() {
     }
 }
 
+/// What was given within the guardrails of then: it goes with a sweep's permit, past no freeze, and comes back with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_outside_the_guardrails_go_with_a_permit() {
+    let shared =
+        |file: &str| file.replace("identity: { managed", "isolation: profile, identity: { managed");
+    for (case, file) in [("its own", plan_fleet()), ("shared", shared(&plan_fleet()))] {
+        let sandbox = Sandbox::new(&file).await;
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        sandbox.settle().await;
+        let key = format!("g{group}-plan");
+        let unit =
+            if case == "shared" { "domain/plan".to_owned() } else { format!("runner/{key}") };
+        let principal = sandbox.world.azure.identities()[0].principal_id;
+        let given = || {
+            let all = sandbox.world.azure.assignments().into_iter();
+            all.filter(|one| one.principal_id == principal).count()
+        };
+        assert_eq!(given(), 1);
+        sandbox.leap_to("2026-11-26T08:00:00Z");
+        let lower = file.replace("[Reader, Contributor, AcrPush]", "[AcrPush]");
+        let frozen = "  freeze: [{ from: 2026-11-26, to: 2026-11-26, allow: [revoke] }]\n";
+        sandbox.deploy(&format!("{lower}{frozen}")).await;
+        sandbox.sweep().await;
+        sandbox.sweep().await;
+        assert_eq!(sandbox.ready(&unit).0, "OutsideGuardrails", "{case}");
+        assert_eq!(given(), 1, "{case}: nothing goes in a freeze");
+        let told = sandbox.condition(&unit, "NeedsAdministrator");
+        let message = told["message"].as_str().unwrap_or_default();
+        assert!(
+            told["reason"] == "RightsOutsideGuardrails"
+                && message.contains("az role assignment delete"),
+            "{case}: {told}"
+        );
+        sandbox.leap_to("2026-11-28T08:00:00Z");
+        sandbox.deploy(&lower).await;
+        sandbox.sweep().await;
+        sandbox.sweep().await;
+        sandbox.sweep().await;
+        assert_eq!(given(), 0, "{case}: {}", sandbox.story());
+        assert!(sandbox.condition(&unit, "NeedsAdministrator").is_null(), "{case}");
+        assert_eq!(sandbox.world.azure.identities().len(), 1, "{case}: the unit stays");
+        sandbox.world.wire.forget_calls();
+        sandbox.sweep().await;
+        let writes = sandbox.own_writes();
+        assert!(writes.is_empty(), "{case}: {writes:?}");
+        sandbox.deploy(&file).await;
+        sandbox.sweep().await;
+        sandbox.assert_ready(&unit);
+        assert_eq!(given(), 1, "{case}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_persons_pause_is_kept_and_shown_through_a_hold_and_after_it() {
     let sandbox = Sandbox::new(&plain_fleet()).await;

@@ -26,7 +26,7 @@ fn decision(state: &WantedState) -> (&'static str, String) {
             "withdrawn",
             format!("paused: withdrawn ({reason}); take it out of `withdrawn` to give it back"),
         ),
-        WantedState::OutsideGuardrails { problems } => (
+        WantedState::OutsideGuardrails { problems, .. } => (
             "outside-guardrails",
             format!("paused: {}; lower the profile, or raise `guardrails`", problems.join("; ")),
         ),

@@ -50,6 +50,8 @@ pub enum WantedState {
     /// Nothing new is given, and its runners are paused.
     OutsideGuardrails {
         problems: Vec<String>,
+        /// As the file asks for it.
+        identity: IdentitySpec,
     },
     /// The profile is parked.
     ExceptionEnded {
@@ -232,7 +234,8 @@ impl Fleet {
 
     fn beyond(&self, identity: &IdentitySpec) -> Option<WantedState> {
         let problems = self.outside(identity);
-        (!problems.is_empty()).then_some(WantedState::OutsideGuardrails { problems })
+        (!problems.is_empty())
+            .then(|| WantedState::OutsideGuardrails { problems, identity: identity.clone() })
     }
 
     /// Why what forerunner would assign lies outside the guardrails. What is only expected is not held against them.

@@ -20,7 +20,8 @@ use crate::domain::{
 };
 use existing::{choose, draft_existing};
 use jiff::SignedDuration;
-use managed::{draft_managed, is_ours};
+use managed::draft_managed;
+pub(crate) use managed::is_ours;
 
 /// How soon to look again at what other machines are still doing.
 pub(crate) const SOON: SignedDuration = SignedDuration::from_secs(15);

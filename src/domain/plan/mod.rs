@@ -2,6 +2,7 @@
 //!
 //! The planner has no clock, no I/O and no memory: what it must know of earlier rounds stands in the world.
 
+pub mod beyond;
 pub mod domain;
 mod draft;
 pub mod hold;

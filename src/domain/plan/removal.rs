@@ -147,7 +147,7 @@ pub fn plan(what: &Departing<'_>, remains: &Remains, pass: Pass, now: Timestamp)
     }
     let message = match (now < until, stopped && idle) {
         _ if unsure => format!(
-            "GitLab hides its runner from our token: nothing but its rights is taken away until it shows it, or tells of its target's end, or `forerunner send confirm {}` says that it is destroyed",
+            "GitLab hides its runner from our token: nothing but its rights is taken away until it shows it, or tells of its target's end, or `forerunner send confirm {} --why …` says that it is destroyed",
             what.key
         ),
         (true, _) => format!("leaving until {until}: {}", pass.why().as_str()),

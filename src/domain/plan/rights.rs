@@ -3,6 +3,7 @@
 use super::Draft;
 use crate::domain::{
     azure::{FederatedCredential, ResourceId, RoleAssignment},
+    fleet::Guardrails,
     names,
     observed::Candidate,
     render::Context,
@@ -37,6 +38,19 @@ pub(crate) fn foreign_rights<'a>(
         one.condition.is_none() && wanted.iter().any(|grant| is_of(grant, one))
     };
     assignments.iter().filter(|one| is_near(one) && !is_ours(one) && !is_asked(one)).collect()
+}
+
+/// What we gave that nothing asks for within the guardrails.
+pub(crate) fn beyond(
+    asked: &[Grant],
+    guardrails: &Guardrails,
+    mut assignments: Vec<RoleAssignment>,
+) -> Vec<RoleAssignment> {
+    let is_allowed = |one: &RoleAssignment| {
+        asked.iter().any(|grant| is_of(grant, one) && guardrails.refuses(grant).is_none())
+    };
+    assignments.retain(|one| is_ours(one) && !is_allowed(one));
+    assignments
 }
 
 /// What others gave of this very role and scope under a condition. Azure has one assignment of a role to a principal at a
@@ -110,7 +124,7 @@ pub(super) fn delete_credential(identity: &ResourceId, name: &str) -> String {
 }
 
 /// What an administrator types to take a right away.
-fn take_away(right: &RoleAssignment) -> String {
+pub(super) fn take_away(right: &RoleAssignment) -> String {
     format!(
         "az role assignment delete --ids \"{}/providers/Microsoft.Authorization/roleAssignments/{}\"",
         right.scope, right.name

@@ -42,7 +42,7 @@ pub(super) async fn missing(
             "its runner is kept until a sweep permits its removal".to_owned()
         }
         Closed::NoPermit => format!(
-            "its runner is kept until a sweep proves its end and permits its removal, or `forerunner send confirm {key}` says that it is destroyed"
+            "its runner is kept until a sweep proves its end and permits its removal, or `forerunner send confirm {key} --why …` says that it is destroyed"
         ),
     };
     let message = format!(

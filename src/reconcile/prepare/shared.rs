@@ -1,10 +1,13 @@
 //! Rounds of what runners share: a profile's domain, and an existing identity.
 
-use super::{Prepared, Seen, Stance, deed, lenders, put_off, said, scopes, stance, waits_for};
+use super::{
+    Prepared, Seen, Stance, beyond, deed, lenders, outside, put_off, said, scopes, stance,
+    waits_for,
+};
 use crate::{
     domain::{
         fleet::Fleet,
-        gate::{self, Leaving, Pass},
+        gate::{self, Deed, Leaving, Pass},
         ids::{IdentityName, InstallationId, ProfileName, Unit},
         kubernetes::Object,
         ledger::Leave,
@@ -36,20 +39,27 @@ pub(super) async fn domain(
         return say(finding).await;
     }
     let state = fleet.shared_state(profile, now);
-    let why = state.is_none().then_some(Leave::Unmatched);
+    let outside = outside(state.as_ref());
+    let why = match (&state, &outside) {
+        (None, _) => Some(Leave::Unmatched),
+        (Some(_), Some(_)) => Some(Leave::Outside),
+        (Some(_), None) => None,
+    };
     let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
     let leaving = Leaving { unit: &unit, why, protected };
-    let closed = match gate::open(&ledger.book, fleet.guardrails(), leaving, now) {
-        Ok(pass) => return leaving_domain(clients, fleet, profile, installation, pass, now).await,
-        Err(closed) => closed,
-    };
+    let may_go = gate::open(&ledger.book, fleet.guardrails(), leaving, now);
+    if let Ok(pass) = may_go
+        && pass.why() != Leave::Outside
+    {
+        return leaving_domain(clients, fleet, profile, installation, pass, now).await;
+    }
     let Some(state) = state else {
-        let waits = waits_for("NotWanted", closed);
+        let waits = waits_for("NotWanted", may_go);
         let message = format!("no profile `{profile}` shares a domain{waits}");
         return say(Finding::fails(ConditionKind::Ready, "NotWanted", message)).await;
     };
     let desire = Some(Desires::of(fleet).of_domain(&state));
-    let (reason, message, desire) = match (put_off(closed), stance(Some(state), None)) {
+    let (reason, message, desire) = match (put_off(may_go), stance(Some(state), None)) {
         (None, Stance::Serve(spec)) => {
             return served(clients, settings, &spec, installation, &unit, desire).await;
         }
@@ -58,7 +68,13 @@ pub(super) async fn domain(
         (None, Stance::Hold(hold)) => (hold.reason(), hold.message(), desire),
         (None, Stance::Say(reason, message)) => (reason, message, desire),
     };
-    Ok(Prepared { desire, ..say(Finding::fails(ConditionKind::Ready, reason, message)).await? })
+    let mut said = say(Finding::fails(ConditionKind::Ready, reason, message)).await?;
+    if let Some(identity) = outside {
+        let key = names::shared_domain_key(profile);
+        let held = beyond::read(clients, fleet, &installation, &key, &identity).await?;
+        said.plan = plan::beyond::add(said.plan, &held, may_go);
+    }
+    Ok(Prepared { desire, deed: Deed::Revoke, ..said })
 }
 
 async fn served(

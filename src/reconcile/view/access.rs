@@ -307,7 +307,7 @@ fn reaches(
                 (vec![], Some(format!("needs {placeholder}")))
             }
             WantedState::Withdrawn { reason } => (vec![], Some(format!("withdrawn: {reason}"))),
-            WantedState::OutsideGuardrails { problems } => {
+            WantedState::OutsideGuardrails { problems, .. } => {
                 (vec![], Some(format!("outside the guardrails: {}", problems.join("; "))))
             }
             WantedState::ExceptionEnded { exception, until } => {

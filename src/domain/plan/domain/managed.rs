@@ -145,7 +145,7 @@ fn with_marker_tags(
     all
 }
 
-pub(super) fn is_ours(
+pub(crate) fn is_ours(
     identity: &Identity,
     fleet: &FleetName,
     installation: &InstallationId,

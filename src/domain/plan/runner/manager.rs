@@ -225,7 +225,9 @@ pub(super) fn judge_manager(
             Some(PausedBy::Operator) => Finding::fails(
                 ConditionKind::Online,
                 "PausedByPerson",
-                "an operator paused the runner; `forerunner send resume` opens it",
+                format!(
+                    "an operator paused the runner; `forerunner send resume {unit} --why …` opens it"
+                ),
             ),
             Some(PausedBy::Us) => Finding::fails(
                 ConditionKind::Online,
