@@ -11,6 +11,8 @@ pub enum SliceKind {
     FederatedCredentials,
     /// Of each target with a runner that no bulk read shows.
     Runners,
+    /// Of existing identities, beyond the guardrails' scopes.
+    ExpectedRights,
 }
 
 impl fmt::Display for SliceKind {
@@ -18,6 +20,7 @@ impl fmt::Display for SliceKind {
         f.write_str(match self {
             Self::FederatedCredentials => "the federated credentials of managed identities",
             Self::Runners => "the runners of targets",
+            Self::ExpectedRights => "the expected rights of existing identities",
         })
     }
 }

@@ -1,22 +1,19 @@
 //! What a sweep reads of Azure, in lists and rotating slices.
 
-use super::{Clients, Failure, deadline::Deadline, looks::Lent};
+use super::{Clients, Failure, deadline::Deadline};
 use crate::domain::{
     azure::{Identity, ResourceId, RoleAssignment},
     class::Class,
     fleet::{Fleet, Profile},
-    ids::{IdentityName, InstallationId, Unit},
+    ids::{InstallationId, Unit},
     names,
     plan::domain::credentials_digest,
     slice::{self, Slice},
     status::Status,
     watch::azure::Guarded,
 };
-use futures::{
-    StreamExt,
-    future::{join_all, try_join_all},
-    stream, try_join,
-};
+use futures::{StreamExt, future::try_join_all, stream};
+use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -52,9 +49,6 @@ pub(super) async fn credentials(
     let settled: BTreeSet<String> =
         statuses.iter().filter(|one| one.sight.is_some()).filter_map(key_of).collect();
     let keys: Vec<String> = keyed.keys().map(|key| (*key).to_owned()).collect();
-    let most = fleet.settings().sweep_calls.azure as usize;
-    let due = slice::due(before, &keys);
-    let due = due.get(..most).unwrap_or(due);
     let read = |key: String| {
         let settled = settled.contains(&key);
         let identity = keyed.get(key.as_str()).copied();
@@ -65,13 +59,32 @@ pub(super) async fn credentials(
             Ok::<_, Failure>((told != Some(&credentials_digest(&held))).then_some(key))
         }
     };
+    let most = fleet.settings().sweep_calls.azure as usize;
+    let looked = in_turn(&keys, most, (before, deadline), clients.now(), read).await?;
+    let Sliced { seen, next, unseen } = looked;
+    Ok(Sliced { seen: seen.into_iter().flatten().collect(), next, unseen })
+}
+
+/// Reads `most` of the keys, which are sorted, from where the last sweep ended.
+pub(super) async fn in_turn<T, Read>(
+    keys: &[String],
+    most: usize,
+    (before, deadline): (Option<&Slice>, Deadline),
+    now: Timestamp,
+    read: impl FnMut(String) -> Read,
+) -> Result<Sliced<Vec<T>>, Failure>
+where
+    Read: Future<Output = Result<T, Failure>>,
+{
+    let due = slice::due(before, keys);
+    let due = due.get(..most).unwrap_or(due);
     let mut answers = stream::iter(due.iter().cloned().map(read)).buffered(AT_ONCE);
-    let (mut seen, mut unseen, mut looked) = (BTreeSet::new(), Vec::new(), 0);
+    let (mut seen, mut unseen, mut looked) = (Vec::new(), Vec::new(), 0);
     // Answers come in order: where the time ends, the next sweep goes on.
     while let Some(Some(answer)) = deadline.wait(answers.next()).await {
         looked += 1;
         match answer {
-            Ok(changed) => seen.extend(changed),
+            Ok(found) => seen.push(found),
             Err(failure) if ends_slice(&failure) => return Err(failure),
             Err(failure) => unseen.push(failure.text),
         }
@@ -80,7 +93,7 @@ pub(super) async fn credentials(
     if looked > 1 && unseen.len() == looked {
         return Err(Failure::retry(unseen.swap_remove(0)));
     }
-    let next = slice::next(before, &keys, looked, clients.now());
+    let next = slice::next(before, keys, looked, now);
     Ok(Sliced { seen, next, unseen })
 }
 
@@ -100,37 +113,6 @@ fn key_of(status: &Status) -> Option<String> {
         Unit::Domain(profile) => Some(names::shared_domain_key(profile)),
         Unit::Target(_) | Unit::Identity(_) => None,
     }
-}
-
-/// Existing identities of the file, by name, as far as they could be read.
-#[derive(Default)]
-pub(super) struct LentRead {
-    pub(super) seen: BTreeMap<IdentityName, Lent>,
-    /// Those that Azure does not show us, and what it answers instead: they are not judged.
-    pub(super) unread: Vec<(ResourceId, String)>,
-}
-
-/// Every existing identity of the file with its credentials: they have no tags of ours. One that cannot be read hides no other.
-pub(super) async fn lent(clients: &Clients, fleet: &Fleet) -> Result<LentRead, Failure> {
-    let azure = clients.arm();
-    let asked = fleet.existing_identities().into_iter().map(|(name, (id, _))| async move {
-        let read = async { try_join!(azure.identity(&id), azure.credentials(&id)) };
-        let read = read.await.map_err(Failure::from);
-        (name, id, read)
-    });
-    let mut found = LentRead::default();
-    for (name, id, read) in join_all(asked).await {
-        match read {
-            Ok((identity, credentials)) => {
-                let principal = identity.map(|identity| identity.principal_id);
-                let credentials = credentials.unwrap_or_default();
-                found.seen.insert(name, Lent { id, principal, credentials });
-            }
-            Err(failure) if ends_slice(&failure) => return Err(failure),
-            Err(failure) => found.unread.push((id, failure.text)),
-        }
-    }
-    Ok(found)
 }
 
 /// Who issues the tokens of the cluster's accounts; asked where a profile has an identity.

@@ -7,6 +7,7 @@ use super::{
     deadline::Deadline,
     entities::{self, Entities, Sought},
     fleet_status::{self, Told},
+    lent::{self, Beyond, Promises},
     looks::{Looks, Seen},
     observe,
     target::TargetRead,
@@ -53,6 +54,10 @@ pub(super) struct Inventory {
     pub(super) ledger: Ledger,
     /// What each unit looks like in the lists, as far as this sweep looked.
     pub(super) looks: Looks,
+    /// What existing identities hold where only `expect` says to look.
+    pub(super) beyond: Beyond,
+    /// Who issues the tokens of the cluster's accounts, where this sweep asked.
+    pub(super) issuer: Option<String>,
     /// What belongs to no unit.
     pub(super) watched: Watched,
     /// How long it took to make looks of what was read.
@@ -83,7 +88,7 @@ pub(super) async fn take(
     };
     let (units, lent, assignments, issuer, guarded, cluster) = tokio::join!(
         units,
-        deadline.hold("the existing identities", bulk::lent(clients, fleet)),
+        deadline.hold("the existing identities", lent::all(clients, fleet)),
         deadline.hold("the role assignments", bulk::assignments(clients, fleet)),
         deadline.hold("the cluster's token issuer", bulk::issuer(clients, fleet)),
         deadline.hold("who reaches guardrails.never", bulk::guarded(clients, fleet)),
@@ -112,6 +117,15 @@ pub(super) async fn take(
     let open = std::mem::take(&mut entities.open);
     let changed_credentials =
         take_slice(credentials, SliceKind::FederatedCredentials, &mut slices, &mut unseen);
+    let beyond = match (&lent, &issuer) {
+        (Some(lent), Some(issuer)) => {
+            let promises = Promises { fleet, targets: &targets, statuses: &statuses, lent, issuer };
+            let before = slices.get(&SliceKind::ExpectedRights).cloned();
+            let read = lent::beyond(clients, promises, (before.as_ref(), deadline)).await;
+            take_slice(read, SliceKind::ExpectedRights, &mut slices, &mut unseen)
+        }
+        (None, _) | (_, None) => Beyond::new(),
+    };
     let began = Instant::now();
     let looks = Looks::of(Seen {
         objects: objects.digests,
@@ -138,6 +152,8 @@ pub(super) async fn take(
         made,
         ledger,
         looks,
+        beyond,
+        issuer,
         planning,
         watched: Watched {
             holders,

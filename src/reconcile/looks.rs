@@ -1,8 +1,8 @@
 //! What units look like in a sweep's lists, to be compared with what their last settled round saw.
 
-use super::entities::Entities;
+use super::{entities::Entities, lent::Lent};
 use crate::domain::{
-    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
+    azure::{Identity, RoleAssignment},
     ids::{IdentityName, RunnerKey, Unit},
     kubernetes::{Kind, Object},
     names,
@@ -50,14 +50,6 @@ pub(super) struct Seen<'a> {
     pub(super) assignments: Option<Arc<[RoleAssignment]>>,
     /// Without it nothing that trusts it is judged.
     pub(super) issuer: Option<&'a str>,
-}
-
-/// An existing identity, as a sweep sees it.
-pub(super) struct Lent {
-    pub(super) id: ResourceId,
-    /// `None`: there is none, or none that we may see.
-    pub(super) principal: Option<Uuid>,
-    pub(super) credentials: Vec<FederatedCredential>,
 }
 
 impl Looks {
@@ -113,13 +105,19 @@ impl Looks {
     /// Whether an identity of ours has exactly these roles, as far as forerunner may look: none is missing and, where one of
     /// them lies, nobody gave it another.
     pub(super) fn has_roles(&self, key: &str, roles: &[Grant]) -> bool {
-        let (Some(principal), Some(all)) = (self.principals.get(key), &self.assignments) else {
+        let Some(held) = self.principals.get(key).and_then(|principal| self.held_by(*principal))
+        else {
             return true;
         };
-        let begin = all.partition_point(|one| one.principal_id < *principal);
-        let held = &all[begin..];
-        let held = &held[..held.partition_point(|one| one.principal_id == *principal)];
         missing_grants(roles, held).is_empty() && foreign_rights(roles, held).is_empty()
+    }
+
+    /// What a principal has where forerunner may give roles; `None`: not looked at.
+    pub(super) fn held_by(&self, principal: Uuid) -> Option<&[RoleAssignment]> {
+        let all = self.assignments.as_deref()?;
+        let begin = all.partition_point(|one| one.principal_id < principal);
+        let held = &all[begin..];
+        Some(&held[..held.partition_point(|one| one.principal_id == principal)])
     }
 
     /// Whether a round would have something to say of its manager, or of who else polls with its token.

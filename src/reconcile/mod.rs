@@ -18,6 +18,7 @@ mod inventory;
 mod keep_token;
 mod leaving;
 mod ledger;
+mod lent;
 mod looks;
 mod observe;
 mod outbox;

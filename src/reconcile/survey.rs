@@ -1,6 +1,6 @@
 //! What a sweep makes of what it saw. Pure.
 
-use super::{desire::Desires, inventory::Inventory, prepare::leave};
+use super::{desire::Desires, inventory::Inventory, lent, prepare::leave};
 use crate::domain::{
     fleet::{Fleet, Served, WantedState},
     ids::{ProfileName, RunnerKey, Unit},
@@ -56,7 +56,7 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
         let settled =
             inventory.statuses.get(&unit).is_some_and(|status| {
                 is_settled(status, &desire) && looks_settled(inventory, status)
-            }) && !is_amiss(inventory, key, state)
+            }) && !is_amiss(fleet, inventory, key, state)
                 && !inventory.ledger.book.revokes(&unit)
                 && (target.is_some() || is_known_missing(inventory, &unit));
         if !settled {
@@ -78,7 +78,7 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
             let state = fleet.shared_state(profile, now);
             state.as_ref().is_some_and(|state| !is_settled(status, &desires.of_domain(state)))
                 || !looks_settled(inventory, status)
-                || !has_roles(inventory, profile, state.as_ref())
+                || (status.sight.is_some() && !has_roles(fleet, inventory, profile, state.as_ref()))
         }
         Unit::Identity(_) => !looks_settled(inventory, status),
         Unit::Runner(_) | Unit::Target(_) => false,
@@ -127,8 +127,13 @@ pub(super) fn served<'a>(
     served.collect()
 }
 
-/// What no digest shows: roles taken or added, a manager that does not run, and who polls. What is parked comes at its own time.
-fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>) -> bool {
+/// What no digest shows: roles taken or added, a place on an existing identity, a manager that does not run, and who polls. What is parked comes at its own time.
+fn is_amiss(
+    fleet: &Fleet,
+    inventory: &Inventory,
+    key: &RunnerKey,
+    state: Option<&WantedState>,
+) -> bool {
     let Some(WantedState::Runner(spec)) = state else { return false };
     let parked = |status: &Status| status.parked.is_some() || status.sight.is_none();
     if inventory.statuses.get(&Unit::Runner(key.clone())).is_some_and(parked) {
@@ -138,8 +143,9 @@ fn is_amiss(inventory: &Inventory, key: &RunnerKey, state: Option<&WantedState>)
         (IdentitySpec::Managed { roles, .. }, Isolation::Target) => {
             inventory.looks.has_roles(&key.to_string(), roles)
         }
-        (IdentitySpec::Managed { .. }, Isolation::Profile)
-        | (IdentitySpec::Existing { .. } | IdentitySpec::None, _) => true,
+        (IdentitySpec::Existing { .. }, Isolation::Target) => lent::is_kept(fleet, inventory, spec),
+        (IdentitySpec::Managed { .. } | IdentitySpec::Existing { .. }, Isolation::Profile)
+        | (IdentitySpec::None, _) => true,
     };
     inventory.looks.is_oddly_managed(key) || !has_roles
 }
@@ -182,10 +188,20 @@ pub(super) fn wanted(
     inventory.targets.values().flat_map(of_target).collect()
 }
 
-fn has_roles(inventory: &Inventory, profile: &ProfileName, state: Option<&WantedState>) -> bool {
+fn has_roles(
+    fleet: &Fleet,
+    inventory: &Inventory,
+    profile: &ProfileName,
+    state: Option<&WantedState>,
+) -> bool {
     let Some(WantedState::Runner(spec)) = state else { return true };
-    let IdentitySpec::Managed { roles, .. } = &spec.identity else { return true };
-    inventory.looks.has_roles(&names::shared_domain_key(profile), roles)
+    match &spec.identity {
+        IdentitySpec::Managed { roles, .. } => {
+            inventory.looks.has_roles(&names::shared_domain_key(profile), roles)
+        }
+        IdentitySpec::Existing { .. } => lent::is_kept(fleet, inventory, spec),
+        IdentitySpec::None => true,
+    }
 }
 
 pub(super) fn is_protected(fleet: &Fleet, unit: &Unit) -> bool {

@@ -3,7 +3,7 @@
 use super::{
     Clients, Failure,
     inventory::Inventory,
-    looks::Lent,
+    lent::Lent,
     survey::{self, Survey},
 };
 use crate::{

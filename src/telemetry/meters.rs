@@ -244,6 +244,7 @@ pub(crate) fn slices(slices: &BTreeMap<SliceKind, Slice>) {
         let word = match kind {
             SliceKind::FederatedCredentials => "federated_credentials",
             SliceKind::Runners => "runners",
+            SliceKind::ExpectedRights => "expected_rights",
         };
         (word, slice.all_since.unwrap_or(slice.began))
     };

@@ -185,7 +185,7 @@ pub const SLICE_STALENESS: Metric = metric(
     "forerunner.sweep.slice.staleness",
     "s",
     Kind::Gauge,
-    &[attribute("slice", &["federated_credentials", "runners"])],
+    &[attribute("slice", &["federated_credentials", "runners", "expected_rights"])],
     "Of what sweeps read one by one: age of the oldest look, or of the first while not each has been looked at. Missing where one sweep looks at all.",
 );
 pub const UNITS: Metric = metric(

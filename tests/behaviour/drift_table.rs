@@ -5,6 +5,7 @@ mod azure;
 mod cluster;
 mod file;
 mod gitlab;
+mod lent;
 mod managers;
 mod rights;
 mod rivals;

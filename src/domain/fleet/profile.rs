@@ -71,6 +71,11 @@ impl Profile {
         self.identity != IdentityTemplate::None
     }
 
+    /// Whether an administrator is to have given rights that the file names.
+    pub fn expects_rights(&self) -> bool {
+        matches!(&self.identity, IdentityTemplate::Existing { expect, .. } if !expect.is_empty())
+    }
+
     /// What a job may do in Azure at worst. An existing identity whose rights the file does not name may do anything.
     pub fn power(&self) -> Power {
         match &self.identity {

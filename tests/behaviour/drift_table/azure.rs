@@ -1,7 +1,6 @@
 //! Azure's rows beyond single edits.
 
 use super::{Settled, mended};
-use crate::deeds::APP;
 use forerunner::sandbox::wire::Service;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,27 +69,4 @@ async fn an_identity_made_anew_with_other_ids_is_taken_up_where_it_bears_our_tag
     assert_eq!(*client, new.client_id.to_string().as_str());
     assert_eq!(azure.credentials(&new.id).len(), 1);
     assert!(azure.assignments().iter().any(|one| one.principal_id == new.principal_id));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expected_right_that_is_missing_is_an_administrators_step_until_it_is_there() {
-    let id = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-admin/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
-    let settled = Settled::with(&format!(
-        "  plan: {{ runner: {{ tags: [tf] }}, identity: {{ existing: ['{id}'], expect: [{{ role: Reader, scope: {APP} }}] }} }}\n"
-    ))
-    .await;
-    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
-    let principal = azure.identities().into_iter().find(|one| one.id.ends_with("/id-tf")).unwrap();
-    let principal = principal.principal_id;
-    let given = azure.assignments().into_iter().find(|one| one.principal_id == principal).unwrap();
-    assert!(azure.remove_assignment(given.name));
-    sandbox.wake(&settled.unit);
-    sandbox.settle().await;
-    let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
-    assert_eq!(told["reason"], "RightMissing", "{told}");
-    assert!(!azure.assignments().iter().any(|one| one.principal_id == principal), "never given");
-    azure.assign_role(APP, given.role, principal, None);
-    sandbox.sweep().await;
-    assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
-    sandbox.assert_ready(&settled.unit);
 }

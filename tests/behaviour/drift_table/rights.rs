@@ -1,11 +1,12 @@
 //! A role of ours that is there and is not what the file asks.
 
-use super::{Settled, plan_about_foreign_rights};
+use super::{Settled, lent::expecting, plan_about_foreign_rights};
 use crate::deeds::APP;
 use uuid::Uuid;
 
 /// Keeps the right from writing rights: a condition as an administrator may add it.
-const CONDITION: &str = "((!(ActionMatches{'Microsoft.Authorization/roleAssignments/write'})))";
+pub(super) const CONDITION: &str =
+    "((!(ActionMatches{'Microsoft.Authorization/roleAssignments/write'})))";
 
 /// The runner's own right, as Azure has it.
 fn own_role(settled: &Settled) -> (Uuid, Uuid, Uuid) {
@@ -61,18 +62,11 @@ async fn a_role_under_a_condition_of_others_is_told_or_makes_way() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expected_right_under_a_condition_is_missing_and_the_command_clears_its_way() {
-    let id = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-admin/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
-    let settled = Settled::with(&format!(
-        "  plan: {{ runner: {{ tags: [tf] }}, identity: {{ existing: ['{id}'], expect: [{{ role: Reader, scope: {APP} }}] }} }}\n"
-    ))
-    .await;
+    let settled = Settled::with(&expecting(APP)).await;
     let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
-    let identity = azure.identities().into_iter().find(|one| one.id.ends_with("/id-tf")).unwrap();
-    let all = azure.assignments();
-    let given = all.iter().find(|one| one.principal_id == identity.principal_id).unwrap();
+    let given = settled.promised();
     assert!(azure.narrow_assignment(given.name, Some(CONDITION)));
-    sandbox.wake(&settled.unit);
-    sandbox.settle().await;
+    sandbox.sweep().await;
     let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
     assert_eq!(told["reason"], "RightMissing", "{told}");
     let message = told["message"].as_str().unwrap();
