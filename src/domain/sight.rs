@@ -95,6 +95,12 @@ impl Marks {
         self.0.insert(mark(&(id.lower(), principal_id, client_id, tags)));
     }
 
+    /// Who an administrator's identity is; its tags are theirs.
+    pub fn principal(&mut self, identity: &Identity) {
+        let Identity { principal_id, client_id, .. } = identity;
+        self.0.insert(mark(&("principal", principal_id, client_id)));
+    }
+
     pub fn credential(&mut self, credential: &FederatedCredential) {
         let FederatedCredential { name, issuer, subject, audiences } = credential;
         self.0.insert(mark(&(name, issuer, subject, audiences)));

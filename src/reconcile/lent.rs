@@ -8,9 +8,9 @@ use super::{
     target::TargetRead,
 };
 use crate::domain::{
-    azure::{FederatedCredential, ResourceId, RoleAssignment},
+    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
     class::Class,
-    fleet::{Fleet, WantedState},
+    fleet::{Fleet, Profile, WantedState},
     ids::{IdentityName, TargetId, Unit},
     names,
     plan::{domain::credential, rights::missing_grants},
@@ -27,8 +27,14 @@ use uuid::Uuid;
 pub(super) struct Lent {
     pub(super) id: ResourceId,
     /// `None`: there is none, or none that we may see.
-    pub(super) principal: Option<Uuid>,
+    pub(super) identity: Option<Identity>,
     pub(super) credentials: Vec<FederatedCredential>,
+}
+
+impl Lent {
+    pub(super) fn principal(&self) -> Option<Uuid> {
+        self.identity.as_ref().map(|identity| identity.principal_id)
+    }
 }
 
 /// Existing identities of the file, by name, as far as they could be read.
@@ -51,9 +57,8 @@ pub(super) async fn all(clients: &Clients, fleet: &Fleet) -> Result<LentRead, Fa
     for (name, id, read) in join_all(asked).await {
         match read {
             Ok((identity, credentials)) => {
-                let principal = identity.map(|identity| identity.principal_id);
                 let credentials = credentials.unwrap_or_default();
-                found.seen.insert(name, Lent { id, principal, credentials });
+                found.seen.insert(name, Lent { id, identity, credentials });
             }
             Err(failure) if ends_slice(&failure) => return Err(failure),
             Err(failure) => found.unread.push((id, failure.text)),
@@ -103,41 +108,39 @@ pub(super) async fn beyond(
 }
 
 impl Promises<'_> {
+    /// Which principal's rights are to be read at which scope, each once.
     fn beyond(&self, now: Timestamp) -> BTreeMap<String, (Uuid, ResourceId)> {
+        let mut asked = BTreeMap::new();
+        let expecting = self.fleet.profiles().filter(|profile| profile.expects_rights());
+        let (alone, shared): (Vec<&Profile>, Vec<&Profile>) =
+            expecting.partition(|profile| profile.isolation == Isolation::Target);
+        if alone.is_empty() && shared.is_empty() {
+            return asked;
+        }
         let settled: BTreeSet<&Unit> =
             self.statuses.iter().filter(|one| one.sight.is_some()).map(|one| &one.unit).collect();
-        let mut asked = BTreeMap::new();
-        let mut take = |spec: &RunnerSpec| {
+        let mut take = |unit: &Unit, spec: &RunnerSpec| {
             let IdentitySpec::Existing { expect, .. } = &spec.identity else { return };
             let holder = holder(self.fleet, self.lent, self.issuer, spec);
-            let Some(principal) = holder.and_then(|holder| holder.principal) else { return };
-            for Grant { scope, .. } in expect.iter().filter(|grant| !is_listed(self.fleet, grant)) {
+            let Some(principal) = holder.and_then(Lent::principal) else { return };
+            let hidden = expect.iter().filter(|grant| !is_listed(self.fleet, grant));
+            for Grant { scope, .. } in hidden.filter(|_| settled.contains(unit)) {
                 let key = format!("{principal} {}", scope.lower());
                 asked.insert(key, (principal, scope.clone()));
             }
         };
-        let (mut alone, mut shared) = (false, Vec::new());
-        for profile in self.fleet.profiles().filter(|profile| profile.expects_rights()) {
-            match profile.isolation {
-                Isolation::Target => alone = true,
-                Isolation::Profile => shared.push(&profile.key),
+        for profile in shared {
+            if let Some(domain) = self.fleet.shared_domain(&profile.key) {
+                take(&Unit::Domain(profile.key.clone()), &domain.runner);
             }
         }
-        for profile in shared {
-            let domain = self.fleet.shared_domain(profile);
-            domain
-                .filter(|_| settled.contains(&Unit::Domain(profile.clone())))
-                .iter()
-                .for_each(|domain| take(&domain.runner));
-        }
-        // What the file wants of each target is made only where somebody has to look.
-        for read in self.targets.values().filter(|_| alone) {
+        // What the file wants of each target is worked out only where a profile asks for it.
+        for read in self.targets.values().filter(|_| !alone.is_empty()) {
             for wanted in self.fleet.wanted_at(&read.facts, now) {
                 if let WantedState::Runner(spec) = wanted.state
                     && spec.isolation == Isolation::Target
-                    && settled.contains(&Unit::Runner(spec.key.clone()))
                 {
-                    take(&spec);
+                    take(&Unit::Runner(spec.key.clone()), &spec);
                 }
             }
         }
@@ -153,7 +156,7 @@ pub(super) fn is_kept(fleet: &Fleet, inventory: &Inventory, spec: &RunnerSpec) -
         return true;
     };
     let holder = holder(fleet, lent, issuer, spec);
-    let Some(principal) = holder.and_then(|holder| holder.principal) else { return false };
+    let Some(principal) = holder.and_then(Lent::principal) else { return false };
     let held = |grant: &Grant| match is_listed(fleet, grant) {
         true => inventory.looks.held_by(principal),
         false => inventory.beyond.get(&(principal, grant.scope.clone())).map(Vec::as_slice),

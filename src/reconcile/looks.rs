@@ -68,6 +68,7 @@ impl Looks {
         odd.extend(down);
         let digest = |lent: &Lent, issuer: &str| {
             let mut marks = Marks::default();
+            lent.identity.iter().for_each(|one| marks.principal(one));
             lent.credentials.iter().for_each(|one| marks.credential(one));
             marks.issuer(issuer);
             marks.digest()
@@ -219,6 +220,7 @@ fn of_objects<'a>(
 
 pub(super) fn of_identity(observed: &IdentityRound) -> Sight {
     let mut marks = Marks::default();
+    observed.identity.iter().for_each(|one| marks.principal(one));
     observed.credentials.iter().flatten().for_each(|one| marks.credential(one));
     marks.issuer(&observed.issuer);
     Sight { azure: marks.digest(), ..Sight::default() }

@@ -444,7 +444,7 @@ pub(super) async fn existing_identity(
         azure.identity(&id).map_err(Failure::from),
         kubernetes.list(Kind::ServiceAccount, None, Some(&selector)).map_err(Failure::from),
     )?;
-    let credentials = match identity {
+    let credentials = match &identity {
         Some(_) => azure.credentials(&id).await?,
         None => None,
     };
@@ -452,7 +452,7 @@ pub(super) async fn existing_identity(
     let (returning, accounts): (Vec<Object>, Vec<Object>) =
         accounts.into_iter().filter(named).partition(identity_plan::gives_back);
     let accounts = accounts.into_iter().filter(entitled).collect();
-    Ok(IdentityRound { id, issuer, credentials, accounts, returning })
+    Ok(IdentityRound { id, issuer, identity, credentials, accounts, returning })
 }
 
 fn asked_identity(account: &Object) -> Option<ResourceId> {

@@ -126,7 +126,7 @@ pub(super) fn holders(
     let managed = managed.map(|one| Holder { id: one.id, principal: one.principal_id });
     let lent = lent.into_iter().flat_map(BTreeMap::values);
     let lent =
-        lent.filter_map(|one| Some(Holder { id: one.id.clone(), principal: one.principal? }));
+        lent.filter_map(|one| Some(Holder { id: one.id.clone(), principal: one.principal()? }));
     managed.chain(lent).collect()
 }
 

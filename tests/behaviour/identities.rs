@@ -173,21 +173,23 @@ async fn nobody_but_a_listed_runner_is_trusted_by_an_existing_identity() {
     for claim in claims {
         sandbox.world.kubernetes.apply_as_admin(claim).unwrap();
     }
-    sandbox.wake(&identity_unit(&sandbox));
+    sandbox.wake(&sandbox.identity_unit("id-one"));
     sandbox.settle().await;
     assert_eq!(ours(&sandbox, "id-one"), before);
 }
 
-/// The unit of `id-one`, as an earlier round wrote it down.
-fn identity_unit(sandbox: &Sandbox) -> String {
-    let maps = sandbox.world.kubernetes.list("configmaps", "forerunner-nonprod");
-    let records = maps.iter().filter_map(|map| map["data"]["record.json"].as_str());
-    let units = records.filter_map(|text| {
-        let record: serde_json::Value = serde_json::from_str(text).unwrap();
-        record["unit"].as_str().map(str::to_owned)
-    });
-    let mut units = units.filter(|unit| unit.starts_with("identity/id-one."));
-    units.next().unwrap()
+impl Sandbox {
+    /// The unit of an existing identity, as an earlier round wrote it down.
+    pub(crate) fn identity_unit(&self, name: &str) -> String {
+        let maps = self.world.kubernetes.list("configmaps", "forerunner-nonprod");
+        let records = maps.iter().filter_map(|map| map["data"]["record.json"].as_str());
+        let units = records.filter_map(|text| {
+            let record: serde_json::Value = serde_json::from_str(text).unwrap();
+            record["unit"].as_str().map(str::to_owned)
+        });
+        let mut units = units.filter(|unit| unit.starts_with(&format!("identity/{name}.")));
+        units.next().unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

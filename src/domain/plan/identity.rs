@@ -5,7 +5,7 @@ use super::{
     domain::{CREDENTIALS_MAX, SOON},
 };
 use crate::domain::{
-    azure::{FederatedCredential, ResourceId},
+    azure::{FederatedCredential, Identity, ResourceId},
     fleet::Fleet,
     ids::{FleetName, ProfileName, RunnerKey, TargetId, Unit},
     kubernetes::{Object, ObjectName},
@@ -21,7 +21,9 @@ use std::collections::BTreeSet;
 pub struct IdentityRound {
     pub id: ResourceId,
     pub issuer: String,
-    /// `None`: the identity does not exist, or we may not see it.
+    /// `None`: it does not exist, or we may not see it.
+    pub identity: Option<Identity>,
+    /// `None` with it.
     pub credentials: Option<Vec<FederatedCredential>>,
     /// Every job account of the fleet that names this identity and needs it.
     pub accounts: Vec<Object>,
@@ -79,7 +81,7 @@ pub fn gives_back(account: &Object) -> bool {
 pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
     let mut draft = Draft::default();
     let name = observed.id.name();
-    let Some(credentials) = &observed.credentials else {
+    let (Some(identity), Some(credentials)) = (&observed.identity, &observed.credentials) else {
         draft.block(format!("identity `{name}` does not exist, or forerunner may not read it"));
         return draft.finish(SOON);
     };
@@ -105,6 +107,11 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
             last = Some(draft.add(step, last));
         }
         draft_answer(&mut draft, &observed.id, account, granted, last.filter(|_| !held));
+        // Made anew it has other ids, under the name that was granted.
+        let client = identity.client_id.to_string();
+        if granted && account.annotation(names::ANNOTATION_CLIENT) != Some(&client) {
+            wake_owner(&mut draft, account);
+        }
     }
     // A credential of ours that no account asks for is a door for nobody: the complete list of accounts says so. One
     // for another issuer may be another installation's, unless an account of ours gives it back.

@@ -1,11 +1,12 @@
 //! Identities that an administrator made: what is lent, expected and depended on.
 
 use super::{Settled, rights::CONDITION};
-use crate::deeds::APP;
+use crate::deeds::{APP, READER};
 use forerunner::sandbox::{
     azure::{Assignment, Identity},
     wire::{Fault, Service, What},
 };
+use serde_json::{Value, json};
 
 const ID: &str = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-admin/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
 /// No guardrail reaches it.
@@ -28,13 +29,28 @@ impl Settled {
         all.into_iter().find(|one| one.id.ends_with("/id-tf")).unwrap()
     }
 
+    /// Somebody deletes the identity and makes one of the same name.
+    fn renew_lender(&self) -> Identity {
+        let (old, azure) = (self.lender(), &self.sandbox.world.azure);
+        assert!(azure.remove_identity(&old.id));
+        let new = azure.add_existing_identity(&old.id, old.tags);
+        assert_ne!((new.principal_id, new.client_id), (old.principal_id, old.client_id));
+        new
+    }
+
+    /// Whom jobs in this namespace sign in as.
+    fn client(&self, namespace: &str) -> Value {
+        let account = self.sandbox.world.kubernetes.get("serviceaccounts", namespace, "job");
+        account.unwrap()["metadata"]["annotations"]["azure.workload.identity/client-id"].clone()
+    }
+
     pub(super) fn promised(&self) -> Assignment {
         let (principal, all) = (self.lender().principal_id, self.sandbox.world.azure.assignments());
         all.into_iter().find(|one| one.principal_id == principal).unwrap()
     }
 
     /// A sweep that wakes nobody and writes nothing.
-    async fn assert_rests(&self, why: &str) {
+    pub(super) async fn assert_rests(&self, why: &str) {
         self.sandbox.world.wire.forget_calls();
         self.sandbox.sweep().await;
         let calls = self.sandbox.own_calls();
@@ -99,5 +115,116 @@ async fn rights_that_no_list_shows_this_time_are_not_taken_for_gone() {
         let woke = sandbox.own_calls().iter().any(|call| call.starts_with("ServiceBus"));
         assert!(!woke, "{scope}: {:#?}", sandbox.own_calls());
         sandbox.assert_ready(&settled.unit);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_beyond_the_guardrails_are_looked_for_in_turn_within_the_calls_of_a_sweep() {
+    let second = format!("{BEYOND}-too");
+    let expect = format!("scope: {BEYOND} }}, {{ role: Reader, scope: {second} }}]");
+    let profile = expecting(BEYOND).replace(&format!("scope: {BEYOND} }}]"), &expect);
+    let file = super::plan_for("platform/*", &profile) + "sweep: { calls: { azure: 1 } }\n";
+    let settled = Settled::of(&file, &[]).await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let principal = settled.lender().principal_id;
+    let given: Vec<Assignment> =
+        azure.assignments().into_iter().filter(|one| one.principal_id == principal).collect();
+    assert_eq!(given.len(), 2, "{given:?}");
+    // Whose turn the next sweep's is shows in what it tells.
+    for right in &given {
+        assert!(azure.remove_assignment(right.name));
+        let (mut sweeps, told) = (0, || sandbox.condition(&settled.unit, "NeedsAdministrator"));
+        while told().is_null() && sweeps < 2 {
+            sandbox.sweep().await;
+            sweeps += 1;
+        }
+        assert_eq!(told()["reason"], "RightMissing", "{}: {sweeps}", right.scope);
+        azure.put_assignment(right.clone());
+        sandbox.sweep().await;
+        assert!(told().is_null(), "{}", told());
+    }
+    sandbox.world.wire.forget_calls();
+    sandbox.sweep().await;
+    let calls = sandbox.own_calls();
+    let asked =
+        calls.iter().filter(|call| call.contains("/data") && call.contains("/roleAssignments"));
+    assert_eq!(asked.count(), 1, "{calls:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_identity_of_the_list_takes_the_place_of_one_that_is_gone() {
+    let second = format!("{ID}-too");
+    let profile = expecting(APP).replace(&format!("['{ID}']"), &format!("['{ID}', '{second}']"));
+    let settled = Settled::with(&profile).await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    assert!(azure.remove_identity(ID));
+    sandbox.sweep().await;
+    sandbox.assert_ready(&settled.unit);
+    let left = azure.identities().remove(0);
+    assert!(left.id.ends_with("/id-tf-too"), "{left:?}");
+    assert_eq!(settled.client(&settled.jobs()), json!(left.client_id));
+    assert_eq!(azure.credentials(&left.id).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrators_identity_made_anew_is_taken_up_and_its_missing_rights_are_told() {
+    // By a sweep, and by a round of the identity alone.
+    for (profile, domain, by_sweep) in [
+        (expecting(APP), None, true),
+        (expecting(APP), None, false),
+        (shared(&expecting(BEYOND)), Some("domain/plan"), true),
+        (shared(&expecting(BEYOND)), Some("domain/plan"), false),
+    ] {
+        let settled = Settled::with(&profile).await;
+        let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+        let unit = domain.unwrap_or(&settled.unit);
+        let jobs = domain.map_or(settled.jobs(), |_| "ci-nonprod--domain-plan".to_owned());
+        let role = settled.promised();
+        let new = settled.renew_lender();
+        if !by_sweep {
+            sandbox.wake(&sandbox.identity_unit("id-tf"));
+            sandbox.settle().await;
+        }
+        sandbox.sweep().await;
+        assert_eq!(azure.credentials(&new.id).len(), 1, "{profile}");
+        assert_eq!(settled.client(&jobs), json!(new.client_id), "{}", sandbox.status(unit));
+        let told = sandbox.condition(unit, "NeedsAdministrator");
+        assert_eq!(told["reason"], "RightMissing", "{}", sandbox.status(unit));
+        let command = format!("--assignee-object-id {}", new.principal_id);
+        assert!(told["message"].as_str().unwrap().contains(&command), "{told}");
+        azure.assign_role(&role.scope, role.role, new.principal_id, None);
+        sandbox.sweep().await;
+        assert!(sandbox.condition(unit, "NeedsAdministrator").is_null());
+        sandbox.assert_ready(unit);
+        sandbox.assert_ready(&settled.unit);
+        settled.assert_rests("taken up").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_depends_on_an_administrators_identity_says_that_it_is_gone_and_comes_back_with_it()
+{
+    for (profile, domain) in
+        [(expecting(APP), None), (shared(&expecting(APP)), Some("domain/plan"))]
+    {
+        let settled = Settled::with(&profile).await;
+        let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+        let unit = domain.unwrap_or(&settled.unit);
+        let (runner, old) = (sandbox.runner(&settled.key).id, settled.lender());
+        assert!(azure.remove_identity(&old.id));
+        sandbox.sweep().await;
+        let (reason, message) = sandbox.ready(unit);
+        assert_eq!(reason, "Parked", "{}", sandbox.status(unit));
+        assert!(message.contains("identity `id-tf` does not exist"), "{message}");
+        settled.assert_rests("it waits for its own time").await;
+        let new = azure.add_existing_identity(&old.id, old.tags);
+        let reader = READER.parse().unwrap();
+        azure.assign_role(APP, reader, new.principal_id, None);
+        sandbox.pass_minutes(40).await;
+        sandbox.assert_ready(unit);
+        sandbox.assert_ready(&settled.unit);
+        assert_eq!(azure.credentials(&new.id).len(), 1, "{profile}");
+        assert_eq!(sandbox.runner(&settled.key).id, runner, "nothing else was made anew");
+        settled.assert_rests("back").await;
     }
 }
