@@ -11,6 +11,7 @@ mod rights;
 mod rivals;
 mod strangers;
 mod targets;
+mod unmarked;
 mod watched;
 
 use crate::{

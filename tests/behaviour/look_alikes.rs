@@ -219,7 +219,10 @@ fn an_identity_of_our_name_without_our_tags_is_let_alone() {
         let tags = BTreeMap::from([("owner".to_owned(), "somebody".to_owned())]);
         let theirs = azure.add_existing_identity(&id, tags.clone());
         let reason = parked(&sandbox, &unit).await.unwrap_or_else(|error| panic!("{error}"));
-        assert!(reason.contains("does not bear our tags: remove or rename it"), "{reason}");
+        assert!(
+            reason.contains("does not bear our tags: if it was ours, give them back"),
+            "{reason}"
+        );
         let now = azure.identities().into_iter().find(|one| one.id == theirs.id).unwrap();
         assert_eq!(now.tags, tags);
         assert_eq!(azure.credentials(&theirs.id).len(), 0);

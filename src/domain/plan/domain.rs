@@ -6,7 +6,7 @@ mod managed;
 pub(crate) use managed::credential;
 pub use managed::credentials_digest;
 
-use super::{Draft, Plan, identity};
+use super::{Draft, Plan, identity, unlabelled};
 use crate::domain::{
     azure::{Identity, ResourceId},
     ids::FleetName,
@@ -257,13 +257,12 @@ fn namespace_is_usable(
         return false;
     }
     let installation = live.label(names::LABEL_INSTALLATION);
-    let ours = live.label(names::LABEL_FLEET) == Some(context.fleet.name.as_str())
-        && installation.is_none_or(|id| id == context.installation.0);
-    if !ours {
-        let label = format!("{}={}", names::LABEL_FLEET, context.fleet.name);
-        draft.block(format!(
-            "namespace `{name}` is not ours: it lacks the label {label}, or another installation made it"
-        ));
+    let is_labelled = live.label(names::LABEL_FLEET) == Some(context.fleet.name.as_str());
+    let ours = is_labelled && installation.is_none_or(|id| id == context.installation.0);
+    if !is_labelled {
+        draft.block(unlabelled(&live.name, &context.fleet.name));
+    } else if !ours {
+        draft.block(format!("namespace `{name}` is not ours: another installation made it"));
     }
     ours
 }

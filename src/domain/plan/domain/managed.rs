@@ -41,11 +41,21 @@ pub(super) fn draft_managed(
             Some(draft.add(step, []))
         }
         Some(identity) if !is_ours(identity, &context.fleet.name, context.installation, &key) => {
-            let of_fleet = identity.tags.get(names::TAG_FLEET).map(String::as_str);
-            let remedy = if of_fleet == Some(context.fleet.name.as_str()) {
+            let tag = |name: &str| identity.tags.get(name).map(String::as_str);
+            let of_fleet = tag(names::TAG_FLEET) == Some(context.fleet.name.as_str());
+            let elsewhere = tag(names::TAG_INSTALLATION)
+                .is_some_and(|installation| installation != context.installation.0);
+            let remedy = if of_fleet && elsewhere {
                 "it is of another installation of this fleet: if the cluster was rebuilt, run `forerunner adopt --fleet`"
+                    .to_owned()
             } else {
-                "remove or rename it, or give it the tags forerunner-fleet, forerunner-installation and forerunner-key"
+                let marks = [names::TAG_FLEET, names::TAG_INSTALLATION, names::TAG_KEY];
+                let marks = marks.map(|mark| format!("{mark}={}", tags[mark]));
+                format!(
+                    "if it was ours, give them back (`az tag update --resource-id \"{id}\" --operation merge --tags {}`); a stranger's is \
+                     renamed or removed",
+                    marks.join(" ")
+                )
             };
             draft.block(format!(
                 "identity `{}` exists and does not bear our tags: {remedy}",

@@ -10,7 +10,7 @@ use crate::domain::{
     plan::{
         Draft,
         domain::{DomainDraft, SOON},
-        rollout, trouble,
+        rollout, trouble, unlabelled,
     },
     render::{self, Context},
     spec::RunnerSpec,
@@ -73,7 +73,7 @@ pub(super) fn draft_manager(
         };
         if let Some(live) = live {
             if live.label(names::LABEL_FLEET) != Some(context.fleet.name.as_str()) {
-                draft.block(format!("{} exists and is not ours: remove or rename it", object.name));
+                draft.block(unlabelled(&object.name, &context.fleet.name));
                 account_is_ours &= object.name.kind != Kind::ServiceAccount;
                 continue;
             }

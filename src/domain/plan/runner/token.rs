@@ -7,7 +7,7 @@ use crate::domain::{
     kubernetes::Object,
     names,
     observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
-    plan::Draft,
+    plan::{Draft, unlabelled},
     render::{self, Context},
     spec::RunnerSpec,
     status::{ConditionKind, Finding},
@@ -118,7 +118,10 @@ pub(super) fn foreign_secret(
 ) -> Option<String> {
     let secret = secret_name(context.fleet, &spec.key);
     let is_foreign = matches!(observed.secret, SecretObserved::Foreign);
-    is_foreign.then(|| format!("{secret} exists and is not ours: remove or rename it"))
+    is_foreign.then(|| {
+        let why = unlabelled(&secret, &context.fleet.name);
+        format!("{why}. It may hold the only copy of the runner's token")
+    })
 }
 
 /// Keeps the token that `from` makes, and no other beside it.
