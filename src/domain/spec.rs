@@ -3,7 +3,7 @@
 //! `fleet` makes these from `fleet.yaml`; `render` and `plan` read them. Nothing here looks anything up.
 
 use super::{
-    azure::ResourceId,
+    azure::{ResourceId, RoleAssignment},
     ids::{FleetName, RunnerKey},
     version::Version,
 };
@@ -177,6 +177,23 @@ pub struct FleetSettings {
     /// How many managers a change may roll at once.
     pub rollout_in_flight: u32,
     pub sweep_calls: SweepCalls,
+    /// As guardrails say, whatever a runner asks.
+    pub reach: Reach,
+}
+
+/// Which roles forerunner may give and take, and where: what guardrails say of Azure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    pub roles: Vec<Uuid>,
+    /// None of them lies within another.
+    pub scopes: Vec<ResourceId>,
+}
+
+impl Reach {
+    pub fn covers(&self, right: &RoleAssignment) -> bool {
+        self.roles.contains(&right.role)
+            && self.scopes.iter().any(|scope| scope.contains(&right.scope))
+    }
 }
 
 /// Calls that one sweep may spend on what has no list of many. Complete lists are read whole, and beyond these.

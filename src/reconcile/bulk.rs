@@ -168,14 +168,7 @@ pub(super) async fn assignments(
     clients: &Clients,
     fleet: &Fleet,
 ) -> Result<Arc<[RoleAssignment]>, Failure> {
-    let scopes = &fleet.guardrails().scopes;
-    let outermost = scopes.iter().enumerate().filter(|(at, scope)| {
-        !scopes
-            .iter()
-            .enumerate()
-            .any(|(other, outer)| outer.contains(scope) && (!scope.contains(outer) || other < *at))
-    });
-    let asked = outermost.map(|(_, scope)| async move {
+    let asked = fleet.settings().reach.scopes.iter().map(|scope| async move {
         let found = clients.arm().assignments_at(scope).await?;
         found.ok_or_else(|| {
             Failure::permanent(format!(

@@ -4,7 +4,7 @@ use crate::domain::{
     fleet::{Fleet, WantedState},
     names,
     plan::hold::Hold,
-    spec::SweepCalls,
+    spec::{Reach, SweepCalls},
 };
 
 /// What every runner of a fleet is asked beside its own specification; made once for many runners.
@@ -21,6 +21,8 @@ impl Desires {
         // How forerunner paces itself asks nothing of any runner.
         settings.rollout_in_flight = 0;
         settings.sweep_calls = SweepCalls::default();
+        // Nor does where it may give rights.
+        settings.reach = Reach::default();
         let shared = format!("{}|{settings:?}", env!("CARGO_PKG_VERSION"));
         Self { shared: names::hash(&shared) }
     }

@@ -6,6 +6,7 @@ use crate::{
     domain::{
         azure::{FederatedCredential, ResourceId, RoleAssignment},
         claim,
+        class::Class,
         gitlab::{Entity, Listed},
         ids::{IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object, ObjectName},
@@ -27,7 +28,7 @@ use crate::{
         status::Status,
     },
 };
-use futures::{TryFutureExt, future::try_join_all, try_join};
+use futures::{StreamExt, TryFutureExt, TryStreamExt, future::try_join_all, stream, try_join};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -356,13 +357,15 @@ async fn identity(
         IdentitySpec::None => Ok(IdentityObserved::NotWanted),
         IdentitySpec::Managed { name, roles, .. } => {
             let id = managed_identity_id(fleet, name)?;
-            let (issuer, found) = try_join!(clients.issuer(), candidate(clients, id, roles))?;
+            let (issuer, found) =
+                try_join!(clients.issuer(), candidate(clients, id, roles, &fleet.reach.scopes))?;
             let Candidate { id, identity, credentials, assignments } = found;
             Ok(IdentityObserved::Managed { issuer, id, identity, credentials, assignments })
         }
         IdentitySpec::Existing { candidates, expect } => {
-            let all =
-                try_join_all(candidates.iter().map(|id| candidate(clients, id.clone(), expect)));
+            let all = try_join_all(
+                candidates.iter().map(|id| candidate(clients, id.clone(), expect, &[])),
+            );
             let (issuer, candidates) = try_join!(clients.issuer(), all)?;
             Ok(IdentityObserved::Existing { issuer, candidates })
         }
@@ -383,25 +386,49 @@ pub(super) fn managed_identity_id(
     ResourceId::new(&id).ok_or_else(|| Failure::permanent(format!("`{id}` is no resource id")))
 }
 
-/// An identity with its credentials and the assignments of its principal where the grants lie.
+/// An identity with its credentials and what its principal has where the grants lie, and at, above and below `wide` scopes.
 async fn candidate(
     clients: &Clients,
     id: ResourceId,
     grants: &[Grant],
+    wide: &[ResourceId],
 ) -> Result<Candidate, Failure> {
     let azure = clients.arm();
     let Some(identity) = azure.identity(&id).await? else {
         return Ok(Candidate { id, identity: None, credentials: vec![], assignments: vec![] });
     };
-    let principal = identity.principal_id;
-    let scopes: BTreeSet<ResourceId> = grants.iter().map(|grant| grant.scope.clone()).collect();
-    let assignments =
-        try_join_all(scopes.iter().map(|scope| assignments_of(azure, scope, principal)));
-    let (credentials, assignments) = try_join!(credentials_of(azure, &id), assignments)?;
-    let mut assignments = assignments.concat();
+    let rights = rights_of(azure, identity.principal_id, grants, wide);
+    let (credentials, mut assignments) = try_join!(credentials_of(azure, &id), rights)?;
     assignments.sort_by_key(|assignment| assignment.name);
     assignments.dedup_by_key(|assignment| assignment.name);
     Ok(Candidate { id, identity: Some(identity), credentials, assignments })
+}
+
+/// How many scopes are read at once.
+const AT_ONCE: usize = 25;
+
+/// A wide scope that we may not read hides what others gave there, from this round as from a sweep; where a grant lies, we have to see.
+async fn rights_of(
+    arm: &Arm,
+    principal: Uuid,
+    grants: &[Grant],
+    wide: &[ResourceId],
+) -> Result<Vec<RoleAssignment>, Failure> {
+    let wide = wide.iter().cloned().map(|scope| async move {
+        match arm.assignments_of(&scope, principal).await {
+            Ok(found) => Ok(found.map(|found| (scope, found))),
+            Err(error) if error.class() == Class::Permanent => Ok(None),
+            Err(error) => Err(Failure::from(error)),
+        }
+    });
+    let wide: Vec<Option<_>> = stream::iter(wide).buffered(AT_ONCE).try_collect().await?;
+    let shown: Vec<_> = wide.into_iter().flatten().collect();
+    let is_shown = |scope: &ResourceId| shown.iter().any(|(wide, _)| wide.contains(scope));
+    let rest = grants.iter().map(|grant| &grant.scope).filter(|scope| !is_shown(scope));
+    let rest: BTreeSet<&ResourceId> = rest.collect();
+    let rest =
+        try_join_all(rest.into_iter().map(|scope| assignments_of(arm, scope, principal))).await?;
+    Ok(shown.into_iter().map(|(_, found)| found).chain(rest).flatten().collect())
 }
 
 /// The identity was there a moment ago: if it is not any more, this round saw nothing it could trust.

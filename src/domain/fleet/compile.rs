@@ -14,7 +14,7 @@ use crate::domain::{
     azure::ResourceId,
     ids::{GroupId, ProfileName, ProjectId, TargetId},
     names,
-    spec::{ClusterAccess, Isolation},
+    spec::{ClusterAccess, FleetSettings, Isolation},
     version::Version,
 };
 use jiff::Timestamp;
@@ -112,7 +112,7 @@ fn build(
     let withdrawn = withdrawn(raw, &rules, &root.key("withdrawn"), findings);
     check_rest(raw, &root, findings);
     let mut fleet = Fleet {
-        settings: settings?,
+        settings: FleetSettings { reach: guardrails.reach(), ..settings? },
         guardrails,
         anchors,
         targets,

@@ -6,7 +6,10 @@ use super::{
     raw::{RawFreezeAllow, RawGuardrails},
     roles::{self, Power},
 };
-use crate::domain::{azure::ResourceId, spec::Grant};
+use crate::domain::{
+    azure::ResourceId,
+    spec::{Grant, Reach},
+};
 use jiff::{SignedDuration, civil::Date};
 use uuid::Uuid;
 
@@ -72,6 +75,19 @@ impl Guardrails {
             return Some(format!("the scope {scope} is not within guardrails.scopes"));
         }
         self.endangers(grant)
+    }
+
+    /// The same for who holds no more than the settings.
+    pub(super) fn reach(&self) -> Reach {
+        let outermost = self.scopes.iter().enumerate().filter(|(at, scope)| {
+            !self.scopes.iter().enumerate().any(|(other, outer)| {
+                outer.contains(scope) && (!scope.contains(outer) || other < *at)
+            })
+        });
+        Reach {
+            roles: self.roles.iter().map(|(_, role)| *role).collect(),
+            scopes: outermost.map(|(_, scope)| scope.clone()).collect(),
+        }
     }
 
     /// Says which entry of `never` a writing role would reach: it holds the entry, or lies within it.

@@ -12,7 +12,7 @@ use crate::domain::{
     names,
     spec::{
         Allowed, AzureSettings, ClusterAccess, ClusterSettings, FleetSettings, GitlabSettings,
-        Images, Network, Proxy, SweepCalls, VaultSecret,
+        Images, Network, Proxy, Reach, SweepCalls, VaultSecret,
     },
 };
 use url::Url;
@@ -67,6 +67,7 @@ pub(super) fn settings(
         cluster: cluster?,
         rollout_in_flight: raw.rollout.as_ref().and_then(|one| one.in_flight).unwrap_or(IN_FLIGHT),
         sweep_calls: sweep_calls(raw),
+        reach: Reach::default(),
     })
 }
 

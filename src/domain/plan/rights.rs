@@ -24,20 +24,15 @@ pub(crate) fn missing_grants<'a>(
     wanted.iter().filter(|grant| !is_there(grant)).collect()
 }
 
-/// What others gave where one of these roles lies, above it or below it. Ours are known by their names.
+/// What others gave, wherever it was seen. Ours are known by their names.
 pub(crate) fn foreign_rights<'a>(
     wanted: &[Grant],
     assignments: &'a [RoleAssignment],
 ) -> Vec<&'a RoleAssignment> {
-    let is_near = |one: &RoleAssignment| {
-        wanted
-            .iter()
-            .any(|grant| grant.scope.contains(&one.scope) || one.scope.contains(&grant.scope))
-    };
     let is_asked = |one: &RoleAssignment| {
         one.condition.is_none() && wanted.iter().any(|grant| is_of(grant, one))
     };
-    assignments.iter().filter(|one| is_near(one) && !is_ours(one) && !is_asked(one)).collect()
+    assignments.iter().filter(|one| !is_ours(one) && !is_asked(one)).collect()
 }
 
 /// What we gave that nothing asks for within the guardrails.
@@ -72,7 +67,7 @@ fn is_ours(one: &RoleAssignment) -> bool {
 }
 
 /// A right or a credential that others gave an identity of ours: told with the command that takes it away, or taken
-/// away where the profile says so. Answers the steps that take a right away.
+/// away where the profile says so and the guardrails let us. Answers the steps that take a right away.
 pub(super) fn draft_foreign(
     draft: &mut Draft,
     spec: &RunnerSpec,
@@ -86,18 +81,20 @@ pub(super) fn draft_foreign(
         .iter()
         .filter(|one| !names::is_credential_of(&context.fleet.name, &key, &one.name))
         .collect();
-    if spec.remove_foreign_rights {
-        let removed = rights.iter().map(|right| {
-            let step = Step::RemoveRole { assignment: (*right).clone() };
-            (right.name, draft.add(step, []))
-        });
-        let removed = removed.collect();
-        let mut last = None;
-        for door in doors {
-            let (identity, name) = (id.clone(), door.name.clone());
-            last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
-        }
-        return removed;
+    let (removed, rights): (Vec<&RoleAssignment>, Vec<&RoleAssignment>) = rights
+        .iter()
+        .partition(|right| spec.remove_foreign_rights && context.fleet.reach.covers(right));
+    let removed = removed.into_iter().map(|right| {
+        let step = Step::RemoveRole { assignment: right.clone() };
+        (right.name, draft.add(step, []))
+    });
+    let removed = removed.collect();
+    let (closed, doors) =
+        if spec.remove_foreign_rights { (doors, vec![]) } else { (vec![], doors) };
+    let mut last = None;
+    for door in closed {
+        let (identity, name) = (id.clone(), door.name.clone());
+        last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
     }
     let rights = rights.iter().map(|one| take_away(one));
     let doors = doors.iter().map(|one| delete_credential(id, &one.name));
@@ -113,7 +110,7 @@ pub(super) fn draft_foreign(
             ),
         ));
     }
-    BTreeMap::new()
+    removed
 }
 
 /// What an administrator types to take a credential away.

@@ -15,7 +15,7 @@ use crate::domain::{
     render::{self, Context, Entry},
     spec::{
         Amount, AzureSettings, ClusterAccess, ClusterSettings, FleetSettings, GitlabSettings,
-        Grant, IdentitySpec, Images, Isolation, KubernetesSettings, Mode, Network, Pods,
+        Grant, IdentitySpec, Images, Isolation, KubernetesSettings, Mode, Network, Pods, Reach,
         RunnerSettings, RunnerSpec, SweepCalls, VaultSecret,
     },
     step::{Given, Product, RolloutWord, Step},
@@ -56,6 +56,7 @@ pub(super) fn fleet() -> FleetSettings {
         },
         rollout_in_flight: 5,
         sweep_calls: SweepCalls::default(),
+        reach: Reach::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Settled, lent::expecting, plan_about_foreign_rights};
 use crate::deeds::APP;
+use forerunner::sandbox::wire::{Fault, Service, What};
 use uuid::Uuid;
 
 /// Keeps the right from writing rights: a condition as an administrator may add it.
@@ -92,4 +93,80 @@ async fn a_role_at_another_scope_is_told_and_ours_is_given_again() {
     assert!(is_given(&settled, name), "{}", sandbox.status(&settled.unit));
     let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
     assert_eq!(told["reason"], "ForeignRights", "{told}");
+}
+
+/// Another subscription that guardrails let forerunner give roles in.
+const OTHER: &str = "/subscriptions/00000000-0000-4000-8000-000000004444/resourceGroups/other";
+const CONTRIBUTOR: Uuid = Uuid::from_u128(0xb249_88ac_6180_42a0_ab88_20f7_382d_d24c);
+const OWNER: Uuid = Uuid::from_u128(0x8e3a_f657_a8ff_443c_a75c_2fe8_c4bc_b635);
+
+/// A settled world of this profile where guardrails name a second scope.
+async fn wide(profile: &str) -> Settled {
+    let file = super::plan_for("platform/*", profile);
+    let wider = file.replace(&format!("scopes: [{APP}]"), &format!("scopes: [{APP}, {OTHER}]"));
+    assert_ne!(file, wider);
+    Settled::of(&wider, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_of_others_is_found_as_far_as_guardrails_reach_and_taken_away_where_they_let_us() {
+    let roles = format!("managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }}");
+    let none = |remove| plan_about_foreign_rights(remove).replace(&roles, "managed: {}");
+    for (profile, scope, role, goes) in [
+        (plan_about_foreign_rights(false), OTHER, CONTRIBUTOR, false),
+        (plan_about_foreign_rights(true), OTHER, CONTRIBUTOR, true),
+        // Nobody lets forerunner take that one away.
+        (plan_about_foreign_rights(true), OTHER, OWNER, false),
+        (none(false), APP, CONTRIBUTOR, false),
+        (none(true), OTHER, CONTRIBUTOR, true),
+    ] {
+        let settled = wide(&profile).await;
+        let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+        settled.assert_rests("healthy").await;
+        let principal = azure.identities().remove(0).principal_id;
+        let given = azure.assign_role(scope, role, principal, None);
+        let is_there = || azure.assignments().iter().any(|one| one.name == given);
+        sandbox.sweep().await;
+        assert_eq!(is_there(), !goes, "{profile}: {}", sandbox.status(&settled.unit));
+        if !goes {
+            let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+            assert_eq!(told["reason"], "ForeignRights", "{}", sandbox.status(&settled.unit));
+            let command = format!("roleAssignments/{given}");
+            assert!(told["message"].as_str().unwrap().contains(&command), "{told}");
+            let writes = sandbox.own_writes().len();
+            sandbox.sweep().await;
+            assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new(), "{profile}");
+            assert!(azure.remove_assignment(given));
+            sandbox.sweep().await;
+        }
+        assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
+        sandbox.assert_ready(&settled.unit);
+        settled.assert_rests("mended").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scope_of_the_guardrails_that_shows_nothing_keeps_no_runner_from_its_own_rights() {
+    let settled = wide(&crate::deeds::plan_profile()).await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let (name, role, principal) = own_role(&settled);
+    azure.assign_role(OTHER, CONTRIBUTOR, principal, None);
+    let body = r#"{"error":{"code":"AuthorizationFailed","message":"no right"}}"#;
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Arm,
+        method: Some("GET"),
+        path: format!("{OTHER}/providers/Microsoft.Authorization/roleAssignments"),
+        times: 1000,
+        what: What::Answer { status: 403, headers: vec![], body: body.into() },
+    });
+    sandbox.world.wire.forget_calls();
+    sandbox.sweep().await;
+    assert!(!sandbox.own_calls().iter().any(|call| call.starts_with("ServiceBus")), "not judged");
+    let unseen = sandbox.fleet_status()["unseen"].to_string();
+    assert!(unseen.contains(OTHER), "but told: {unseen}");
+    assert!(azure.remove_assignment(name));
+    sandbox.wake(&settled.unit);
+    sandbox.settle().await;
+    assert!(is_given(&settled, name), "{role}: {}", sandbox.status(&settled.unit));
+    sandbox.assert_ready(&settled.unit);
 }

@@ -7,7 +7,7 @@ use forerunner::domain::{
     spec::{
         Allowed, Amount, AzureSettings, Cache, ClusterAccess, ClusterSettings, FleetSettings,
         GitlabSettings, Grant, IdentitySpec, Images, Isolation, KubernetesSettings, Mode, Network,
-        Pods, Proxy, RunnerSettings, RunnerSpec, SweepCalls, VaultSecret,
+        Pods, Proxy, Reach, RunnerSettings, RunnerSpec, SweepCalls, VaultSecret,
     },
 };
 use jiff::SignedDuration;
@@ -77,6 +77,7 @@ pub(crate) fn company() -> World {
         },
         rollout_in_flight: 5,
         sweep_calls: SweepCalls::default(),
+        reach: Reach::default(),
     };
     World {
         fleet,
