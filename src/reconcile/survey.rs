@@ -51,6 +51,11 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
         let target = inventory.targets.get(&key.target);
         let withdrawn = fleet.withdrawal(key.target);
         let state = wanted.get(key).or(withdrawn.as_ref());
+        // Nothing is made of it, and when it has gone there is nothing to look at.
+        let is_withdrawn = matches!(state, Some(WantedState::Withdrawn { .. }));
+        if is_withdrawn && !inventory.known.contains(&unit) {
+            continue;
+        }
         let hold = target.and_then(|read| read.hold.as_ref());
         let desire = desires.digest(state, hold);
         let settled =

@@ -3,6 +3,7 @@
 use crate::{
     deeds::{APP, PLAIN, fleet, plain_fleet, plan_fleet, plan_profile},
     harness::Sandbox,
+    removal::{days, only, settled},
 };
 use forerunner::sandbox::gitlab::RunnerEdit;
 use serde_json::{Value, json};
@@ -365,4 +366,31 @@ async fn nothing_is_made_for_a_target_that_is_on_its_way_out() {
     assert!(sandbox.world.azure.identities().is_empty());
     assert_eq!(sandbox.ready(&format!("runner/g{}-plan", groups[0])).0, "Archived");
     assert_eq!(sandbox.ready(&format!("runner/g{}-plan", groups[1])).0, "ScheduledForDeletion");
+}
+
+/// The rules still give it: nothing is made again, and nothing is left to look at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_withdrawn_goes_whole_after_the_grace_and_is_let_alone_then() {
+    let (sandbox, group) = settled(&only("payments")).await;
+    let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));
+    let withdrawn = format!("withdrawn: [{{ group: {group}, reason: SEC-1182 }}]\nrules:");
+    sandbox.deploy(&only("payments").replace("rules:", &withdrawn)).await;
+    sandbox.sweep().await;
+    assert_eq!(sandbox.ready(&unit).0, "Leaving", "{}", sandbox.status(&unit));
+    sandbox.leap_to(&days(8));
+    sandbox.sweep().await;
+    assert!(sandbox.runner(&key).paused, "it rests for the grace");
+    for day in [10, 11, 12, 13] {
+        sandbox.leap_to(&days(day));
+        sandbox.sweep().await;
+    }
+    assert!(sandbox.keys().is_empty() && sandbox.world.azure.identities().is_empty());
+    sandbox.world.wire.forget_calls();
+    sandbox.sweep().await;
+    let calls = sandbox.own_calls();
+    assert!(!calls.iter().any(|call| call.starts_with("ServiceBus")), "{calls:#?}");
+    assert_eq!(sandbox.own_writes(), Vec::<String>::new());
+    sandbox.deploy(&only("payments")).await;
+    sandbox.sweep().await;
+    sandbox.assert_ready(&unit);
 }
