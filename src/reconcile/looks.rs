@@ -9,7 +9,7 @@ use crate::domain::{
     observed::{DomainObserved, Observed, SecretObserved},
     plan::{
         identity::IdentityRound,
-        rights::{foreign_rights, missing_grants},
+        rights::{foreign_rights, missing_grants, surplus_rights},
     },
     sight::{self, Digest, Marks, Sight},
     spec::{FleetSettings, Grant},
@@ -103,14 +103,16 @@ impl Looks {
         looks
     }
 
-    /// Whether an identity of ours has exactly these roles, as far as forerunner may look: none is missing and, where one of
-    /// them lies, nobody gave it another.
+    /// Whether an identity of ours has exactly these roles, as far as forerunner may look: none is missing, and nobody gave it
+    /// another.
     pub(super) fn has_roles(&self, key: &str, roles: &[Grant]) -> bool {
         let Some(held) = self.principals.get(key).and_then(|principal| self.held_by(*principal))
         else {
             return true;
         };
-        missing_grants(roles, held).is_empty() && foreign_rights(roles, held).is_empty()
+        missing_grants(roles, held).is_empty()
+            && foreign_rights(roles, held).is_empty()
+            && surplus_rights(roles, held).is_empty()
     }
 
     /// What a principal has where forerunner may give roles; `None`: not looked at.

@@ -24,16 +24,7 @@ pub fn add(mut plan: Plan, beyond: &[RoleAssignment], may_go: Result<Pass, Close
         Err(Closed::Frozen | Closed::PutOff) => "`guardrails.freeze` keeps them for now",
         Err(Closed::NoPermit) => "they go when a sweep permits it",
     };
-    let commands: Vec<String> = beyond.iter().map(take_away).collect();
-    let finding = Finding::holds(
-        ConditionKind::NeedsAdministrator,
-        BEYOND,
-        format!(
-            "{} right(s) that forerunner gave lie outside the guardrails, {waits}; to take them away now: {}",
-            beyond.len(),
-            commands.join("; ")
-        ),
-    );
+    let finding = finding(&beyond.iter().collect::<Vec<_>>(), waits);
     let (theirs, others) = plan
         .findings
         .into_iter()
@@ -50,6 +41,20 @@ pub fn add(mut plan: Plan, beyond: &[RoleAssignment], may_go: Result<Pass, Close
         }
     }
     plan
+}
+
+/// Tells of rights of ours that lie out there, with what takes them away.
+pub(super) fn finding(beyond: &[&RoleAssignment], waits: &str) -> Finding {
+    let commands: Vec<String> = beyond.iter().map(|one| take_away(one)).collect();
+    Finding::holds(
+        ConditionKind::NeedsAdministrator,
+        BEYOND,
+        format!(
+            "{} right(s) that forerunner gave lie outside the guardrails, {waits}; to take them away now: {}",
+            beyond.len(),
+            commands.join("; ")
+        ),
+    )
 }
 
 /// The reason of the condition that says so: by it a sweep knows who needs a permit.

@@ -35,6 +35,15 @@ pub(crate) fn foreign_rights<'a>(
     assignments.iter().filter(|one| !is_ours(one) && !is_asked(one)).collect()
 }
 
+/// What we gave and nothing asks for any more, such as the role that a profile had before.
+pub(crate) fn surplus_rights<'a>(
+    wanted: &[Grant],
+    assignments: &'a [RoleAssignment],
+) -> Vec<&'a RoleAssignment> {
+    let is_asked = |one: &RoleAssignment| wanted.iter().any(|grant| is_of(grant, one));
+    assignments.iter().filter(|one| is_ours(one) && !is_asked(one)).collect()
+}
+
 /// What we gave that nothing asks for within the guardrails.
 pub(crate) fn beyond(
     asked: &[Grant],

@@ -10,7 +10,7 @@ async fn under(settled: &Settled, rest: &str) {
     settled.sandbox.sweep().await;
 }
 
-const RULE: &str = "rules:\n  - { match: { groups: 'platform/*' }, profiles: [plan] }\n";
+pub(super) const RULE: &str = "rules:\n  - { match: { groups: 'platform/*' }, profiles: [plan] }\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renamed_profile_makes_nothing_anew() {

@@ -1,7 +1,7 @@
 //! A role of ours that is there and is not what the file asks.
 
-use super::{Settled, lent::expecting, plan_about_foreign_rights};
-use crate::deeds::APP;
+use super::{Settled, file::RULE, lent::expecting, plan_about_foreign_rights};
+use crate::deeds::{APP, fleet, plan_profile};
 use forerunner::sandbox::wire::{Fault, Service, What};
 use uuid::Uuid;
 
@@ -169,4 +169,36 @@ async fn a_scope_of_the_guardrails_that_shows_nothing_keeps_no_runner_from_its_o
     sandbox.settle().await;
     assert!(is_given(&settled, name), "{role}: {}", sandbox.status(&settled.unit));
     sandbox.assert_ready(&settled.unit);
+}
+
+/// Lowered in the file, a right is lowered in Azure; and one of ours that a dead round left is found by the next sweep.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_the_file_asks_for_no_more_is_taken_back() {
+    let writer = plan_profile().replace("role: Reader", "role: Contributor");
+    let settled = Settled::with(&writer).await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let (_, contributor, principal) = own_role(&settled);
+    let given = || -> Vec<Uuid> {
+        let all = azure.assignments().into_iter();
+        all.filter(|one| one.principal_id == principal).map(|one| one.role).collect()
+    };
+    let refused = Fault {
+        service: Service::Arm,
+        method: Some("DELETE"),
+        path: "/roleAssignments/".into(),
+        times: usize::MAX,
+        what: What::Answer { status: 403, headers: vec![], body: "{}".into() },
+    };
+    sandbox.world.wire.add_fault(refused);
+    sandbox.deploy(&fleet(&format!("{RULE}profiles:\n{}", plan_profile()))).await;
+    sandbox.sweep().await;
+    assert_eq!(given().len(), 2, "Azure refuses for now: {}", sandbox.story());
+    sandbox.world.wire.clear_faults();
+    sandbox.leap_to("2026-11-25T08:00:00Z");
+    sandbox.sweep().await;
+    assert!(given().len() == 1 && !given().contains(&contributor), "{}", sandbox.story());
+    sandbox.assert_ready(&settled.unit);
+    let writes = sandbox.own_writes().len();
+    sandbox.sweep().await;
+    assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new());
 }
