@@ -133,6 +133,7 @@ impl Case {
             manager_account: None,
             manager_policy: None,
             binding: None,
+            left: None,
             ledger: Ledger::default(),
             runners: std::collections::BTreeSet::new(),
             status: None,

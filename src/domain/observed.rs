@@ -31,6 +31,8 @@ pub struct Observed {
     pub manager_account: Option<Object>,
     pub manager_policy: Option<Object>,
     pub binding: Option<Object>,
+    /// The identity of its own that it had before, if the file gives it none any more; only asked for where it had one.
+    pub left: Option<Candidate>,
     pub ledger: Ledger,
     /// The runners of the fleet that have a manager; only asked for where this one has no Secret.
     pub runners: BTreeSet<Unit>,

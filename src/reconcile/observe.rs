@@ -1,38 +1,34 @@
 //! Reads what one unit needs, independent reads at once. A read that fails ends the round: absence is never guessed.
 
+mod identities;
+
+pub(super) use identities::{
+    assignments_of, existing_identity, left_by_domain, managed_identity_id, returned_identity,
+};
+
 use super::{Clients, Failure, leaving};
 use crate::{
-    adapters::{azure::Arm, gitlab::Verified},
+    adapters::gitlab::Verified,
     domain::{
-        azure::{FederatedCredential, ResourceId, RoleAssignment},
         claim,
-        class::Class,
         gitlab::{Entity, Listed},
-        ids::{IdentityName, InstallationId, RunnerId, RunnerKey, Unit},
+        ids::{InstallationId, RunnerId, RunnerKey, Unit},
         kubernetes::{Kind, Object, ObjectName},
         ledger::Ledger,
         marker::Marker,
         names,
-        observed::{
-            Candidate, DomainObserved, EntryObserved, IdentityObserved, Observed, SecretObserved,
-            TokenCheck,
-        },
-        plan::{
-            domain as domain_plan,
-            hold::HeldObserved,
-            identity::{self as identity_plan, IdentityRound},
-            rollout, runner as runner_plan,
-        },
+        observed::{DomainObserved, EntryObserved, Observed, SecretObserved, TokenCheck},
+        plan::{domain as domain_plan, hold::HeldObserved, rollout, runner as runner_plan},
         records, render, sight,
-        spec::{FleetSettings, Grant, IdentitySpec, RunnerSpec},
+        spec::{FleetSettings, RunnerSpec},
         status::Status,
     },
 };
-use futures::{StreamExt, TryFutureExt, TryStreamExt, future::try_join_all, stream, try_join};
+use futures::{TryFutureExt, future::try_join_all, try_join};
+use identities::{identity, left};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
-use uuid::Uuid;
 
 /// The managers' namespace tells which installation this is; nothing is known without it.
 pub(super) async fn installation(
@@ -106,9 +102,13 @@ pub(super) async fn runner(
         ledger.book.partings.iter().any(|one| one.unit == unit && one.runner == entity.id)
     };
     let confirmed: Vec<Entity> = entities.entities.iter().filter(confirmed).cloned().collect();
-    let busy = leaving::busy(clients, &confirmed).await?;
+    let (busy, left) = try_join!(
+        leaving::busy(clients, &confirmed),
+        left(clients, fleet, spec, deployment.as_ref()),
+    )?;
     Ok(Observed {
         domain,
+        left,
         busy,
         pods,
         waiting,
@@ -346,155 +346,4 @@ async fn strangers(
     let (bindings, policies) = try_join!(list(Kind::RoleBinding), list(Kind::NetworkPolicy))?;
     let all = bindings.into_iter().chain(policies);
     Ok(all.filter(|object| sight::is_strange(object, &fleet.name, &domain)).collect())
-}
-
-async fn identity(
-    clients: &Clients,
-    fleet: &FleetSettings,
-    spec: &IdentitySpec,
-) -> Result<IdentityObserved, Failure> {
-    match spec {
-        IdentitySpec::None => Ok(IdentityObserved::NotWanted),
-        IdentitySpec::Managed { name, roles, .. } => {
-            let id = managed_identity_id(fleet, name)?;
-            let (issuer, found) =
-                try_join!(clients.issuer(), candidate(clients, id, roles, &fleet.reach.scopes))?;
-            let Candidate { id, identity, credentials, assignments } = found;
-            Ok(IdentityObserved::Managed { issuer, id, identity, credentials, assignments })
-        }
-        IdentitySpec::Existing { candidates, expect } => {
-            let all = try_join_all(
-                candidates.iter().map(|id| candidate(clients, id.clone(), expect, &[])),
-            );
-            let (issuer, candidates) = try_join!(clients.issuer(), all)?;
-            Ok(IdentityObserved::Existing { issuer, candidates })
-        }
-    }
-}
-
-pub(super) fn managed_identity_id(
-    fleet: &FleetSettings,
-    name: &str,
-) -> Result<ResourceId, Failure> {
-    let azure = fleet.azure.as_ref().ok_or_else(|| {
-        Failure::permanent("a profile has a managed identity and `fleet.yaml` has no `azure`: say where identities live")
-    })?;
-    let id = format!(
-        "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}",
-        azure.subscription, azure.resource_group
-    );
-    ResourceId::new(&id).ok_or_else(|| Failure::permanent(format!("`{id}` is no resource id")))
-}
-
-/// An identity with its credentials and what its principal has where the grants lie, and at, above and below `wide` scopes.
-async fn candidate(
-    clients: &Clients,
-    id: ResourceId,
-    grants: &[Grant],
-    wide: &[ResourceId],
-) -> Result<Candidate, Failure> {
-    let azure = clients.arm();
-    let Some(identity) = azure.identity(&id).await? else {
-        return Ok(Candidate { id, identity: None, credentials: vec![], assignments: vec![] });
-    };
-    let rights = rights_of(azure, identity.principal_id, grants, wide);
-    let (credentials, mut assignments) = try_join!(credentials_of(azure, &id), rights)?;
-    assignments.sort_by_key(|assignment| assignment.name);
-    assignments.dedup_by_key(|assignment| assignment.name);
-    Ok(Candidate { id, identity: Some(identity), credentials, assignments })
-}
-
-/// How many scopes are read at once.
-const AT_ONCE: usize = 25;
-
-/// A wide scope that we may not read hides what others gave there, from this round as from a sweep; where a grant lies, we have to see.
-async fn rights_of(
-    arm: &Arm,
-    principal: Uuid,
-    grants: &[Grant],
-    wide: &[ResourceId],
-) -> Result<Vec<RoleAssignment>, Failure> {
-    let wide = wide.iter().cloned().map(|scope| async move {
-        match arm.assignments_of(&scope, principal).await {
-            Ok(found) => Ok(found.map(|found| (scope, found))),
-            Err(error) if error.class() == Class::Permanent => Ok(None),
-            Err(error) => Err(Failure::from(error)),
-        }
-    });
-    let wide: Vec<Option<_>> = stream::iter(wide).buffered(AT_ONCE).try_collect().await?;
-    let shown: Vec<_> = wide.into_iter().flatten().collect();
-    let is_shown = |scope: &ResourceId| shown.iter().any(|(wide, _)| wide.contains(scope));
-    let rest = grants.iter().map(|grant| &grant.scope).filter(|scope| !is_shown(scope));
-    let rest: BTreeSet<&ResourceId> = rest.collect();
-    let rest =
-        try_join_all(rest.into_iter().map(|scope| assignments_of(arm, scope, principal))).await?;
-    Ok(shown.into_iter().map(|(_, found)| found).chain(rest).flatten().collect())
-}
-
-/// The identity was there a moment ago: if it is not any more, this round saw nothing it could trust.
-async fn credentials_of(arm: &Arm, id: &ResourceId) -> Result<Vec<FederatedCredential>, Failure> {
-    let found = arm.credentials(id).await?;
-    found.ok_or_else(|| {
-        Failure::retry(format!("identity `{}` came or went while it was read", id.name()))
-    })
-}
-
-pub(super) async fn assignments_of(
-    arm: &Arm,
-    scope: &ResourceId,
-    principal: Uuid,
-) -> Result<Vec<RoleAssignment>, Failure> {
-    let found = arm.assignments_of(scope, principal).await?;
-    found.ok_or_else(|| {
-        Failure::permanent(format!("scope `{scope}` does not exist, or forerunner may not read it"))
-    })
-}
-
-/// All that the round of an existing identity looks at. `entitled` says which accounts may ask for it.
-pub(super) async fn existing_identity(
-    clients: &Clients,
-    fleet: &FleetSettings,
-    id: ResourceId,
-    entitled: impl Fn(&Object) -> bool,
-) -> Result<IdentityRound, Failure> {
-    let selector = format!(
-        "{}={},{}={}",
-        names::LABEL_MANAGED_BY,
-        names::MANAGED_BY,
-        names::LABEL_FLEET,
-        fleet.name
-    );
-    let kubernetes = clients.kubernetes();
-    let azure = clients.arm();
-    let (issuer, identity, accounts) = try_join!(
-        clients.issuer(),
-        azure.identity(&id).map_err(Failure::from),
-        kubernetes.list(Kind::ServiceAccount, None, Some(&selector)).map_err(Failure::from),
-    )?;
-    let credentials = match &identity {
-        Some(_) => azure.credentials(&id).await?,
-        None => None,
-    };
-    let named = |account: &Object| asked_identity(account).as_ref() == Some(&id);
-    let (returning, accounts): (Vec<Object>, Vec<Object>) =
-        accounts.into_iter().filter(named).partition(identity_plan::gives_back);
-    let accounts = accounts.into_iter().filter(entitled).collect();
-    Ok(IdentityRound { id, issuer, identity, credentials, accounts, returning })
-}
-
-fn asked_identity(account: &Object) -> Option<ResourceId> {
-    account.annotation(names::ANNOTATION_IDENTITY).and_then(ResourceId::new)
-}
-
-/// An existing identity that the file lists no longer, known by an account that still gives it back.
-pub(super) async fn returned_identity(
-    clients: &Clients,
-    fleet: &FleetSettings,
-    name: &IdentityName,
-) -> Result<Option<ResourceId>, Failure> {
-    let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
-    let accounts = clients.kubernetes().list(Kind::ServiceAccount, None, Some(&selector)).await?;
-    let returning = accounts.iter().filter(|account| identity_plan::gives_back(account));
-    let mut named = returning.filter_map(asked_identity);
-    Ok(named.find(|id| names::identity_unit(id) == *name))
 }

@@ -3,6 +3,9 @@
 mod beyond;
 mod said;
 mod shared;
+mod stance;
+
+pub(super) use stance::leave;
 
 use super::{
     Clients, Failure,
@@ -31,13 +34,14 @@ use crate::{
             runner::Ceilings,
         },
         sight::Sight,
-        spec::{IdentitySpec, RunnerSpec},
+        spec::RunnerSpec,
         status::{ConditionKind, Finding, Missing, Status},
         step::Step,
     },
 };
 use futures::try_join;
 use jiff::Timestamp;
+use stance::{Stance, outside, put_off, stance, waits_for};
 use std::{collections::BTreeSet, net::IpAddr};
 
 /// A plan with all that its steps may still have to render.
@@ -276,61 +280,6 @@ fn deed(before: Option<&Status>, desire: Option<&String>) -> Deed {
     if desire.is_some() && known == desire { Deed::Restore } else { Deed::Change }
 }
 
-/// Why a runner, or what it may do, is to go, by what the file and the target say now.
-pub(super) fn leave(
-    target_is_there: bool,
-    state: Option<&WantedState>,
-    hold: Option<&Hold>,
-) -> Option<Leave> {
-    match (target_is_there, hold, state) {
-        (false, _, _) => Some(Leave::Gone),
-        // What the rules say of the path of a target on its way out means nothing.
-        (true, Some(_), _) => None,
-        (true, None, None) => Some(Leave::Unmatched),
-        (true, None, Some(WantedState::Withdrawn { .. })) => Some(Leave::Withdrawn),
-        (true, None, Some(WantedState::OutsideGuardrails { .. })) => Some(Leave::Outside),
-        (
-            true,
-            None,
-            Some(
-                WantedState::Runner(_)
-                | WantedState::NeedsValue { .. }
-                | WantedState::ExceptionEnded { .. }
-                | WantedState::AnchorMoved { .. },
-            ),
-        ) => None,
-    }
-}
-
-/// Nothing is given back to what is to go when a freeze ends.
-fn put_off(may_go: Result<Pass, Closed>) -> Option<Hold> {
-    (may_go == Err(Closed::PutOff)).then_some(Hold::PutOff)
-}
-
-/// Whose rights to look at, of a unit that rests outside the guardrails.
-fn outside(state: Option<&WantedState>) -> Option<IdentitySpec> {
-    match state? {
-        WantedState::OutsideGuardrails { identity, .. } => Some(identity.clone()),
-        WantedState::Runner(_)
-        | WantedState::NeedsValue { .. }
-        | WantedState::Withdrawn { .. }
-        | WantedState::ExceptionEnded { .. }
-        | WantedState::AnchorMoved { .. } => None,
-    }
-}
-
-/// What an unwanted runner still waits for.
-fn waits_for(reason: &str, may_go: Result<Pass, Closed>) -> &'static str {
-    match (reason, may_go) {
-        ("NotWanted", Err(Closed::Protected)) => "; `protect: true` keeps it",
-        ("NotWanted", Err(Closed::Frozen | Closed::PutOff)) => {
-            "; `guardrails.freeze` keeps it for now"
-        }
-        ("NotWanted", Err(Closed::NoPermit)) => "; it is kept until a sweep permits its removal",
-        _ => "",
-    }
-}
-
 async fn leaving_runner(
     clients: &Clients,
     fleet: &Fleet,
@@ -375,42 +324,6 @@ fn lenders(fleet: &Fleet, profile: &ProfileName) -> Vec<ResourceId> {
     let is_known = fleet.profile(profile).is_some();
     let all = fleet.existing_identities().into_values();
     all.filter(|(_, by)| !is_known || by.contains(profile)).map(|(id, _)| id).collect()
-}
-
-/// What is to be done with a runner whose target is there.
-enum Stance {
-    Serve(Box<RunnerSpec>),
-    Hold(Hold),
-    /// Neither given nor taken away: a reason and a message say why.
-    Say(&'static str, String),
-}
-
-/// A group scheduled for deletion gets another path: what the rules say of that one means nothing.
-fn stance(wanted: Option<WantedState>, hold: Option<Hold>) -> Stance {
-    if let Some(hold) = hold {
-        return Stance::Hold(hold);
-    }
-    match wanted {
-        Some(WantedState::Runner(spec)) => Stance::Serve(spec),
-        Some(WantedState::NeedsValue { placeholder }) => Stance::Say(
-            "NeedsValue",
-            format!("needs {placeholder}: give it under `groups:` or `projects:` of fleet.yaml"),
-        ),
-        Some(WantedState::AnchorMoved { anchor, expected, found }) => Stance::Say(
-            "AnchorMoved",
-            format!(
-                "anchor group {anchor} is at `{found}`, and fleet.yaml says `{expected}`: nothing new is given, nothing taken"
-            ),
-        ),
-        Some(WantedState::Withdrawn { reason }) => Stance::Hold(Hold::Withdrawn(reason)),
-        Some(WantedState::OutsideGuardrails { problems, .. }) => {
-            Stance::Hold(Hold::OutsideGuardrails(problems.join("; ")))
-        }
-        Some(WantedState::ExceptionEnded { exception, until }) => {
-            Stance::Hold(Hold::ExceptionEnded(format!("{exception} (until {until})")))
-        }
-        None => Stance::Say("NotWanted", "no rule gives this target the profile".to_owned()),
-    }
 }
 
 fn ceilings(fleet: &Fleet) -> Ceilings {

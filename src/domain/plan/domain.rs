@@ -3,16 +3,16 @@
 mod existing;
 mod managed;
 
-pub(crate) use managed::credential;
 pub use managed::credentials_digest;
+pub(crate) use managed::{credential, is_ours};
 
-use super::{Draft, Plan, identity, unlabelled};
+use super::{Draft, Plan, identity, left::draft_left, unlabelled};
 use crate::domain::{
     azure::{Identity, ResourceId},
     ids::FleetName,
     kubernetes::{Kind, Object, ObjectName},
     names,
-    observed::{DomainObserved, IdentityObserved},
+    observed::{Candidate, DomainObserved, IdentityObserved},
     render::{self, Context},
     spec::{FleetSettings, IdentitySpec, RunnerSpec},
     status::{ConditionKind, Finding},
@@ -21,7 +21,6 @@ use crate::domain::{
 use existing::{choose, draft_existing};
 use jiff::SignedDuration;
 use managed::draft_managed;
-pub(crate) use managed::is_ours;
 
 /// How soon to look again at what other machines are still doing.
 pub(crate) const SOON: SignedDuration = SignedDuration::from_secs(15);
@@ -41,8 +40,13 @@ pub(crate) struct DomainDraft {
     pub(crate) usable: bool,
 }
 
-/// Plans the round of a domain that a whole profile shares.
-pub fn plan(spec: &RunnerSpec, fleet: &FleetSettings, observed: &DomainObserved) -> Plan {
+/// Plans the round of a domain that a whole profile shares. `left`: the identity that it had before.
+pub fn plan(
+    spec: &RunnerSpec,
+    fleet: &FleetSettings,
+    observed: &DomainObserved,
+    left: Option<&Candidate>,
+) -> Plan {
     let mut draft = Draft::default();
     let context = Context {
         fleet,
@@ -62,6 +66,7 @@ pub fn plan(spec: &RunnerSpec, fleet: &FleetSettings, observed: &DomainObserved)
     };
     draft.find(deployed);
     draft.find(identity_finding(&domain, domain.seen));
+    draft_left(&mut draft, &context, &names::domain_key(&spec.key, spec.isolation), left);
     draft.finish(SOON)
 }
 

@@ -7,6 +7,7 @@ pub mod domain;
 mod draft;
 pub mod hold;
 pub mod identity;
+mod left;
 #[cfg(test)]
 mod properties;
 pub mod removal;

@@ -14,6 +14,7 @@ pub(crate) use token::taken;
 use super::{
     Draft, Plan,
     domain::{DomainDraft, SOON, draft_domain, identity_finding},
+    left::draft_left,
 };
 use crate::domain::{
     claim::{self, Claim},
@@ -84,6 +85,7 @@ pub fn plan(
     manager::draft_return(&mut draft, observed);
     manager::judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
     polls::draft_version(&mut draft, spec, &context, observed, &ours);
+    draft_left(&mut draft, &context, &spec.key.to_string(), observed.left.as_ref());
     draft.finish(SOON)
 }
 

@@ -278,6 +278,7 @@ impl World {
             manager_account: get(Kind::ServiceAccount, managers),
             manager_policy: get(Kind::NetworkPolicy, managers),
             binding: get(Kind::RoleBinding, &jobs),
+            left: None,
             ledger,
             runners: BTreeSet::new(),
             status: None,

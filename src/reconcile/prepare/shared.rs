@@ -85,11 +85,12 @@ async fn served(
     unit: &Unit,
     desire: Option<String>,
 ) -> Result<Prepared, Failure> {
-    let (observed, before) = try_join!(
+    let (observed, left, before) = try_join!(
         observe::domain(clients, settings, spec, installation.clone()),
+        observe::left_by_domain(clients, settings, spec),
         observe::status(clients, settings, unit),
     )?;
-    let plan = plan::domain::plan(spec, settings, &observed);
+    let plan = plan::domain::plan(spec, settings, &observed, left.as_ref());
     let key = names::shared_domain_key(&spec.key.profile);
     Ok(Prepared {
         deed: deed(before.as_ref(), desire.as_ref()),

@@ -1,7 +1,10 @@
 //! Rows of `fleet.yaml`: what changes there is drift like any other.
 
 use super::Settled;
-use crate::deeds::{APP, PLAIN, fleet, plan_profile};
+use crate::{
+    deeds::{APP, PLAIN, fleet, plan_profile},
+    harness::Sandbox,
+};
 use serde_json::json;
 
 /// The settled world under another file.
@@ -104,5 +107,52 @@ async fn what_the_file_no_longer_gives_is_said_held_or_kept_as_each_row_says() {
             sandbox.assert_ready(&settled.unit);
             assert_eq!(sandbox.replicas(&settled.key), json!(1), "{row}");
         }
+    }
+}
+
+/// A profile that has no identity any more, or shares one: the old one can do nothing then, and a person deletes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_the_file_has_no_use_for_can_do_nothing_any_more() {
+    let managed =
+        format!("identity: {{ managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }} }}");
+    let profile = |rest: &str| {
+        format!("{RULE}profiles:\n  plan: {{ runner: {{ tags: [azure-plan] }}, {rest} }}\n")
+    };
+    let shared = format!("isolation: profile, {managed}");
+    for (from, to) in [
+        (managed.as_str(), "identity: none"),
+        (&managed, &shared),
+        (&shared, "isolation: profile, identity: none"),
+    ] {
+        let sandbox = Sandbox::new(&fleet(&profile(from))).await;
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        sandbox.settle().await;
+        let old = sandbox.world.azure.identities().remove(0);
+        let unit = match from.starts_with("isolation") {
+            true => "domain/plan".to_owned(),
+            false => format!("runner/g{group}-plan"),
+        };
+        let azure = &sandbox.world.azure;
+        let can = || {
+            let all = azure.assignments().into_iter();
+            let rights = all.filter(|one| one.principal_id == old.principal_id).count();
+            (rights, azure.credentials(&old.id).len())
+        };
+        assert_eq!(can(), (1, 1), "{from}");
+        sandbox.deploy(&fleet(&profile(to))).await;
+        sandbox.sweep().await;
+        sandbox.pass_minutes(15).await;
+        assert_eq!(can(), (0, 0), "{from} → {to}: {}", sandbox.story());
+        sandbox.assert_ready(&format!("runner/g{group}-plan"));
+        let told = sandbox.condition(&unit, "NeedsAdministrator");
+        let command = format!("az identity delete --ids \"{}\"", old.id).to_lowercase();
+        assert_eq!(told["reason"], "IdentityLeft", "{from} → {to}: {told}");
+        assert!(told["message"].as_str().unwrap().to_lowercase().contains(&command), "{told}");
+        let writes = sandbox.own_writes().len();
+        sandbox.sweep().await;
+        assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new(), "{from}");
+        assert!(azure.remove_identity(&old.id));
+        sandbox.sweep().await;
+        assert!(sandbox.condition(&unit, "NeedsAdministrator").is_null(), "{from} → {to}");
     }
 }
