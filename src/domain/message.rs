@@ -2,7 +2,7 @@
 
 use super::ids::Unit;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -69,7 +69,7 @@ impl Reason {
 }
 
 /// What somebody asked for beyond *look at this one*. A round parks an intent that it cannot act on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
     Reprovision,

@@ -2,6 +2,7 @@
 
 use super::{
     ids::{RunnerId, Unit},
+    message::{Intent, Message},
     sight::Sight,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -43,6 +44,29 @@ pub struct Status {
     /// The entity in GitLab that was last made for it, or seen to be its own. No proof: without its marker and our token it is only told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<RunnerId>,
+    /// What an operator ordered and no round could carry out yet: the next one does, whoever wakes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Ordered>,
+}
+
+/// An operator's `pause` or `resume` of a runner. The latest one counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    pub intent: Intent,
+    /// Who asked, and why.
+    pub cause: String,
+}
+
+impl Ordered {
+    /// What the message orders that a later round can carry out.
+    pub fn by(message: &Message) -> Option<Self> {
+        let intent = message.intent?;
+        let is_for_later = match intent {
+            Intent::Pause | Intent::Resume => matches!(message.unit, Unit::Runner(_)),
+            Intent::Reprovision | Intent::Rotate => false,
+        };
+        is_for_later.then(|| Self { intent, cause: message.cause.clone() })
+    }
 }
 
 /// How far a unit that leaves has come.
@@ -197,6 +221,7 @@ impl Status {
             leaving: None,
             missing: None,
             entity: None,
+            order: None,
         }
     }
 

@@ -14,7 +14,9 @@ use crate::{
         message::{Message, Outgoing, Reason},
         plan::{Verdict, rollout},
         render::Context,
-        status::{ConditionKind, Finding, Parked, RoundRecord, Status, for_administrators},
+        status::{
+            ConditionKind, Finding, Ordered, Parked, RoundRecord, Status, for_administrators,
+        },
     },
     telemetry::words::RoundEnd,
 };
@@ -257,6 +259,7 @@ impl Rounds {
         let settings = fleet.settings();
         let began = report.as_ref().map(|report| report.began);
         let entity = report.as_ref().and_then(own_entity);
+        let left = report.as_ref().map(|report| report.order.clone());
         let (installation, before, path, findings, did) = match report {
             Some(Report { prepared, acted, .. }) => {
                 let Prepared { installation, before, path, plan, .. } = prepared;
@@ -277,6 +280,8 @@ impl Rounds {
         let mut status = before.clone().unwrap_or_else(|| Status::new(message.unit.clone()));
         status.path = path.or(status.path);
         status.entity = entity.or(status.entity);
+        // What could not even be read carried nothing out.
+        status.order = left.unwrap_or_else(|| Ordered::by(message).or(status.order));
         if !findings.is_empty() {
             status = status.with(&findings, now);
         }
@@ -324,6 +329,7 @@ impl Rounds {
         next.leaving = report.prepared.plan.leaving.clone();
         next.missing = report.prepared.missing.clone();
         next.entity = own_entity(report).or(old.entity);
+        next.order = report.order.clone();
         next.path = report.prepared.path.clone().or(next.path);
         next.waiting_since = match &report.prepared.plan.verdict {
             // A freeze is no wait that could last too long.
@@ -414,8 +420,8 @@ fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
     // A clock that no longer runs would end a later wait before it began; one that nobody wrote down never ends it.
     let clock = old.waiting_since != next.waiting_since;
     let moved = |status: &Status| {
-        let Status { settled_for, sight, leaving, missing, entity, .. } = status.clone();
-        (settled_for, sight, leaving, missing, entity)
+        let Status { settled_for, sight, leaving, missing, entity, order, .. } = status.clone();
+        (settled_for, sight, leaving, missing, entity, order)
     };
     // Who ends a rollout looks for those that wait for it.
     let turns = rollout::waits(old) != rollout::waits(next);

@@ -21,6 +21,7 @@ mod ledger;
 mod lent;
 mod looks;
 mod observe;
+mod ordered;
 mod outbox;
 mod permits;
 mod prepare;

@@ -1,12 +1,13 @@
 //! One round of one unit: observe, plan, act, and say what comes next.
 
 use super::{
-    Clients, Failure,
+    Clients,
     act::{self, Acted},
     conclude::Ended,
     deadline::{Deadline, SWEEP_READS},
+    ordered,
     outbox::Outbox,
-    prepare::{Prepared, prepare, prepare_word},
+    prepare::{Prepared, prepare},
     tell,
 };
 use crate::{
@@ -15,8 +16,9 @@ use crate::{
         fleet::Fleet,
         gate,
         ids::Unit,
-        message::{Intent, Message, Outgoing},
+        message::{Message, Outgoing},
         spec::Mode,
+        status::Ordered,
     },
     telemetry::{audit, meters, words::RoundEnd},
 };
@@ -56,6 +58,8 @@ pub(super) struct Report {
     pub(super) restraint: Option<Restraint>,
     /// When the round began.
     pub(super) began: Timestamp,
+    /// What is still to be carried out of an operator's order.
+    pub(super) order: Option<Ordered>,
 }
 
 /// What keeps a round from carrying its plan out.
@@ -123,16 +127,38 @@ impl Rounds {
         match Box::pin(prepare(self.clients(), &fleet, &self.clock, &message.unit)).await {
             Ok(Some(mut prepared)) => {
                 let event = message.event.as_deref();
-                if event.is_some_and(|event| event.ends_with("_destroy"))
-                    && let Some(missing) = &mut prepared.missing
-                {
+                let is_end = event.is_some_and(|event| event.ends_with("_destroy"));
+                if is_end && let Some(missing) = &mut prepared.missing {
                     missing.destroyed.get_or_insert(self.clock.now());
                 }
-                let report = self.act(&fleet, message, prepared, began).await;
+                let order = prepared.before.as_ref().and_then(|before| before.order.clone());
+                // That its target is destroyed is told once.
+                let order = order.filter(|_| !is_end);
+                let mut left = vec![];
+                if let Some(order) = &order {
+                    match Box::pin(self.catch_up(&fleet, message, order)).await {
+                        Ok(ended) => return ended,
+                        Err(failures) => left = failures,
+                    }
+                    if !left.is_empty() && ordered::is_against(&prepared.plan, order) {
+                        return self.again_or_park(&fleet, message, &left, None).await;
+                    }
+                }
+                let mut report = self.act(&fleet, message, prepared, began).await;
+                report.acted.failures.extend(left);
                 self.conclude(&fleet, message, report).await
             }
             Ok(None) => RoundEnd::Gone.with(Outcome::Done(vec![])),
-            Err(failure) => self.again_or_park(&fleet, message, &[failure], None).await,
+            Err(failure) => {
+                let mut failures = vec![failure];
+                if let Some(order) = self.left_of(&fleet, &message.unit).await {
+                    match Box::pin(self.catch_up(&fleet, message, &order)).await {
+                        Ok(ended) => return ended,
+                        Err(left) => failures.extend(left),
+                    }
+                }
+                self.again_or_park(&fleet, message, &failures, None).await
+            }
         }
     }
 
@@ -144,38 +170,8 @@ impl Rounds {
         RoundEnd::NoFleet.with(sent)
     }
 
-    /// Does what an operator asks of a runner beyond *look at this one*. What no version of this program acts on yet is
-    /// kept and shown, never dropped.
-    async fn intent_round(&self, fleet: &Fleet, message: &Message, intent: Intent) -> Ended {
-        let pause = match intent {
-            Intent::Pause => true,
-            Intent::Resume => false,
-            Intent::Reprovision | Intent::Rotate => {
-                let text = format!("this version does not act on `{}` yet", intent.as_str());
-                return self.again_or_park(fleet, message, &[Failure::permanent(text)], None).await;
-            }
-        };
-        let Unit::Runner(key) = &message.unit else {
-            let failure = Failure::permanent("only a runner can be paused and resumed");
-            return self.again_or_park(fleet, message, &[failure], None).await;
-        };
-        let began = self.clock.now();
-        let word =
-            prepare_word(self.clients(), fleet, &self.clock, key, pause, &message.cause).await;
-        match word {
-            Ok(prepared) => {
-                let report = self.act(fleet, message, prepared, began).await;
-                // A try that failed asks again for the same; what follows a success is an ordinary round.
-                let intent = message.intent.filter(|_| !report.acted.failures.is_empty());
-                let message = Message { intent, ..message.clone() };
-                self.conclude(fleet, &message, report).await
-            }
-            Err(failure) => self.again_or_park(fleet, message, &[failure], None).await,
-        }
-    }
-
     /// Carries the plan out, or only shows it where the mode or a freeze says so.
-    async fn act(
+    pub(super) async fn act(
         &self,
         fleet: &Fleet,
         message: &Message,
@@ -188,24 +184,26 @@ impl Rounds {
         } else {
             frozen.map(|until| Restraint::Frozen { until })
         };
+        let order = prepared.before.as_ref().and_then(|before| before.order.clone());
         let scene = prepared.scene(fleet, self.clients());
         tell::drift(&prepared, &scene);
         if restraint.is_none() {
             let origin = tell::origin(fleet, message, prepared.rule.clone());
             let acting = act::act(self.clients(), &prepared.plan, &prepared.seen, &scene);
             let acted = audit::because(origin, acting).await;
-            return Report { prepared, acted, restraint, began };
+            return Report { prepared, acted, restraint, began, order };
         }
         let steps = prepared.plan.steps.iter();
         let would: Vec<String> = steps.map(|node| format!("would {}", node.step)).collect();
         for line in &would {
             info!("{line}");
         }
-        Report { prepared, acted: Acted { did: would, ..Acted::default() }, restraint, began }
+        let acted = Acted { did: would, ..Acted::default() };
+        Report { prepared, acted, restraint, began, order }
     }
 
     /// The lowest of the modes that the setting, the file and the unit's profile name.
-    fn observes(&self, fleet: &Fleet, unit: &Unit) -> bool {
+    pub(super) fn observes(&self, fleet: &Fleet, unit: &Unit) -> bool {
         let profile = match unit {
             Unit::Runner(key) => fleet.profile(&key.profile),
             Unit::Domain(profile) => fleet.profile(profile),

@@ -60,6 +60,7 @@ mod neighbours;
 mod observing;
 mod ordered_removals;
 mod orders;
+mod parked_orders;
 mod parking;
 mod process;
 mod protected;

@@ -38,6 +38,10 @@ pub(super) async fn show(
     out.push_str(&format!("  since     {} ({})\n", parked.since, from_now(parked.since, now)));
     out.push_str(&format!("  tried     {} time(s) again\n", parked.tries));
     out.push_str(&format!("  next try  {} ({})\n", parked.next, from_now(parked.next, now)));
+    if let Some(order) = &status.order {
+        let (what, cause) = (order.intent.as_str(), &order.cause);
+        out.push_str(&format!("  ordered   {what}, still to be carried out: `{cause}`\n"));
+    }
     out.push_str("  goes on with\n");
     releases.iter().for_each(|by| out.push_str(&format!("    {by}\n")));
     if !status.rounds.is_empty() {
