@@ -178,14 +178,25 @@ impl Rounds {
         wants.retain(|unit, _| units.contains(unit));
         let stays = units.iter().filter(|unit| !wants.contains_key(*unit)).cloned();
         let asked = stays.map(|unit| async move {
-            let prepared = Box::pin(prepare(self.clients(), fleet, &self.clock, &unit)).await?;
-            let partings = prepared.map(|one| one.plan.partings).unwrap_or_default();
-            Ok(partings.into_iter().map(|runner| (unit.clone(), runner)).collect::<Vec<_>>())
+            let prepared = Box::pin(prepare(self.clients(), fleet, &self.clock, &unit)).await;
+            (unit, prepared)
         });
-        let found: Vec<Result<Vec<_>, Failure>> =
-            stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
-        let found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
-        let partings: BTreeSet<(Unit, RunnerId)> = found.into_iter().flatten().collect();
+        let (mut partings, mut unread) = (BTreeSet::<(Unit, RunnerId)>::new(), Vec::new());
+        let mut answers = stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE);
+        while let Some((unit, prepared)) = answers.next().await {
+            match prepared {
+                Ok(prepared) => {
+                    let runners = prepared.map(|one| one.plan.partings).unwrap_or_default();
+                    partings.extend(runners.into_iter().map(|runner| (unit.clone(), runner)));
+                }
+                Err(failure) => unread.push((unit, failure)),
+            }
+        }
+        if unread.len() == units.len()
+            && let Some((_, failure)) = unread.pop()
+        {
+            return Err(failure);
+        }
         let verb = if order.dry_run { "would" } else { "will" };
         let removals =
             wants.iter().map(|(unit, why)| format!("{verb} remove `{unit}`: {}", why.as_str()));
@@ -194,7 +205,12 @@ impl Rounds {
             .map(|(unit, runner)| format!("{verb} let runner {runner} of `{unit}` go"));
         let ends = destroyed.iter();
         let ends = ends.map(|unit| format!("{verb} take the target of `{unit}` for destroyed"));
-        let mut lines: Vec<String> = ends.chain(removals).chain(partings_told).collect();
+        // It holds up no other one.
+        let unread = unread.iter().map(|(unit, failure)| {
+            format!("`{unit}` could not be read, so nothing of it is confirmed: {}", failure.text)
+        });
+        let mut lines: Vec<String> =
+            ends.chain(removals).chain(partings_told).chain(unread).collect();
         if lines.is_empty() {
             lines.push("nothing of the units that are meant waits for a confirmation".to_owned());
         }

@@ -14,7 +14,7 @@ use forerunner::{
     sandbox::{
         gitlab::{NewJob, RunnerEdit},
         service_bus::Properties,
-        wire::Call,
+        wire::{Call, Fault, Service, What},
     },
 };
 use serde_json::{Value, json};
@@ -62,6 +62,42 @@ async fn a_token_that_somebody_polled_with_is_made_anew_on_an_operators_word_alo
     let ledger =
         sandbox.world.kubernetes.get("configmaps", "forerunner-nonprod", "ledger").unwrap();
     assert!(ledger.to_string().contains("partings"), "{ledger}");
+}
+
+/// One that cannot be read is told; where none can be, the order is tried again, and then kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_that_cannot_be_read_holds_up_no_other_ones_confirmation() {
+    let (sandbox, key) = settled(&plain_fleet()).await;
+    let broken = sandbox.world.gitlab.create_group(Some(42), "broken");
+    sandbox.settle().await;
+    let units = [format!("runner/{key}"), format!("runner/g{broken}-plain")];
+    for unit in &units {
+        let secret = unit.replace('/', "-") + "-config";
+        assert!(sandbox.world.kubernetes.delete_as_admin("secrets", "forerunner-nonprod", &secret));
+    }
+    sandbox.sweep().await;
+    assert!(units.iter().all(|unit| sandbox.is_parked(unit)), "{}", sandbox.story());
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Gitlab,
+        method: Some("GET"),
+        path: format!("/api/v4/groups/{broken}"),
+        times: 10_000,
+        what: What::Answer { status: 500, headers: vec![], body: "{}".into() },
+    });
+    confirm(&sandbox, "all");
+    sandbox.pass_minutes(2).await;
+    sandbox.assert_ready(&units[0]);
+    assert!(sandbox.is_parked(&units[1]));
+    let told = format!("`{}` could not be read, so nothing of it is confirmed", units[1]);
+    assert!(sandbox.whole_story().contains(&told), "{}", sandbox.story());
+    assert_eq!(sandbox.kept(), 0);
+    confirm(&sandbox, &units[1]);
+    sandbox.pass_minutes(20).await;
+    assert_eq!(sandbox.kept(), 1, "{}", sandbox.story());
+    sandbox.world.wire.clear_faults();
+    confirm(&sandbox, "all");
+    sandbox.settle().await;
+    sandbox.assert_ready(&units[1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
