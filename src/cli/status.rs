@@ -159,9 +159,11 @@ fn fleet_as_a_whole(whole: &FleetStatus, now: Timestamp, paint: Paint) -> String
     if whole.more > 0 {
         text.push_str(&format!("  {word}  and {} more\n", whole.more));
     }
-    for reason in &whole.unseen {
-        let when = from_now(whole.swept_at, now);
-        text.push_str(&format!("  {word}  not seen by the sweep {when}, so it permits nothing\n"));
+    for (reason, since) in whole.unseen() {
+        let (when, since) = (from_now(whole.swept_at, now), from_now(since, now));
+        text.push_str(&format!(
+            "  {word}  not seen by the sweep {when}, for the first time {since}, so it permits nothing\n"
+        ));
         text.push_str(&format!("    {reason}\n"));
     }
     for (kind, slice) in &whole.slices {

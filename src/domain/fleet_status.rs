@@ -18,6 +18,9 @@ pub struct FleetStatus {
     /// What it could not read, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
+    /// Since when sweeps have not seen it, by its part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unseen_since: BTreeMap<String, Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// Findings beyond those that are kept.
@@ -115,7 +118,25 @@ impl FleetStatus {
         findings.dedup_by(|left, right| left.is(right));
         let more = findings.len().saturating_sub(KEPT_MAX);
         findings.truncate(KEPT_MAX);
-        Self { swept_at: now, whole: unseen.is_empty(), unseen, findings, more, slices }
+        let unseen_since = unseen.iter().map(|reason| {
+            let since = before.and_then(|before| before.since(reason));
+            (part(reason).to_owned(), since.unwrap_or(now))
+        });
+        let unseen_since = unseen_since.collect();
+        let whole = unseen.is_empty();
+        Self { swept_at: now, whole, unseen, unseen_since, findings, more, slices }
+    }
+
+    /// What was not seen and why, with since when: as far as that is known, where an older version wrote it down.
+    pub fn unseen(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.unseen.iter().map(|reason| (&**reason, self.since(reason).unwrap_or(self.swept_at)))
+    }
+
+    /// Since when what the reason is about was not seen, if that was told.
+    fn since(&self, reason: &str) -> Option<Timestamp> {
+        let is_told = || self.unseen.iter().any(|told| part(told) == part(reason));
+        let since = self.unseen_since.get(part(reason)).copied();
+        since.or_else(|| is_told().then_some(self.swept_at))
     }
 
     /// Whether there is anything to tell.
@@ -136,6 +157,11 @@ impl FleetStatus {
     pub fn new_findings(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.since == self.swept_at)
     }
+}
+
+/// What a reason is about: why it could not be seen comes after it, and may change.
+fn part(reason: &str) -> &str {
+    reason.split_once(": ").map_or(reason, |(part, _)| part)
 }
 
 impl fmt::Display for Finding {
@@ -187,6 +213,29 @@ mod tests {
         let unseen =
             FleetStatus::of(Some(&over), vec!["no".into()], vec![], BTreeMap::new(), at(30));
         assert!(!unseen.whole && unseen.is_news(Some(&over)));
+    }
+
+    #[test]
+    fn what_is_not_seen_keeps_its_time_whatever_keeps_it_from_being_seen() {
+        let sweep = |before: Option<&FleetStatus>, unseen: &[&str], minutes| {
+            let unseen = unseen.iter().map(ToString::to_string).collect();
+            FleetStatus::of(before, unseen, vec![], BTreeMap::new(), at(minutes))
+        };
+        let first = sweep(None, &["roles: 503"], 0);
+        let second = sweep(Some(&first), &["issuer: no", "roles: 500"], 10);
+        let told: Vec<_> = second.unseen().collect();
+        assert_eq!(told, [("issuer: no", at(10)), ("roles: 500", at(0))]);
+        // The same again is written once an hour; what was seen meanwhile begins anew.
+        let third = sweep(Some(&second), &["issuer: no", "roles: 500"], 20);
+        assert!(!third.is_news(Some(&second)));
+        let fourth = sweep(Some(&sweep(Some(&third), &["issuer: no"], 30)), &["roles: 500"], 40);
+        assert_eq!(fourth.unseen_since, BTreeMap::from([("roles".to_owned(), at(40))]));
+        // As an older version wrote it.
+        let mut old = serde_json::to_value(&first).unwrap();
+        old.as_object_mut().unwrap().remove("unseen_since");
+        let old: FleetStatus = serde_json::from_value(old).unwrap();
+        assert_eq!(old.unseen().collect::<Vec<_>>(), [("roles: 503", at(0))]);
+        assert_eq!(sweep(Some(&old), &["roles: 500"], 10).unseen_since["roles"], at(0));
     }
 
     #[test]

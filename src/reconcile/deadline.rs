@@ -24,13 +24,16 @@ impl Deadline {
         timeout_at(self.at, answer).await.ok()
     }
 
-    /// The same for a whole part: too late is a failure like any other, and proves nothing.
+    /// The same for a whole part, which its failure names: too late is one like any other, and proves nothing.
     pub(super) async fn hold<T>(
         &self,
         what: &str,
         read: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.wait(read).await.unwrap_or_else(|| Err(self.late(what)))
+        match self.wait(read).await {
+            Some(answer) => answer.map_err(|failure| failure.during(what)),
+            None => Err(self.late(what)),
+        }
     }
 
     /// What came too late.

@@ -259,12 +259,13 @@ fn take_slice<T: Default>(
     slices: &mut BTreeMap<SliceKind, Slice>,
     unseen: &mut Vec<String>,
 ) -> T {
+    let read = read.map_err(|failure| failure.during(kind));
     let Some(read) = seen_or_told(read, unseen) else { return T::default() };
     match read.next {
         Some(next) => _ = slices.insert(kind, next),
         None => _ = slices.remove(&kind),
     }
-    unseen.extend(read.unseen);
+    unseen.extend(read.unseen.into_iter().map(|reason| format!("{kind}: {reason}")));
     read.seen
 }
 

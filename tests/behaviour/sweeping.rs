@@ -212,22 +212,38 @@ async fn what_a_sweep_could_not_see_is_written_down_until_it_is_seen() {
     let sandbox = Sandbox::new(&plan_fleet()).await;
     sandbox.world.gitlab.create_group(Some(42), "payments");
     sandbox.settle().await;
-    sandbox.world.wire.add_fault(Fault {
-        service: Service::Arm,
-        method: Some("GET"),
-        path: "/userAssignedIdentities?".into(),
-        times: 1000,
-        what: NO(),
-    });
+    let break_down = |status: u16, code: &str| {
+        let body = json!({ "error": { "code": code, "message": "no" } }).to_string();
+        sandbox.world.wire.clear_faults();
+        sandbox.world.wire.add_fault(Fault {
+            service: Service::Arm,
+            method: Some("GET"),
+            path: "/userAssignedIdentities?".into(),
+            times: 1000,
+            what: What::Answer { status, headers: vec![], body },
+        });
+    };
+    break_down(500, "InternalServerError");
     sandbox.sweep().await;
-    sandbox.world.wire.clear_faults();
     let told = sandbox.fleet_status();
     assert_eq!(told["whole"], false, "{told}");
     assert_eq!(told["unseen"].as_array().map(Vec::len), Some(1), "{told}");
+    let since = told["unseen_since"].clone();
+    assert!(since["the managed identities"].is_string(), "{told}");
+    // Not seen for another reason: since the same time.
+    sandbox.pass_minutes(90).await;
+    break_down(403, "AuthorizationFailed");
+    sandbox.sweep().await;
+    sandbox.world.wire.clear_faults();
+    let later = sandbox.fleet_status();
+    assert_ne!(later["unseen"], told["unseen"]);
+    assert_eq!(later["unseen_since"], since, "{later}");
     let shown = status::answer(&StatusOf::default(), &sandbox.desk(), Colour::default()).await;
     assert!(shown.out.contains("so it permits nothing\n"), "{}", shown.out);
+    assert!(shown.out.contains("for the first time 1 h ago"), "{}", shown.out);
     sandbox.sweep().await;
-    assert_eq!(sandbox.fleet_status()["whole"], true);
+    let told = sandbox.fleet_status();
+    assert!(told["whole"] == true && told["unseen_since"].is_null(), "{told}");
 }
 
 /// Seed 4033 of the histories.

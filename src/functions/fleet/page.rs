@@ -153,9 +153,11 @@ fn fleet_as_a_whole(html: &mut Html, whole: &FleetStatus, now: Timestamp) {
     if whole.more > 0 {
         html.element("li", &format!("and {} more", whole.more));
     }
-    for reason in &whole.unseen {
+    for (reason, since) in whole.unseen() {
         html.raw("<li>Not seen by the sweep ");
         time(html, whole.swept_at, &from_now(whole.swept_at, now));
+        html.raw(", for the first time ");
+        time(html, since, &from_now(since, now));
         html.text(&format!(", so it permits nothing: {reason}"));
         html.raw("</li>\n");
     }
