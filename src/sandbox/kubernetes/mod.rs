@@ -309,7 +309,7 @@ impl Kubernetes {
         self.change_faults(|faults| faults.crashing = text.map(str::to_owned));
     }
 
-    /// Whether no node has room for a new pod.
+    /// Whether no node has room for a new pod. On a real server: whether the node that is played takes none by itself.
     pub fn set_unschedulable(&self, unschedulable: bool) {
         self.change_faults(|faults| faults.unschedulable = unschedulable);
     }

@@ -1,16 +1,24 @@
-//! Kubernetes' rows of docs/drift.md, and removal, on a real API server: with forerunner's own rights, the audit and the admission
-//! policy on.
+//! Kubernetes' rows of docs/drift.md, and every way out, on a real API server: with forerunner's own rights, the audit and the
+//! admission policy on.
 
 use super::{
     cluster::{Cluster, cluster},
     path::{ALONE, Right, granted, used, versions},
     target::JSON,
 };
-use crate::harness::{FLEET, Sandbox};
+use crate::{
+    disturbed::entries,
+    harness::{FLEET, Sandbox},
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use forerunner::domain::names::IDENTITY_WEBHOOK;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+mod leaving;
+mod managers;
+mod tokens;
+mod watched;
 
 const NAME: &str = "rows";
 const MANAGERS: &str = "forerunner-rows";
@@ -18,12 +26,17 @@ const ROLE: &str = "forerunner-manager-rows";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
-/// A fleet of its own on the server that all tests share, with a ClusterRole of its own.
+/// A fleet of its own on the server that all tests share, with a ClusterRole of its own. Who leaves rests for an hour.
 fn fleet() -> String {
+    let subscription = "values: { subscription: 00000000-0000-4000-8000-000000002222 }";
+    let groups = ["network", "waiting"]
+        .map(|name| format!("  platform/{name}: {{ {subscription} }}\n"))
+        .concat();
     FLEET
         .replace("fleet: nonprod", &format!("fleet: {NAME}"))
-        .replace("groups:\n", "groups:\n  platform/network: { values: { subscription: 00000000-0000-4000-8000-000000002222 } }\n")
+        .replace("groups:\n", &format!("groups:\n{groups}"))
         .replace("  images: {", &format!("  managerClusterRole: {ROLE}\n  images: {{"))
+        .replace("guardrails:\n", "guardrails:\n  grace: 1h\n")
 }
 
 /// A settled runner on the real server.
@@ -51,6 +64,12 @@ impl Settled {
     fn assert_ready(&self) {
         let unit = self.unit();
         assert!(self.sandbox.is_ready(&unit), "{}", self.sandbox.status(&unit));
+    }
+
+    /// Nobody does anything meanwhile: on a real server each second that passes is looked at.
+    fn wait_minutes(&self, minutes: i64) {
+        let clock = &self.sandbox.world.clock;
+        clock.turn_to(clock.now() + SignedDuration::from_mins(minutes));
     }
 
     fn place(&self, path: &str) -> String {
@@ -175,6 +194,18 @@ fn container(deployment: &mut Value) -> &mut Value {
     &mut deployment["spec"]["template"]["spec"]["containers"][0]
 }
 
+/// The manager's file with other words in it.
+fn rewrite(secret: &mut Value, change: impl FnOnce(String) -> String) {
+    let text = secret["data"]["config.toml"].as_str().unwrap();
+    let text = String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap();
+    secret["data"]["config.toml"] = BASE64_STANDARD.encode(change(text)).into();
+}
+
+/// The one entity that a manager serves, and the token that its Secret holds.
+async fn entry(settled: &Settled, key: &str) -> (u64, String) {
+    entries(&settled.get(&SECRET.replace("KEY", key)).await).remove(0)
+}
+
 const ROWS: [Row; 20] = [
     gone(DEPLOYMENT),
     gone(MANAGER_POLICY),
@@ -203,10 +234,7 @@ const ROWS: [Row; 20] = [
     edit(QUOTA, |object| object["spec"]["hard"]["pods"] = "500".into()),
     edit(BINDING, |object| object["subjects"][0]["name"] = "somebody".into()),
     edit(SECRET, |object| {
-        let text = object["data"]["config.toml"].as_str().unwrap();
-        let text = String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap();
-        let text = text.replacen("check_interval = ", "check_interval = 1", 1);
-        object["data"]["config.toml"] = BASE64_STANDARD.encode(text).into();
+        rewrite(object, |text| text.replacen("check_interval = ", "check_interval = 1", 1));
     }),
 ];
 
@@ -274,95 +302,6 @@ async fn tells_strangers(settled: &Settled) {
     told(settled, policies, &policy, "ForeignPolicy").await;
 }
 
-/// What is told of an edit, and the edit.
-type Edit = (&'static str, fn(&mut Value));
-
-/// An object without what the cluster's own controllers report of it, which comes when it comes.
-fn written(mut object: Value) -> Value {
-    let fields = object.as_object_mut().unwrap();
-    fields.remove("status");
-    let metadata = fields["metadata"].as_object_mut().unwrap();
-    metadata.remove("resourceVersion");
-    let managers = metadata["managedFields"].as_array_mut().unwrap();
-    managers.retain(|manager| manager["subresource"] != "status");
-    object
-}
-
-/// An administrator's object that is edited, or gone, is one finding until it is as it was.
-async fn watches(settled: &Settled, kind: &str, path: &str, edits: &[Edit]) {
-    let whole = settled.get(path).await;
-    let put = async |object: &Value| {
-        settled
-            .edit(path, |live| {
-                let fields = object.as_object().unwrap().iter();
-                let own = ["apiVersion", "kind", "metadata", "status"];
-                for (field, value) in fields.filter(|(field, _)| !own.contains(&field.as_str())) {
-                    live[field.as_str()] = value.clone();
-                }
-            })
-            .await;
-    };
-    settled.sandbox.sweep().await;
-    assert_eq!(settled.findings(kind).await, Vec::<String>::new(), "{path}");
-    for (part, change) in edits {
-        settled.edit(path, change).await;
-        let damaged = settled.get(path).await;
-        settled.sandbox.sweep().await;
-        let found = settled.findings(kind).await;
-        assert!(found.len() == 1 && found[0].contains(part), "{path}: {part}: {found:?}");
-        let now = settled.get(path).await;
-        assert_eq!(written(now), written(damaged), "{path}: an administrator's");
-        put(&whole).await;
-        settled.sandbox.sweep().await;
-        assert_eq!(settled.findings(kind).await, Vec::<String>::new(), "{path}: {part}");
-    }
-    settled.delete(path).await;
-    settled.sandbox.sweep().await;
-    let found = settled.findings(kind).await;
-    let mut again = whole;
-    again["metadata"] =
-        json!({"name": again["metadata"]["name"], "labels": again["metadata"]["labels"]});
-    settled.make(path.rsplit_once('/').unwrap().0, &again).await;
-    assert!(found.len() == 1, "{path}: gone: {found:?}");
-    settled.sandbox.sweep().await;
-    assert_eq!(settled.findings(kind).await, Vec::<String>::new(), "{path}: applied again");
-}
-
-fn widen(role: &mut Value) {
-    let right = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]});
-    role["rules"].as_array_mut().unwrap().push(right);
-}
-
-fn narrow(role: &mut Value) {
-    role["rules"].as_array_mut().unwrap().remove(0);
-}
-
-async fn watches_what_administrators_applied(settled: &Settled) {
-    let role = format!("{RBAC}/clusterroles/{ROLE}");
-    let both: fn(&mut Value) = |role| {
-        widen(role);
-        narrow(role);
-    };
-    let edits: [Edit; 3] =
-        [("list nodes", widen), ("lacks what managers need", narrow), ("; missing: ", both)];
-    watches(settled, "ManagerRole", &role, &edits).await;
-    let policy = format!("{ADMISSION}/validatingadmissionpolicies/{MANAGERS}");
-    let edits: [Edit; 2] = [
-        ("spec.validations", |policy| {
-            policy["spec"]["validations"].as_array_mut().unwrap().remove(3);
-        }),
-        ("spec.failurePolicy", |policy| policy["spec"]["failurePolicy"] = "Ignore".into()),
-    ];
-    watches(settled, "AdmissionPolicy", &policy, &edits).await;
-    let binding = format!("{ADMISSION}/validatingadmissionpolicybindings/{MANAGERS}");
-    let edits: [Edit; 1] = [("spec.validationActions", |binding| {
-        binding["spec"]["validationActions"] = json!(["Warn"]);
-    })];
-    watches(settled, "AdmissionPolicy", &binding, &edits).await;
-    let webhook = format!("{ADMISSION}/mutatingwebhookconfigurations/{IDENTITY_WEBHOOK}");
-    watches(settled, "IdentityWebhook", &webhook, &[]).await;
-}
-
 /// A credential for another issuer than the one that the server itself names is put right.
 async fn mends_a_credential_of_another_issuer(settled: &Settled) {
     let azure = &settled.sandbox.world.azure;
@@ -385,7 +324,9 @@ async fn waits_for_a_namespace(settled: &Settled) {
     settled.delete(JOBS).await;
     let host = settled.sandbox.world.host();
     assert!(host.is_some_and(|host| host.run_timer_now("sweep")));
-    settled.sandbox.pass_minutes(4).await;
+    settled.sandbox.pass_minutes(1).await;
+    settled.wait_minutes(10);
+    settled.sandbox.pass_minutes(1).await;
     assert_eq!(settled.get(JOBS).await["status"]["phase"], "Terminating");
     let unit = settled.unit();
     assert!(!settled.sandbox.is_parked(&unit), "{}", settled.sandbox.status(&unit));
@@ -397,72 +338,6 @@ async fn waits_for_a_namespace(settled: &Settled) {
     mended(settled, "going away", &before).await;
 }
 
-/// Of others, in the same places and under much the same names.
-async fn look_alikes(settled: &Settled) -> Vec<String> {
-    let mut all = Vec::new();
-    for (name, labels) in [
-        (format!("ci-{NAME}--somebody"), json!({"team": "theirs"})),
-        (
-            format!("ci-{NAME}-2--{}", settled.key),
-            json!({"forerunner.dev/fleet": format!("{NAME}-2")}),
-        ),
-    ] {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": name, "labels": labels}});
-        settled.make("/api/v1/namespaces", &namespace).await;
-        all.push(format!("/api/v1/namespaces/{name}"));
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "data": {"theirs": "dGhlaXJz"},
-            "metadata": {"name": format!("runner-{name}-config"), "labels": labels}});
-        settled.make("/api/v1/namespaces/MANAGERS/secrets", &secret).await;
-        all.push(format!("/api/v1/namespaces/{MANAGERS}/secrets/runner-{name}-config"));
-    }
-    all
-}
-
-async fn goes_one_by_one_and_whole(settled: &Settled) {
-    let sandbox = &settled.sandbox;
-    let other = sandbox.world.gitlab.create_group(Some(42), "network");
-    sandbox.sweep().await;
-    assert!(sandbox.is_ready(&format!("runner/g{other}-plan")));
-    let theirs = look_alikes(settled).await;
-    let seen = async || {
-        let mut seen = Vec::new();
-        for path in &theirs {
-            seen.push(settled.get(path).await);
-        }
-        seen
-    };
-    let before = seen().await;
-    let of = |key: &str, all: &BTreeMap<String, Value>| {
-        let own = all.iter().filter(|(path, _)| path.contains(key));
-        own.map(|(path, object)| (path.clone(), object.clone())).collect::<BTreeMap<_, _>>()
-    };
-    let (mine, others) = (settled.key.clone(), format!("g{other}-plan"));
-    let beside = of(&others, &settled.whole().await);
-    let remove = |targets: &str| {
-        let order =
-            json!({"command": "remove", "targets": [targets], "by": "jane", "why": "a test"});
-        sandbox.order("approvals", &order);
-    };
-    remove("platform/payments");
-    sandbox.settle().await;
-    let whole = settled.whole().await;
-    assert_eq!(of(&mine, &whole), BTreeMap::new(), "{}", sandbox.status(&settled.unit()));
-    assert_eq!(of(&others, &whole), beside, "the other stays as it is");
-    remove("all");
-    sandbox.settle().await;
-    sandbox.sweep().await;
-    let left = versions(settled.cluster, NAME).await;
-    let left: Vec<_> = left.keys().filter(|name| name.contains("-plan")).collect();
-    assert!(left.is_empty(), "{left:?}");
-    assert!(sandbox.world.gitlab.runners().is_empty());
-    assert!(sandbox.world.azure.identities().iter().all(|one| !one.id.contains("--g")));
-    assert_eq!(seen().await, before, "others' objects");
-    for path in theirs {
-        settled.delete(&path).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_differs_on_a_real_server_is_mended_or_told_and_all_of_it_goes_whole() {
     let Some(cluster) = cluster() else { return };
@@ -472,8 +347,17 @@ async fn what_differs_on_a_real_server_is_mended_or_told_and_all_of_it_goes_whol
     waits_for_a_namespace(&settled).await;
     mends_a_credential_of_another_issuer(&settled).await;
     tells_strangers(&settled).await;
-    watches_what_administrators_applied(&settled).await;
-    goes_one_by_one_and_whole(&settled).await;
+    watched::watches_what_administrators_applied(&settled).await;
+    managers::fights_once_for_each_field_taken(&settled).await;
+    let network = settled.sandbox.world.gitlab.create_group(Some(42), "network");
+    let other = format!("g{network}-plan");
+    settled.sandbox.sweep().await;
+    settled.sandbox.assert_ready(&format!("runner/{other}"));
+    tokens::keeps_its_token_beside_another_entitys(&settled, &other).await;
+    tokens::makes_a_lost_token_anew_once_confirmed(&settled).await;
+    let waited = managers::waits_for_a_node(&settled).await;
+    leaving::goes_the_ordinary_way(&settled, waited).await;
+    leaving::goes_from_a_desk(&settled, &other).await;
     let user = settled.sandbox.world.forerunner_user();
     let audited = cluster.audited(user);
     let refused: Vec<&Value> =

@@ -43,7 +43,7 @@ pub(super) async fn join(server: &Server, now: Timestamp) -> Result<(), Refusal>
     server.merge(&format!("/api/v1/nodes/{NODE}/status"), &status).await.map(drop)
 }
 
-/// Nothing to do: it runs, or it waits for what it mounts, or its process is told to stop.
+/// Nothing to do: it runs, or it waits for a node or for what it mounts, or its process is told to stop.
 pub(super) fn part(
     pod: &Value,
     state: &State,
@@ -61,7 +61,8 @@ pub(super) fn part(
         return over.then_some(Part::Remove);
     }
     if node.is_empty() {
-        return Some(Part::Bind);
+        // What the cluster's scheduler says of it then stands.
+        return (!state.faults.unschedulable).then_some(Part::Bind);
     }
     let ours = node == NODE && pods::started(pod).is_none();
     let phase = pod["status"]["phase"].as_str().unwrap_or("Pending");
