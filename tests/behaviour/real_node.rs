@@ -5,6 +5,7 @@ mod image;
 mod machine;
 mod pod;
 mod story;
+mod trouble;
 mod webhook;
 
 use crate::real_runner::program::program;

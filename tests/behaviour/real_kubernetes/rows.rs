@@ -11,6 +11,7 @@ use crate::{
     harness::{FLEET, Sandbox},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use forerunner::domain::names::LABEL_FLEET;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -181,6 +182,8 @@ const fn edit(path: &'static str, change: fn(&mut Value)) -> Row {
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/MANAGERS/deployments/runner-KEY";
 const ACCOUNT: &str = "/api/v1/namespaces/JOBS/serviceaccounts/job";
+const DEFAULT_ACCOUNT: &str = "/api/v1/namespaces/JOBS/serviceaccounts/default";
+const MANAGER_ACCOUNT: &str = "/api/v1/namespaces/MANAGERS/serviceaccounts/runner-KEY";
 const QUOTA: &str = "/api/v1/namespaces/JOBS/resourcequotas/jobs-KEY";
 const LIMITS: &str = "/api/v1/namespaces/JOBS/limitranges/jobs-KEY";
 const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/JOBS/networkpolicies/jobs-KEY";
@@ -206,7 +209,7 @@ async fn entry(settled: &Settled, key: &str) -> (u64, String) {
     entries(&settled.get(&SECRET.replace("KEY", key)).await).remove(0)
 }
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 22] = [
     gone(DEPLOYMENT),
     gone(MANAGER_POLICY),
     gone(POLICY),
@@ -214,6 +217,8 @@ const ROWS: [Row; 20] = [
     gone(QUOTA),
     gone(LIMITS),
     gone(ACCOUNT),
+    gone(DEFAULT_ACCOUNT),
+    gone(MANAGER_ACCOUNT),
     gone(JOBS),
     edit(DEPLOYMENT, |object| object["spec"]["replicas"] = 3.into()),
     edit(DEPLOYMENT, |object| container(object)["image"] = "evil".into()),
@@ -273,6 +278,27 @@ async fn mends_every_row(settled: &Settled) {
     wider["roleRef"]["name"] = "view".into();
     settled.make(BINDING.rsplit_once('/').unwrap().0, &wider).await;
     mended(settled, "another role", &before).await;
+}
+
+/// Without our label nothing tells an object from a stranger's: it is left, and its unit parked until the label is back.
+async fn waits_for_its_label(settled: &Settled) {
+    for path in [JOBS, BINDING, DEPLOYMENT, SECRET] {
+        settled
+            .edit(path, |object| {
+                object["metadata"]["labels"].as_object_mut().unwrap().remove(LABEL_FLEET);
+            })
+            .await;
+        let before = settled.get(path).await;
+        settled.sandbox.sweep().await;
+        let status = settled.sandbox.status(&settled.unit());
+        let reason = status["parked"]["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(LABEL_FLEET), "{path}: {status}");
+        assert_eq!(settled.get(path).await, before, "{path} is left");
+        settled.edit(path, |object| object["metadata"]["labels"][LABEL_FLEET] = NAME.into()).await;
+        settled.wait_minutes(11);
+        settled.sandbox.sweep().await;
+        settled.assert_ready();
+    }
 }
 
 /// Told with this in it, left as it is, and over when it is gone.
@@ -347,6 +373,7 @@ async fn what_differs_on_a_real_server_is_mended_or_told_and_all_of_it_goes_whol
     waits_for_a_namespace(&settled).await;
     mends_a_credential_of_another_issuer(&settled).await;
     tells_strangers(&settled).await;
+    waits_for_its_label(&settled).await;
     watched::watches_what_administrators_applied(&settled).await;
     managers::fights_once_for_each_field_taken(&settled).await;
     let network = settled.sandbox.world.gitlab.create_group(Some(42), "network");

@@ -13,6 +13,9 @@ use std::{
 /// What holds a pod's namespaces, and what jobs run in.
 pub(super) const NODE: &str = "forerunner.test/node:1";
 pub(super) const RUNNER: &str = "19.4.0";
+/// A manager of this version ends at once, and says so last.
+pub(super) const ENDS: &str = "19.4.2";
+pub(super) const LAST_WORDS: &str = "FATAL: it ends at once";
 
 /// The sandbox's manager as an entrypoint. `gitlab` is what it is told of the sandbox's GitLab.
 pub(super) fn played_manager(gitlab: &str) -> String {
@@ -43,7 +46,8 @@ pub(super) fn archive(folder: &Path, manager: &str, further: &[(PathBuf, String)
     for (from, to) in further {
         add_program(&root, from, to);
     }
-    add_script(&root, "entrypoint", manager);
+    let ends = format!("if [ \"$ENDS\" ]; then echo it starts; echo '{LAST_WORDS}'; exit 1; fi");
+    add_script(&root, "entrypoint", &format!("{ends}\n{manager}"));
     // What the real runner starts the helper's scripts with.
     add_script(&root, "usr/bin/gitlab-runner-build", "exec bash");
     add_script(&root, "usr/bin/az", "exec /usr/bin/forerunner sandbox-az \"$@\"");
@@ -52,24 +56,33 @@ pub(super) fn archive(folder: &Path, manager: &str, further: &[(PathBuf, String)
     tar(&["-C", root.to_str().unwrap(), "-cf", layer.to_str().unwrap(), "."]);
     let digest = hex::encode(Sha256::digest(fs::read(&layer).unwrap()));
     let registry = "registry.gitlab.com/gitlab-org";
+    let path = "PATH=/usr/bin:/bin";
     let images = [
         (
             "sleeps.json",
             json!(["/bin/sleep", "infinity"]),
+            json!([path]),
             vec![NODE.to_owned(), format!("{registry}/gitlab-runner:alpine-v{RUNNER}")],
         ),
         // Beside the script of a job there is nothing to help with.
         (
             "ends.json",
             json!(["/bin/sh", "-c", "exit 0"]),
+            json!([path]),
             vec![format!("{registry}/gitlab-runner/gitlab-runner-helper:x86_64-v{RUNNER}")],
+        ),
+        (
+            "fails.json",
+            json!(["/bin/sh"]),
+            json!([path, "ENDS=1"]),
+            vec![format!("{registry}/gitlab-runner:alpine-v{ENDS}")],
         ),
     ];
     let mut manifest = Vec::new();
-    for (file, entrypoint, names) in &images {
+    for (file, entrypoint, variables, names) in &images {
         let config = json!({
             "architecture": "amd64", "os": "linux",
-            "config": {"Entrypoint": entrypoint, "Env": ["PATH=/usr/bin:/bin"]},
+            "config": {"Entrypoint": entrypoint, "Env": variables},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         });
         fs::write(image.join(file), config.to_string()).unwrap();
@@ -85,6 +98,7 @@ pub(super) fn archive(folder: &Path, manager: &str, further: &[(PathBuf, String)
         "manifest.json",
         "sleeps.json",
         "ends.json",
+        "fails.json",
         "layer.tar",
     ]);
     archive

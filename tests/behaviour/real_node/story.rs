@@ -66,6 +66,7 @@ pub(super) async fn tell() {
     scene.manager_drains(project, End::Deletion).await;
     scene.idle_manager_ends_at_once_when_deleted().await;
     scene.file_changes_in_the_running_pod().await;
+    scene.what_keeps_a_manager_from_running_is_told(group).await;
 }
 
 /// Connections to a port of the node go to a server that listens on loopback only.
