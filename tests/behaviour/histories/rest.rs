@@ -16,6 +16,7 @@ use crate::{
         snapshot::{MANAGERS, key_of},
     },
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use forerunner::sandbox::gitlab::{Mischief, RunnerEdit};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -63,6 +64,7 @@ fn answer_alarms(facts: &mut Facts, sandbox: &Sandbox, recorder: &Recorder) {
     confirm_plan(facts, sandbox, recorder);
     delete_what_nothing_proves(sandbox);
     delete_orphaned_roles(sandbox);
+    drop_refused_orders(sandbox);
     for id in std::mem::take(&mut facts.erased) {
         sandbox.world.gitlab.delete_runner(id);
     }
@@ -121,6 +123,20 @@ fn delete_orphaned_roles(sandbox: &Sandbox) {
             let remedy = orphaned["remedy"].as_str().unwrap();
             let (_, name) = remedy.trim_end_matches('"').rsplit_once('/').unwrap();
             sandbox.world.azure.remove_assignment(name.parse().unwrap());
+        }
+    }
+}
+
+/// Orders that meant nothing, or could not be done in ten tries; what else is kept nobody sent.
+fn drop_refused_orders(sandbox: &Sandbox) {
+    for kept in sandbox.world.kubernetes.list("secrets", MANAGERS) {
+        let function =
+            BASE64_STANDARD.decode(kept["data"]["function"].as_str().unwrap_or_default());
+        if kept["metadata"]["labels"]["forerunner.dev/record"] == "foreign"
+            && function.is_ok_and(|name| name == b"command" || name == b"approval")
+        {
+            let name = kept["metadata"]["name"].as_str().unwrap();
+            assert!(sandbox.world.kubernetes.delete_as_admin("secrets", MANAGERS, name));
         }
     }
 }
@@ -216,7 +232,7 @@ fn told_of_all(sandbox: &Sandbox) -> String {
 /// The inventory without what only tells what was: ledger, parked plan, and what is told of targets and identities.
 pub(super) fn told(facts: &Facts, mut all: Value) -> Value {
     let wanted = facts.wanted();
-    let past = ["ledger", "parked-plan", "status-target", "status-identity", "foreign"];
+    let past = ["ledger", "parked-plan", "status-target", "status-identity"];
     if let Some(objects) = all["objects"].as_array_mut() {
         objects.retain(|line| {
             let line = line.as_str().unwrap_or_default();
