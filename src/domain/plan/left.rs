@@ -1,8 +1,12 @@
 //! An identity of ours that the profile has no use for any more: it has none now, or one of an administrator's, or shares another.
 
-use super::{Draft, beyond, domain::is_ours, rights::surplus_rights};
+use super::{
+    Draft,
+    domain::is_ours,
+    rights::{self, surplus_rights},
+};
 use crate::domain::{
-    azure::{ResourceId, RoleAssignment},
+    azure::ResourceId,
     names,
     observed::Candidate,
     render::Context,
@@ -45,16 +49,7 @@ pub(crate) fn draft_left(
         // One at a time: Entra refuses concurrent writes under one identity (azure.md §4.3).
         last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
     }
-    let (goes, stuck): (Vec<&RoleAssignment>, Vec<&RoleAssignment>) =
-        surplus_rights(&[], assignments)
-            .into_iter()
-            .partition(|one| context.fleet.reach.covers(one));
-    for one in goes {
-        draft.add(Step::RemoveRole { assignment: one.clone() }, []);
-    }
-    if !stuck.is_empty() {
-        draft.find(beyond::finding(&stuck, "which do not let it take them away"));
-    }
+    rights::draft_surplus(draft, context, &surplus_rights(&[], assignments));
 }
 
 /// What an administrator types to delete an identity.

@@ -1,6 +1,6 @@
 //! Rights of an identity against what is asked: which are missing, which nobody asked for, and which stand in the way.
 
-use super::Draft;
+use super::{Draft, beyond};
 use crate::domain::{
     azure::{FederatedCredential, ResourceId, RoleAssignment},
     fleet::Guardrails,
@@ -44,8 +44,21 @@ pub(crate) fn surplus_rights<'a>(
     assignments.iter().filter(|one| is_ours(one) && !is_asked(one)).collect()
 }
 
+/// Takes back what is surplus, for which a unit that stays needs no permit (DESIGN, *Removal, grace and the brake*); what the
+/// guardrails do not let us take is told.
+pub(super) fn draft_surplus(draft: &mut Draft, context: &Context<'_>, surplus: &[&RoleAssignment]) {
+    let (goes, stuck): (Vec<&RoleAssignment>, Vec<&RoleAssignment>) =
+        surplus.iter().partition(|one| context.fleet.reach.covers(one));
+    for one in goes {
+        draft.add(Step::RemoveRole { assignment: one.clone() }, []);
+    }
+    if !stuck.is_empty() {
+        draft.find(beyond::finding(&stuck, "which do not let it take them away"));
+    }
+}
+
 /// What we gave that nothing asks for within the guardrails.
-pub(crate) fn beyond(
+pub(crate) fn outside(
     asked: &[Grant],
     guardrails: &Guardrails,
     mut assignments: Vec<RoleAssignment>,

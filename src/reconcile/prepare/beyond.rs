@@ -50,5 +50,5 @@ pub(super) async fn read(
     let mut held = try_join_all(lists).await?.into_iter().flatten().collect::<Vec<_>>().concat();
     held.sort_by_key(|one| one.name);
     held.dedup_by_key(|one| one.name);
-    Ok(rights::beyond(roles, guardrails, held))
+    Ok(rights::outside(roles, guardrails, held))
 }

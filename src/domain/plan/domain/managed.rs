@@ -2,12 +2,12 @@
 
 use super::DomainDraft;
 use crate::domain::{
-    azure::{FederatedCredential, Identity, ResourceId, RoleAssignment},
+    azure::{FederatedCredential, Identity, ResourceId},
     ids::{FleetName, InstallationId},
     names,
     observed::{DomainObserved, IdentityObserved},
     plan::{
-        Draft, beyond,
+        Draft,
         rights::{self, foreign_rights, missing_grants, surplus_rights},
     },
     render::Context,
@@ -73,7 +73,7 @@ pub(super) fn draft_managed(
     draft_tags(draft, id, identity.as_ref(), tags, credentials, &wanted, trust);
     let foreign = foreign_rights(roles, assignments);
     let removed = rights::draft_foreign(draft, spec, context, id, credentials, &foreign);
-    draft_surplus_rights(draft, context, &surplus_rights(roles, assignments));
+    rights::draft_surplus(draft, context, &surplus_rights(roles, assignments));
     let missing = missing_grants(roles, assignments);
     for grant in &missing {
         let principal = match (identity, made) {
@@ -96,18 +96,6 @@ pub(super) fn draft_managed(
     }
     domain.seen = identity.is_some() && trusted && missing.is_empty();
     made
-}
-
-/// What the file asked for before goes at once: in a unit that stays no permit is needed (DESIGN, *Removal, grace and the brake*).
-fn draft_surplus_rights(draft: &mut Draft, context: &Context<'_>, surplus: &[&RoleAssignment]) {
-    let (goes, stuck): (Vec<&RoleAssignment>, Vec<&RoleAssignment>) =
-        surplus.iter().partition(|one| context.fleet.reach.covers(one));
-    for one in goes {
-        draft.add(Step::RemoveRole { assignment: one.clone() }, []);
-    }
-    if !stuck.is_empty() {
-        draft.find(beyond::finding(&stuck, "which do not let it take them away"));
-    }
 }
 
 /// Credentials of ours for another issuer or subject, such as of a cluster that was rebuilt: doors for nobody, once the
