@@ -12,7 +12,9 @@ use crate::{
         spec::ClusterAccess,
     },
     sandbox::{
-        azure, gitlab, host,
+        azure,
+        gitlab::{self, Mischief},
+        host,
         kubernetes::{self, Kubernetes},
         wire::Service,
         world::{StartError, World, WorldSettings},
@@ -54,6 +56,9 @@ pub struct Sandbox {
     /// How long each call to a service takes, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency: u64,
+    /// How many of a hundred hooks of GitLab's are lost on their way; the sweep finds what they announced
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    lose_hooks: u8,
     /// A real cluster in the place of the simulated one, as an administrator; without nodes, the sandbox plays one
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -279,6 +284,7 @@ async fn start_world(arguments: &Sandbox, fleet: &Fleet, folder: &Path) -> Resul
     {
         world.wire.set_latency(service, latency);
     }
+    world.gitlab.set_mischief(Mischief { loss_percent: arguments.lose_hooks, ..Mischief::default() });
     Ok(world)
 }
 

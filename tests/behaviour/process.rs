@@ -42,6 +42,18 @@ async fn the_demo_shows_a_runner_settle_and_a_job_sign_in() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_goes_on_where_gitlabs_hook_is_lost() {
+    let run = forerunner(&["sandbox", "--demo", "--lose-hooks", "100"]).output();
+    let output = tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    for part in ["the hook never arrived", "ok Ready: as fleet.yaml says", "Job succeeded"] {
+        assert!(out.contains(part), "no `{part}` in\n{out}");
+    }
+}
+
 /// What a person at a terminal sees of the demo, as it came: each piece is one read of the terminal.
 async fn on_a_terminal(no_colour: &str) -> Vec<String> {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -51,8 +63,8 @@ async fn on_a_terminal(no_colour: &str) -> Vec<String> {
     let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
     let theirs = fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
     let mut command = forerunner(&["sandbox", "--demo"]);
-    command.env("NO_COLOR", no_colour).stdout(theirs).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
+    command.env("NO_COLOR", no_colour).stdout(theirs).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
     drop(command); // its copy of the terminal, so that reading ends when the child's closes
     let reading = tokio::task::spawn_blocking(move || {
         let (mut terminal, mut pieces, mut piece) = (fs::File::from(ours), Vec::new(), [0; 4096]);
@@ -62,9 +74,10 @@ async fn on_a_terminal(no_colour: &str) -> Vec<String> {
         }
         pieces
     });
-    let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
     let pieces = reading.await.unwrap();
-    assert!(status.success(), "{}", pieces.concat());
+    let why = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{}\n{why}", pieces.concat());
     pieces
 }
 
