@@ -242,8 +242,9 @@ fn edit_credential(settled: &Settled, change: fn(&mut Credential)) {
     azure.edit_credential(&id, credential);
 }
 
-const IDENTITY: [Row; 7] = [
+const IDENTITY: [Row; 8] = [
     row("condition", rights::narrow),
+    row("surplus right", rights::left_by_a_dead_round),
     row("tags of the identity", |settled| {
         let Identity { id, mut tags, .. } = identity(settled);
         tags.insert("costCenter".into(), "0000".into());

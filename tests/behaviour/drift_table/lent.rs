@@ -164,6 +164,13 @@ async fn another_identity_of_the_list_takes_the_place_of_one_that_is_gone() {
     assert!(left.id.ends_with("/id-tf-too"), "{left:?}");
     assert_eq!(settled.client(&settled.jobs()), json!(left.client_id));
     assert_eq!(azure.credentials(&left.id).len(), 1);
+    settled.assert_rests("on the second").await;
+    let of_second = |one: &Assignment| one.principal_id == left.principal_id;
+    let right = azure.assignments().into_iter().find(of_second).unwrap();
+    assert!(azure.remove_assignment(right.name));
+    sandbox.sweep().await;
+    let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+    assert_eq!(told["reason"], "RightMissing", "{}", sandbox.status(&settled.unit));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,13 @@
 
 use super::{Settled, file::RULE, lent::expecting, plan_about_foreign_rights};
 use crate::deeds::{APP, fleet, plan_profile};
-use forerunner::sandbox::wire::{Fault, Service, What};
+use forerunner::{
+    domain::{azure::ResourceId, names},
+    sandbox::{
+        azure::Assignment,
+        wire::{Fault, Service, What},
+    },
+};
 use uuid::Uuid;
 
 /// Keeps the right from writing rights: a condition as an administrator may add it.
@@ -27,6 +33,21 @@ fn is_given(settled: &Settled, name: Uuid) -> bool {
 pub(super) fn narrow(settled: &Settled) {
     let (name, ..) = own_role(settled);
     assert!(settled.sandbox.world.azure.narrow_assignment(name, Some(CONDITION)));
+}
+
+/// A right of forerunner's own that nothing asks for any more: its round died before it took it back.
+pub(super) fn left_by_a_dead_round(settled: &Settled) {
+    let (.., principal_id) = own_role(settled);
+    let name = names::role_assignment(&ResourceId::new(APP).unwrap(), principal_id, CONTRIBUTOR);
+    settled.sandbox.world.azure.put_assignment(Assignment {
+        name,
+        scope: APP.into(),
+        role: CONTRIBUTOR,
+        principal_id,
+        principal_type: "ServicePrincipal".into(),
+        description: None,
+        condition: None,
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
