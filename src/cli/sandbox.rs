@@ -284,7 +284,9 @@ async fn start_world(arguments: &Sandbox, fleet: &Fleet, folder: &Path) -> Resul
     {
         world.wire.set_latency(service, latency);
     }
-    world.gitlab.set_mischief(Mischief { loss_percent: arguments.lose_hooks, ..Mischief::default() });
+    world
+        .gitlab
+        .set_mischief(Mischief { loss_percent: arguments.lose_hooks, ..Mischief::default() });
     Ok(world)
 }
 

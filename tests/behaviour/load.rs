@@ -148,3 +148,54 @@ async fn five_that_fail_for_ever_hold_up_nobody_else() {
     });
     assert_eq!(of_good.count(), 0, "{waiting:#?}");
 }
+
+/// Azure as a whole takes no calls for forty minutes: what needs none of it settles, and the rest once it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_throttled_holds_up_nobody_who_does_not_need_it() {
+    let all = file().replace("'platform/denied'", "'platform/signed/*'");
+    let sandbox = Sandbox::new(&all).await;
+    sandbox.world.managers.rest_between(SignedDuration::from_mins(1));
+    let gitlab = &sandbox.world.gitlab;
+    let [teams, signed] = ["teams", "signed"].map(|name| gitlab.create_group(Some(42), name));
+    let new = |parent: u64, name: &str, profile: &str| {
+        format!("runner/g{}-{profile}", gitlab.create_group(Some(parent), name))
+    };
+    // A process that has reached its cluster.
+    let first = new(teams, "first", "plain");
+    sandbox.settle().await;
+    sandbox.assert_ready(&first);
+    sandbox.world.wire.add_fault(Fault {
+        service: Service::Arm,
+        method: None,
+        path: String::new(),
+        times: usize::MAX,
+        what: What::Answer {
+            status: 429,
+            headers: vec![("retry-after", "60".to_owned())],
+            body: r#"{"error":{"code":"SubscriptionRequestsThrottled","message":"words"}}"#.into(),
+        },
+    });
+    sandbox.world.wire.forget_calls();
+    // In turns, so that neither kind is first in the queue.
+    let units: Vec<(String, String)> = (0..5)
+        .map(|n| (new(signed, &format!("s{n}"), "plan"), new(teams, &format!("t{n}"), "plain")))
+        .collect();
+    sandbox.pass_minutes(10).await;
+    for (waits, settles) in &units {
+        sandbox.assert_ready(settles);
+        assert!(!sandbox.is_ready(waits), "{}", sandbox.status(waits));
+    }
+    sandbox.pass_minutes(30).await;
+    let asked = sandbox.own_calls().iter().filter(|call| call.starts_with("Arm ")).count();
+    assert!(asked <= units.len() * 40, "{asked} calls where each unit was told to pause a minute");
+    sandbox.world.wire.clear_faults();
+    for _ in 0..6 {
+        sandbox.pass_minutes(10).await;
+    }
+    for (waited, settled) in &units {
+        sandbox.assert_ready(waited);
+        sandbox.assert_ready(settled);
+        assert!(!sandbox.is_parked(waited), "{}", sandbox.status(waited));
+    }
+    assert_eq!(sandbox.world.service_bus.dead_letters("rounds").len(), 0);
+}
