@@ -156,9 +156,10 @@ pub enum Step {
         object: ObjectName,
         uid: Option<String>,
     },
-    /// Take a role of ours back. What Azure refuses is told, and holds nothing up.
+    /// Take a role back. `may_be_refused`: the identity goes all the same, or it is told already.
     RemoveRole {
         assignment: RoleAssignment,
+        may_be_refused: bool,
     },
     /// Let nobody sign in by this credential of ours any more.
     RemoveCredential {
@@ -289,7 +290,7 @@ impl fmt::Display for Step {
             }
             Self::DropAnnotations { object, .. } => write!(f, "take our annotations off {object}"),
             Self::RemoveObject { object, .. } => write!(f, "delete {object}"),
-            Self::RemoveRole { assignment } => {
+            Self::RemoveRole { assignment, .. } => {
                 write!(f, "take back role {} on {}", assignment.role, assignment.scope)
             }
             Self::RemoveCredential { identity, name } => {

@@ -11,7 +11,7 @@ use crate::{
         kubernetes::Object,
         ledger::{Book, Ledger, Turn},
         names,
-        plan::{Node, Plan},
+        plan::{Node, Plan, rights::take_away},
         render::{self, Context},
         spec::{FleetSettings, RunnerSpec},
         step::{Given, Product, RolloutWord, Step, StepId},
@@ -248,11 +248,17 @@ async fn perform(
             let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
             clients.kubernetes().delete(object, &preconditions).await?;
         }
-        Step::RemoveRole { assignment } => {
+        Step::RemoveRole { assignment, may_be_refused } => {
             let RoleAssignment { scope, name, .. } = assignment;
             match clients.arm().delete_assignment(scope, *name).await {
                 Err(error) if error.class() == Class::Permanent => {
-                    let text = Failure::from(error).text;
+                    let failure = Failure::from(error);
+                    if !may_be_refused {
+                        // A lock's own words say more.
+                        let step = failure.step.or(Some(("RightStays", take_away(assignment))));
+                        return Err(Failure { step, ..failure });
+                    }
+                    let text = failure.text;
                     warn!("role assignment {name} on {scope} stays, an orphan to be: {text}");
                 }
                 result => result?,

@@ -33,7 +33,9 @@ pub fn add(mut plan: Plan, beyond: &[RoleAssignment], may_go: Result<Pass, Close
     plan.findings = others;
     plan.findings.extend(for_administrators(theirs));
     if may_go.is_ok_and(|pass| pass.why() == Leave::Outside) {
-        let steps = beyond.iter().map(|one| Step::RemoveRole { assignment: one.clone() });
+        let steps = beyond
+            .iter()
+            .map(|one| Step::RemoveRole { assignment: one.clone(), may_be_refused: true });
         plan.steps.extend(steps.map(|step| Node { step, needs: vec![] }));
         if plan.verdict == Verdict::Settled {
             plan.verdict =

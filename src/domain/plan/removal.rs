@@ -302,7 +302,8 @@ fn draft_rights(draft: &mut Draft, what: &Departing<'_>, remains: &Remains) -> V
     let description =
         names::assignment_description(&what.fleet.name, &remains.installation, what.key);
     let ours = owned.assignments.iter().filter(|one| is_ours(one, &description));
-    ours.map(|one| draft.add(Step::RemoveRole { assignment: one.clone() }, [])).collect()
+    let steps = ours.map(|one| Step::RemoveRole { assignment: one.clone(), may_be_refused: true });
+    steps.map(|step| draft.add(step, [])).collect()
 }
 
 /// The name is made of scope, principal and role, which nobody chooses by accident.

@@ -50,7 +50,7 @@ pub(super) fn draft_surplus(draft: &mut Draft, context: &Context<'_>, surplus: &
     let (goes, stuck): (Vec<&RoleAssignment>, Vec<&RoleAssignment>) =
         surplus.iter().partition(|one| context.fleet.reach.covers(one));
     for one in goes {
-        draft.add(Step::RemoveRole { assignment: one.clone() }, []);
+        draft.add(Step::RemoveRole { assignment: one.clone(), may_be_refused: false }, []);
     }
     if !stuck.is_empty() {
         draft.find(beyond::finding(&stuck, "which do not let it take them away"));
@@ -107,7 +107,7 @@ pub(super) fn draft_foreign(
         .iter()
         .partition(|right| spec.remove_foreign_rights && context.fleet.reach.covers(right));
     let removed = removed.into_iter().map(|right| {
-        let step = Step::RemoveRole { assignment: right.clone() };
+        let step = Step::RemoveRole { assignment: right.clone(), may_be_refused: false };
         (right.name, draft.add(step, []))
     });
     let removed = removed.collect();
@@ -143,7 +143,7 @@ pub(super) fn delete_credential(identity: &ResourceId, name: &str) -> String {
 }
 
 /// What an administrator types to take a right away.
-pub(super) fn take_away(right: &RoleAssignment) -> String {
+pub(crate) fn take_away(right: &RoleAssignment) -> String {
     format!(
         "az role assignment delete --ids \"{}/providers/Microsoft.Authorization/roleAssignments/{}\"",
         right.scope, right.name

@@ -5,7 +5,7 @@ use crate::deeds::{APP, fleet, plan_profile};
 use forerunner::{
     domain::{azure::ResourceId, names},
     sandbox::{
-        azure::Assignment,
+        azure::{Assignment, Azure, Lock},
         wire::{Fault, Service, What},
     },
 };
@@ -192,34 +192,59 @@ async fn a_scope_of_the_guardrails_that_shows_nothing_keeps_no_runner_from_its_o
     sandbox.assert_ready(&settled.unit);
 }
 
-/// Lowered in the file, a right is lowered in Azure; and one of ours that a dead round left is found by the next sweep.
+/// Lowered in the file, a right is lowered in Azure. Who stands in the way is told, and no other drift waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_the_file_asks_for_no_more_is_taken_back() {
-    let writer = plan_profile().replace("role: Reader", "role: Contributor");
-    let settled = Settled::with(&writer).await;
-    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
-    let (_, contributor, principal) = own_role(&settled);
-    let given = || -> Vec<Uuid> {
-        let all = azure.assignments().into_iter();
-        all.filter(|one| one.principal_id == principal).map(|one| one.role).collect()
-    };
-    let refused = Fault {
-        service: Service::Arm,
-        method: Some("DELETE"),
-        path: "/roleAssignments/".into(),
-        times: usize::MAX,
-        what: What::Answer { status: 403, headers: vec![], body: "{}".into() },
-    };
-    sandbox.world.wire.add_fault(refused);
-    sandbox.deploy(&fleet(&format!("{RULE}profiles:\n{}", plan_profile()))).await;
-    sandbox.sweep().await;
-    assert_eq!(given().len(), 2, "Azure refuses for now: {}", sandbox.story());
-    sandbox.world.wire.clear_faults();
-    sandbox.leap_to("2026-11-25T08:00:00Z");
-    sandbox.sweep().await;
-    assert!(given().len() == 1 && !given().contains(&contributor), "{}", sandbox.story());
-    sandbox.assert_ready(&settled.unit);
-    let writes = sandbox.own_writes().len();
-    sandbox.sweep().await;
-    assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new());
+async fn a_role_that_the_file_asks_for_no_more_is_taken_back_or_an_administrators_to_take() {
+    let lock = |azure: &Azure| azure.lock(APP, Lock::CannotDelete);
+    for (locked, reason, words) in [
+        (true, "ScopeLocked", "az lock delete --ids"),
+        (false, "RightStays", "az role assignment delete --ids"),
+    ] {
+        let writer = plan_profile().replace("role: Reader", "role: Contributor");
+        let settled = Settled::with(&writer).await;
+        let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+        let (_, contributor, principal) = own_role(&settled);
+        let given = || -> Vec<Uuid> {
+            let all = azure.assignments().into_iter();
+            all.filter(|one| one.principal_id == principal).map(|one| one.role).collect()
+        };
+        let refused = Fault {
+            service: Service::Arm,
+            method: Some("DELETE"),
+            path: "/roleAssignments/".into(),
+            times: usize::MAX,
+            what: What::Answer { status: 403, headers: vec![], body: "{}".into() },
+        };
+        if locked {
+            lock(azure)
+        } else {
+            sandbox.world.wire.add_fault(refused)
+        }
+        sandbox.deploy(&fleet(&format!("{RULE}profiles:\n{}", plan_profile()))).await;
+        sandbox.sweep().await;
+        for _ in 0..3 {
+            assert_eq!(given().len(), 2, "Azure refuses for now: {}", sandbox.story());
+            let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+            assert_eq!(told["reason"], reason, "{}", sandbox.status(&settled.unit));
+            assert!(told["message"].as_str().unwrap().contains(words), "{told}");
+            assert!(!sandbox.is_parked(&settled.unit), "{}", sandbox.status(&settled.unit));
+            let writes = sandbox.own_writes().len();
+            sandbox.sweep().await;
+            let tried = sandbox.own_writes().split_off(writes);
+            let tried = tried.iter().filter(|write| write.contains("/roleAssignments/")).count();
+            assert_eq!(tried, 1, "each sweep asks again, once");
+            let (jobs, bounds) = (settled.jobs(), settled.bounds());
+            super::delete(&settled, "networkpolicies", &jobs, &bounds);
+            sandbox.sweep().await;
+            let policy = sandbox.world.kubernetes.get("networkpolicies", &jobs, &bounds);
+            assert!(policy.is_some(), "{}", sandbox.status(&settled.unit));
+        }
+        sandbox.world.wire.clear_faults();
+        azure.clear_obstacles();
+        sandbox.sweep().await;
+        assert!(given().len() == 1 && !given().contains(&contributor), "{}", sandbox.story());
+        sandbox.assert_ready(&settled.unit);
+        assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
+        settled.assert_rests("taken back").await;
+    }
 }
