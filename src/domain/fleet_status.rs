@@ -64,6 +64,8 @@ pub enum FindingKind {
     StrayIdentity,
     /// A role of ours that a dead principal holds.
     OrphanedRole,
+    /// A role of ours where the guardrails' scopes do not reach.
+    RoleBeyondReach,
     /// A limit of Azure's comes near.
     LimitNear,
     /// Something that forerunner is to watch and may not look at.

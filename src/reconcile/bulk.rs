@@ -163,6 +163,25 @@ pub(super) async fn strays(
     strays
 }
 
+/// Roles that forerunner gave where the guardrails' scopes do not reach, such as before one of them was taken off. Resource Graph
+/// lags and shows what we may read, so they are told and never touched.
+pub(super) async fn beyond_reach(
+    clients: &Clients,
+    fleet: &Fleet,
+    installation: &InstallationId,
+) -> Vec<RoleAssignment> {
+    let settings = fleet.settings();
+    if settings.azure.is_none() {
+        return vec![];
+    }
+    let described = names::assignment_description(&settings.name, installation, "");
+    let found = clients.arm().graph_described(&described, &settings.reach.scopes).await;
+    found.unwrap_or_else(|error| {
+        info!("Resource Graph shows no role assignments: {}", Failure::from(error).text);
+        vec![]
+    })
+}
+
 /// Every assignment where forerunner may give roles, by principal: one list for each scope that no other one holds.
 pub(super) async fn assignments(
     clients: &Clients,

@@ -16,7 +16,7 @@ use super::{
     watch::{self, Watched},
 };
 use crate::domain::{
-    azure::{Identity, ResourceId},
+    azure::{Identity, ResourceId, RoleAssignment},
     fleet::Fleet,
     fleet_status::FleetStatus,
     ids::{FleetName, InstallationId, RunnerKey, TargetId, Unit},
@@ -94,8 +94,18 @@ pub(super) async fn take(
         deadline.hold("who reaches guardrails.never", bulk::guarded(clients, fleet)),
         deadline.hold("what an administrator applied", watch::cluster(clients, fleet)),
     );
-    let Units { core, made, known, unlisted, targets, identities, strays, entities, credentials } =
-        units?;
+    let Units {
+        core,
+        made,
+        known,
+        unlisted,
+        targets,
+        identities,
+        strays,
+        beyond_reach,
+        entities,
+        credentials,
+    } = units?;
     let (installation, told, _, ledger, objects) = core;
     let statuses = told.units;
     // What Azure or one of GitLab's bulk reads does not show is not judged, and holds up nothing else.
@@ -163,6 +173,7 @@ pub(super) async fn take(
             guarded: guarded.unwrap_or_default(),
             cluster,
             strays,
+            beyond_reach,
             misplaced,
             unread_identities,
             open,
@@ -186,6 +197,7 @@ struct Units {
     /// Ours alone.
     identities: Result<Vec<Identity>, Failure>,
     strays: Vec<ResourceId>,
+    beyond_reach: Vec<RoleAssignment>,
     entities: Result<Sliced<Entities>, Failure>,
     credentials: Result<Sliced<BTreeSet<String>>, Failure>,
 }
@@ -231,9 +243,10 @@ impl Units {
             let more = unlisted::read(clients, &left, &listed, deadline).await;
             (read, left, more)
         };
-        let (mut unlisted, strays, of_gitlab, of_azure) = tokio::join!(
+        let (mut unlisted, strays, beyond_reach, of_gitlab, of_azure) = tokio::join!(
             unlisted::read(clients, &known, &listed, deadline),
             deadline.wait(bulk::strays(clients, fleet, installation)),
+            deadline.wait(bulk::beyond_reach(clients, fleet, installation)),
             of_gitlab,
             of_azure,
         );
@@ -242,8 +255,18 @@ impl Units {
         known.extend(tagged.into_iter().chain(left));
         unlisted.join(more_of_gitlab);
         unlisted.join(more_of_azure);
-        let (targets, strays) = (listed, strays.unwrap_or_default());
-        Self { core, made, known, targets, unlisted, identities, strays, entities, credentials }
+        Self {
+            core,
+            made,
+            known,
+            targets: listed,
+            unlisted,
+            identities,
+            strays: strays.unwrap_or_default(),
+            beyond_reach: beyond_reach.unwrap_or_default(),
+            entities,
+            credentials,
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Watched {
     pub(super) guarded: Vec<Guarded>,
     pub(super) cluster: Option<ClusterObserved>,
     pub(super) strays: Vec<ResourceId>,
+    /// Roles of ours where no list of the guardrails' scopes shows them.
+    pub(super) beyond_reach: Vec<RoleAssignment>,
     pub(super) misplaced: Vec<Misplaced>,
     /// Existing identities that Azure does not show us, and what it answers instead.
     pub(super) unread_identities: Vec<(ResourceId, String)>,
@@ -97,6 +99,7 @@ pub(super) fn findings(
         found.extend(watch::azure::unwatched(&watched.guarded, &principal, now));
     }
     found.extend(watch::azure::unread(&watched.unread_identities, now));
+    found.extend(watch::azure::beyond_reach(&watched.beyond_reach, now));
     let lent = watched.lent.iter().flat_map(BTreeMap::values);
     let credentials = lent.map(|lent| (&lent.id, lent.credentials.len()));
     found.extend(watch::azure::limits(credentials, &watched.assignments, now));

@@ -167,6 +167,7 @@ words! {
         LookAlike = "LookAlike",
         StrayIdentity = "StrayIdentity",
         OrphanedRole = "OrphanedRole",
+        RoleBeyondReach = "RoleBeyondReach",
         LimitNear = "LimitNear",
         Unwatched = "Unwatched",
     }
@@ -184,6 +185,7 @@ impl Found {
             FindingKind::LookAlike => Self::LookAlike,
             FindingKind::StrayIdentity => Self::StrayIdentity,
             FindingKind::OrphanedRole => Self::OrphanedRole,
+            FindingKind::RoleBeyondReach => Self::RoleBeyondReach,
             FindingKind::LimitNear => Self::LimitNear,
             FindingKind::Unwatched => Self::Unwatched,
         }

@@ -7,7 +7,7 @@ use super::{
     identities, role_assignments,
 };
 use crate::domain::{
-    azure::{GivenRole, Identity, RoleAssignment},
+    azure::{GivenRole, Identity, ResourceId, RoleAssignment},
     ids::FleetName,
     names::TAG_FLEET,
 };
@@ -33,8 +33,30 @@ impl Arm {
             "resources | where type =~ 'microsoft.managedidentity/userassignedidentities' | where tags['{TAG_FLEET}'] =~ '{fleet}' | project id, name, location, tags, properties | order by id asc"
         );
         let what = format!("the identities of fleet `{fleet}` in Resource Graph");
-        let rows: Vec<identities::Wire> = self.graph(&what, subscriptions, &query).await?;
+        let rows: Vec<identities::Wire> = self.graph(&what, Some(subscriptions), &query).await?;
         rows.into_iter().map(|row| row.read(&what)).collect()
+    }
+
+    /// Role assignments whose description begins so, wherever we may read them, but for those at and below the scopes.
+    pub async fn graph_described(
+        &self,
+        description: &str,
+        beyond: &[ResourceId],
+    ) -> Result<Vec<RoleAssignment>, Error> {
+        let mut query = format!(
+            "authorizationresources | where type =~ 'microsoft.authorization/roleassignments' | where tostring(properties.description) startswith {}",
+            quoted(description)
+        );
+        for scope in beyond {
+            let (at, below) = (quoted(scope.as_str()), quoted(&format!("{scope}/")));
+            query += &format!(
+                " | where tostring(properties.scope) !~ {at} | where tostring(properties.scope) !startswith {below}"
+            );
+        }
+        query += " | project id, name, properties | order by id asc";
+        let what = "the role assignments of ours in Resource Graph";
+        let rows: Vec<role_assignments::Wire> = self.graph(what, None, &query).await?;
+        rows.into_iter().map(|row| row.read(what)).collect()
     }
 
     /// All role assignments of the subscriptions, a thousand a call.
@@ -44,7 +66,7 @@ impl Arm {
     ) -> Result<Vec<RoleAssignment>, Error> {
         let what = "the role assignments in Resource Graph";
         let rows: Vec<role_assignments::Wire> =
-            self.graph(what, subscriptions, ASSIGNMENTS).await?;
+            self.graph(what, Some(subscriptions), ASSIGNMENTS).await?;
         rows.into_iter().map(|row| row.read(what)).collect()
     }
 
@@ -52,14 +74,15 @@ impl Arm {
     pub async fn graph_given(&self, subscriptions: &[Uuid]) -> Result<Vec<GivenRole>, Error> {
         let what = "the role assignments in Resource Graph";
         let rows: Vec<role_assignments::Wire> =
-            self.graph(what, subscriptions, ASSIGNMENTS).await?;
+            self.graph(what, Some(subscriptions), ASSIGNMENTS).await?;
         rows.into_iter().map(|row| row.read_given(what)).collect()
     }
 
+    /// `subscriptions`: `None` for all that we may read.
     async fn graph<T: DeserializeOwned>(
         &self,
         what: &str,
-        subscriptions: &[Uuid],
+        subscriptions: Option<&[Uuid]>,
         query: &str,
     ) -> Result<Vec<T>, Error> {
         let mut rows = Vec::new();
@@ -84,12 +107,21 @@ impl Arm {
     }
 }
 
-fn request(subscriptions: &[Uuid], query: &str, skip_token: Option<&str>) -> Value {
+/// A text of the query language.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn request(subscriptions: Option<&[Uuid]>, query: &str, skip_token: Option<&str>) -> Value {
     let mut options = json!({"$top": ROWS_PER_PAGE, "resultFormat": "objectArray"});
     if let Some(token) = skip_token {
         options["$skipToken"] = Value::from(token);
     }
-    json!({"subscriptions": subscriptions, "query": query, "options": options})
+    let mut body = json!({"query": query, "options": options});
+    if let Some(subscriptions) = subscriptions {
+        body["subscriptions"] = json!(subscriptions);
+    }
+    body
 }
 
 #[derive(Deserialize)]

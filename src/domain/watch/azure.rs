@@ -79,8 +79,7 @@ pub fn orphans<'a>(
     let mut seen = BTreeSet::new();
     let found = assignments.iter().filter_map(|one| {
         let key = one.description.as_deref()?.strip_prefix(&prefix)?;
-        let is_ours = one.name == names::role_assignment(&one.scope, one.principal_id, one.role);
-        (is_ours && !principals.contains(&one.principal_id)).then_some((key, one))
+        (is_ours(one) && !principals.contains(&one.principal_id)).then_some((key, one))
     });
     found.filter(|(_, one)| seen.insert(one.name)).collect()
 }
@@ -93,6 +92,22 @@ pub fn unread(identities: &[(ResourceId, String)], now: Timestamp) -> Vec<Findin
         Finding::new(FindingKind::Unwatched, message, remedy, now)
     });
     found.collect()
+}
+
+/// Roles of ours where the guardrails' scopes do not reach: known by their names, whose parts nobody chooses by accident.
+pub fn beyond_reach(assignments: &[RoleAssignment], now: Timestamp) -> Vec<Finding> {
+    let ours = assignments.iter().filter(|one| is_ours(one)).map(|one| {
+        let message = format!(
+            "principal {} holds role {} on {}, which forerunner gave and guardrails.scopes do not reach any more",
+            one.principal_id, one.role, one.scope
+        );
+        Finding::new(FindingKind::RoleBeyondReach, message, take_away(one), now)
+    });
+    ours.collect()
+}
+
+fn is_ours(one: &RoleAssignment) -> bool {
+    one.name == names::role_assignment(&one.scope, one.principal_id, one.role)
 }
 
 /// What is told of one that really is nobody's.

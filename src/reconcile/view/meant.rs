@@ -45,7 +45,10 @@ impl View {
         let orphans = watch::orphans(&self.clients, fleet, &inventory, now).await;
         let found = watch::findings(fleet, &inventory, &survey, now).into_iter().chain(orphans);
         let leftovers = found.filter(|finding| match finding.kind {
-            FindingKind::LookAlike | FindingKind::StrayIdentity | FindingKind::OrphanedRole => true,
+            FindingKind::LookAlike
+            | FindingKind::StrayIdentity
+            | FindingKind::OrphanedRole
+            | FindingKind::RoleBeyondReach => true,
             FindingKind::ReachesNever
             | FindingKind::AdmissionPolicy
             | FindingKind::ManagerRole

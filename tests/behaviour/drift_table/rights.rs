@@ -248,3 +248,34 @@ async fn a_role_that_the_file_asks_for_no_more_is_taken_back_or_an_administrator
         settled.assert_rests("taken back").await;
     }
 }
+
+/// One change of the file takes a scope off the guardrails and the role that lay there: no round looks there any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_at_a_scope_that_left_the_file_with_it_is_told_until_it_is_gone() {
+    let there = plan_profile().replace(APP, OTHER);
+    let settled = wide(&there).await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let (name, role, principal) = own_role(&settled);
+    let given = |name| azure.assignments().into_iter().any(|one| one.name == name);
+    settled.assert_rests("as the file says").await;
+    assert_eq!(sandbox.findings("RoleBeyondReach"), vec![]);
+    // Somebody else's, and one that only says that it is ours.
+    let described = azure.assignments().into_iter().find(|one| one.name == name).unwrap();
+    azure.assign_role(OTHER, CONTRIBUTOR, principal, None);
+    azure.put_assignment(Assignment { name: Uuid::from_u128(7), role: OWNER, ..described });
+    sandbox.deploy(&fleet(&format!("{RULE}profiles:\n{}", plan_profile()))).await;
+    sandbox.pass_minutes(1).await;
+    sandbox.sweep().await;
+    let [(message, remedy)] = &sandbox.findings("RoleBeyondReach")[..] else {
+        panic!("{}", sandbox.fleet_status())
+    };
+    assert!(message.contains(&principal.to_string()) && message.contains(OTHER), "{message}");
+    assert!(message.contains(&role.to_string()), "{message}");
+    assert!(remedy.contains(&name.to_string()), "{remedy}");
+    assert!(given(name), "a person's to take");
+    assert!(azure.remove_assignment(name));
+    sandbox.pass_minutes(1).await;
+    sandbox.sweep().await;
+    assert_eq!(sandbox.findings("RoleBeyondReach"), vec![]);
+    sandbox.assert_ready(&settled.unit);
+}

@@ -370,6 +370,7 @@ mod tests {
             "resources | where (id == 'a' or id == 'b') and tostring(properties.n) != '2'",
             &["b", "a"],
         );
+        check("resources | where tostring(id) !startswith 'A' | where id !~ 'B'", &["cc"]);
         check("resources | where type !~ 'x/y' | project id, n = properties.n", &["cc"]);
     }
 
