@@ -134,6 +134,7 @@ impl Case {
             manager_policy: None,
             binding: None,
             left: None,
+            left_places: vec![],
             ledger: Ledger::default(),
             runners: std::collections::BTreeSet::new(),
             status: None,

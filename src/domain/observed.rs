@@ -33,12 +33,25 @@ pub struct Observed {
     pub binding: Option<Object>,
     /// The identity of its own that it had before, if the file gives it none any more; only asked for where it had one.
     pub left: Option<Candidate>,
+    /// Where its jobs ran before.
+    pub left_places: Vec<LeftPlace>,
     pub ledger: Ledger,
     /// The runners of the fleet that have a manager; only asked for where this one has no Secret.
     pub runners: BTreeSet<Unit>,
     pub status: Option<Status>,
     /// Units whose managers wait to be rolled; only asked for where this one's was rolled and runs.
     pub waiting: Vec<Unit>,
+}
+
+/// Where a runner's jobs ran before the file gave them another namespace: in its own, or in the one that its profile shares.
+#[derive(Clone, Debug)]
+pub struct LeftPlace {
+    /// The namespace, where it was the runner's own.
+    pub namespace: Option<Object>,
+    /// What lets its manager run jobs there.
+    pub binding: Option<Object>,
+    /// Pods of its jobs there that have not ended.
+    pub job_pods: usize,
 }
 
 /// What a trust domain's round looks at; a runner that has one of its own looks at it too.

@@ -141,9 +141,10 @@ pub enum Step {
         answer: String,
     },
 
-    /// Write down on the Deployment since when its runner leaves; `None`: it stays after all.
+    /// Write down since when a runner leaves: on its Deployment, or on its manager's binding in a namespace that its jobs have left.
+    /// `None`: it stays after all.
     MarkLeaving {
-        deployment: ObjectName,
+        object: ObjectName,
         at: Option<Timestamp>,
     },
     /// Take our annotations off an administrator's object.
@@ -282,11 +283,11 @@ impl fmt::Display for Step {
                 let word = answer.split(' ').next().unwrap_or_default();
                 write!(f, "answer {account}: {word}")
             }
-            Self::MarkLeaving { deployment, at: Some(_) } => {
-                write!(f, "note on {deployment} since when its runner leaves")
+            Self::MarkLeaving { object, at: Some(_) } => {
+                write!(f, "note on {object} since when its runner leaves")
             }
-            Self::MarkLeaving { deployment, at: None } => {
-                write!(f, "note on {deployment} that its runner stays")
+            Self::MarkLeaving { object, at: None } => {
+                write!(f, "note on {object} that its runner stays")
             }
             Self::DropAnnotations { object, .. } => write!(f, "take our annotations off {object}"),
             Self::RemoveObject { object, .. } => write!(f, "delete {object}"),

@@ -230,14 +230,14 @@ async fn perform(
             let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_IDENTITY_ANSWER: answer } } });
             clients.kubernetes().patch_merge(account, &patch).await?;
         }
-        Step::MarkLeaving { deployment, at } => {
+        Step::MarkLeaving { object, at } => {
             // What has gone meanwhile has to spread anew when the runner comes back.
             let annotations = json!({
                 names::ANNOTATION_LEAVING_SINCE: at.map(|at| at.to_string()),
                 names::ANNOTATION_SETTLING_SINCE: null,
             });
             let patch = json!({ "metadata": { "annotations": annotations } });
-            clients.kubernetes().patch_merge(deployment, &patch).await?;
+            clients.kubernetes().patch_merge(object, &patch).await?;
         }
         Step::DropAnnotations { object, keys } => {
             let gone: BTreeMap<&str, Value> = keys.iter().map(|key| (*key, Value::Null)).collect();

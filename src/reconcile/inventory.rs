@@ -1,6 +1,8 @@
 //! What a sweep sees of the whole fleet, in complete lists. Without the targets, the cluster's objects and the ledger there is no
 //! sweep; what else fails is not judged.
 
+mod tenants;
+
 use super::{
     Clients, Failure,
     bulk::{self, Sliced},
@@ -19,7 +21,7 @@ use crate::domain::{
     azure::{Identity, ResourceId, RoleAssignment},
     fleet::Fleet,
     fleet_status::FleetStatus,
-    ids::{FleetName, InstallationId, RunnerKey, TargetId, Unit},
+    ids::{FleetName, InstallationId, ProfileName, RunnerKey, TargetId, Unit},
     kubernetes::{Kind, Object, ObjectName},
     ledger::Ledger,
     names,
@@ -33,6 +35,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
+use tenants::Given;
 
 /// The whole fleet, as one sweep saw it.
 pub(super) struct Inventory {
@@ -51,6 +54,8 @@ pub(super) struct Inventory {
     pub(super) known: BTreeSet<Unit>,
     /// The runners that have a manager.
     pub(super) made: BTreeSet<RunnerKey>,
+    /// Profiles of which a runner may still run jobs in what they share, or shared.
+    pub(super) tenants: BTreeSet<ProfileName>,
     pub(super) ledger: Ledger,
     /// What each unit looks like in the lists, as far as this sweep looked.
     pub(super) looks: Looks,
@@ -160,6 +165,7 @@ pub(super) async fn take(
         slices,
         known,
         made,
+        tenants: objects.tenants,
         ledger,
         looks,
         beyond,
@@ -308,6 +314,10 @@ struct Objects {
     /// What lies in something called like a job namespace of ours, by namespace: whose it is shows once all of those are
     /// known. Each with the domain that it would be ours in, if any.
     furniture: Vec<Furniture>,
+    /// The same in any other namespace, which is an administrator's: only what says who runs jobs there.
+    given: Given,
+    /// Profiles of which a runner may still run jobs in what they share, or shared.
+    tenants: BTreeSet<ProfileName>,
 }
 
 /// A RoleBinding or NetworkPolicy: enough to tell whose it is, without the object.
@@ -323,6 +333,7 @@ impl Objects {
     fn furnish(&mut self, object: &Object, fleet: &FleetName) {
         let namespace = object.name.namespace.as_deref().unwrap_or_default();
         if !namespace.starts_with(&names::job_namespace_prefix(fleet)) {
+            self.given.take(object, fleet);
             return self.take(object, fleet);
         }
         let key = sight::key_of(object, fleet).map(str::to_owned);
@@ -331,6 +342,7 @@ impl Objects {
 
     /// Gives every part to the unit that has to look at it, and sums up what each has.
     fn settle(&mut self) {
+        self.tenants = self.tenants();
         for Furniture { object, key, mark } in std::mem::take(&mut self.furniture) {
             let domain = object.namespace.as_ref().and_then(|name| self.namespaces.get(name));
             let strange =
@@ -379,6 +391,7 @@ impl Objects {
         self.down.extend(other.down);
         self.namespaces.extend(other.namespaces);
         self.furniture.extend(other.furniture);
+        self.given.join(other.given);
     }
 }
 

@@ -62,9 +62,8 @@ pub(super) async fn remains(
             None => Ok(None),
         }
     };
-    let (secret, tenants, objects, identity, status) = try_join!(
+    let (secret, objects, identity, status) = try_join!(
         secret,
-        tenants(clients, fleet, &search),
         objects(clients, fleet, &search),
         identity(clients, fleet, &installation, &search),
         observe::status(clients, fleet, search.unit),
@@ -75,9 +74,10 @@ pub(super) async fn remains(
     let mut entries: BTreeSet<RunnerId> = kept.iter().map(|(runner, _)| *runner).collect();
     let told = status.as_ref().and_then(|status| status.entity);
     let told = told.filter(|id| !entries.contains(id));
-    let ((entities, hidden), lent) = try_join!(
+    let ((entities, hidden), lent, tenants) = try_join!(
         entities(clients, fleet, &search, &entries, told),
         lent(clients, fleet, &search, &objects),
+        tenants(clients, fleet, &search, &objects),
     )?;
     let issuer = match lent.is_empty() {
         true => None,
@@ -87,7 +87,7 @@ pub(super) async fn remains(
     entries.extend(told.filter(|id| ids.contains(id)));
     let (busy, job_pods, proven) = try_join!(
         busy(clients, &entities),
-        job_pods(clients, &objects, &ids),
+        job_pods(clients, fleet, &search, &objects, &ids),
         proven(clients, &installation, &search, &entities, kept),
     )?;
     let objects = objects.into_iter().chain(secret).collect();
@@ -108,16 +108,40 @@ pub(super) async fn remains(
     })
 }
 
-/// The runners that live in a shared domain.
+/// The runners that live in a shared domain: all of the profile but those that are bound elsewhere and not here any more.
 async fn tenants(
     clients: &Clients,
     fleet: &FleetSettings,
     search: &Search<'_>,
+    objects: &[Object],
 ) -> Result<usize, Failure> {
     let Unit::Domain(profile) = search.unit else { return Ok(0) };
-    let made = observe::made_runners(clients, fleet).await?;
-    let lives = |unit: &&Unit| matches!(unit, Unit::Runner(key) if key.profile == *profile);
+    let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
+    let bindings = clients.kubernetes().list(Kind::RoleBinding, None, Some(&selector));
+    let (made, bindings) =
+        try_join!(observe::made_runners(clients, fleet), bindings.map_err(Failure::from))?;
+    let here = places(objects);
+    let lives = |unit: &&Unit| {
+        let Unit::Runner(key) = unit else { return false };
+        let name = names::manager(key);
+        let bound = bindings.iter().filter(|one| one.name.name == name);
+        let mut bound =
+            bound.map(|one| here.contains(one.name.namespace.as_deref().unwrap_or_default()));
+        let (first, is_here) = (bound.next(), bound.any(|is_here| is_here));
+        key.profile == *profile && (first.is_none_or(|is_here| is_here) || is_here)
+    };
     Ok(made.iter().filter(lives).count())
+}
+
+/// The namespaces that any of these is or lies in.
+fn places(objects: &[Object]) -> BTreeSet<&str> {
+    objects
+        .iter()
+        .filter_map(|object| match &object.name.namespace {
+            Some(namespace) => Some(namespace.as_str()),
+            None => (object.name.kind == Kind::Namespace).then_some(object.name.name.as_str()),
+        })
+        .collect()
 }
 
 fn is_ours(fleet: &FleetSettings, key: &str, object: &Object) -> bool {
@@ -218,12 +242,20 @@ pub(super) async fn busy(
     Ok(answers.into_iter().filter(|(_, busy)| *busy).map(|(id, _)| id).collect())
 }
 
-/// Job pods of these entities' entries, in the namespaces where the manager was bound.
+/// Job pods of these entities' entries, in the namespaces where the manager was bound; all of the profile's in what it shared.
 async fn job_pods(
     clients: &Clients,
+    fleet: &FleetSettings,
+    search: &Search<'_>,
     objects: &[Object],
     entities: &[RunnerId],
 ) -> Result<usize, Failure> {
+    if let Unit::Domain(profile) = search.unit {
+        let counted = places(objects)
+            .into_iter()
+            .map(|namespace| job_pods_in(clients, fleet, namespace, |key| key.profile == *profile));
+        return Ok(try_join_all(counted).await?.into_iter().sum());
+    }
     let bound = objects.iter().filter(|object| object.name.kind == Kind::RoleBinding);
     let namespaces: BTreeSet<&str> =
         bound.filter_map(|binding| binding.name.namespace.as_deref()).collect();
@@ -233,11 +265,27 @@ async fn job_pods(
     let lists = try_join_all(searches.map(|(namespace, selector)| async move {
         clients.kubernetes().list(Kind::Pod, Some(namespace), Some(&selector)).await
     }));
-    let ended = |pod: &Object| {
-        let phase = pod.body["status"]["phase"].as_str();
-        matches!(phase, Some("Succeeded" | "Failed"))
+    Ok(lists.await?.concat().iter().filter(|pod| !has_ended(pod)).count())
+}
+
+/// Pods there of jobs that these runners took and that have not ended.
+pub(super) async fn job_pods_in(
+    clients: &Clients,
+    fleet: &FleetSettings,
+    namespace: &str,
+    of: impl Fn(&RunnerKey) -> bool,
+) -> Result<usize, Failure> {
+    let selector = format!("{}={}", names::LABEL_FLEET, fleet.name);
+    let pods = clients.kubernetes().list(Kind::Pod, Some(namespace), Some(&selector)).await?;
+    let is_its = |pod: &&Object| {
+        let key = pod.label(names::LABEL_KEY).and_then(|key| key.parse().ok());
+        pod.label(names::LABEL_RUNNER).is_some() && key.is_some_and(|key| of(&key))
     };
-    Ok(lists.await?.concat().iter().filter(|pod| !ended(pod)).count())
+    Ok(pods.iter().filter(is_its).filter(|pod| !has_ended(pod)).count())
+}
+
+fn has_ended(pod: &Object) -> bool {
+    matches!(pod.body["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 /// The identity that carries this unit's tags, with every right of it that we can see.

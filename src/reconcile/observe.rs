@@ -1,6 +1,7 @@
 //! Reads what one unit needs, independent reads at once. A read that fails ends the round: absence is never guessed.
 
 mod identities;
+mod places;
 
 pub(super) use identities::{
     assignments_of, existing_identity, left_by_domain, managed_identity_id, returned_identity,
@@ -73,13 +74,14 @@ pub(super) async fn runner(
         async move { kubernetes.get(&name).await.map_err(Failure::from) }
     };
     let unit = Unit::Runner(spec.key.clone());
-    let (entities, domain, deployment, manager_account, manager_policy, binding) = try_join!(
+    let (entities, domain, deployment, manager_account, manager_policy, binding, left_places) = try_join!(
         entities(clients, fleet, &spec.key, &installation),
         domain(clients, fleet, spec, installation.clone()),
         read(Kind::Deployment, managers, &manager),
         read(Kind::ServiceAccount, managers, &manager),
         read(Kind::NetworkPolicy, managers, &manager),
         read(Kind::RoleBinding, &jobs, &manager),
+        places::left(clients, fleet, spec, &installation),
     )?;
     let pods = match &deployment {
         Some(live) if !runner_plan::is_available(live) => {
@@ -109,6 +111,7 @@ pub(super) async fn runner(
     Ok(Observed {
         domain,
         left,
+        left_places,
         busy,
         pods,
         waiting,

@@ -217,11 +217,10 @@ pub(super) fn is_protected(fleet: &Fleet, unit: &Unit) -> bool {
     }
 }
 
-/// A shared domain whose profile is gone or shares no more, and whose last runner is gone too.
+/// A shared domain whose profile is gone or shares no more, and whose last runner is gone too or has moved out.
 fn is_left_domain(fleet: &Fleet, inventory: &Inventory, unit: &Unit) -> bool {
     let Unit::Domain(profile) = unit else { return false };
-    fleet.shared_domain(profile).is_none()
-        && !inventory.made.iter().any(|key| key.profile == *profile)
+    fleet.shared_domain(profile).is_none() && !inventory.tenants.contains(profile)
 }
 
 /// Units that may leave and have a way to go: not drained yet, or past their grace.

@@ -60,11 +60,11 @@ pub struct Remains {
     pub proven: BTreeSet<RunnerId>,
     /// Entities with a job that runs or is being cancelled.
     pub busy: BTreeSet<RunnerId>,
-    /// Runners that still live in a shared domain.
+    /// Runners that still live in a shared domain, and may run jobs there.
     pub tenants: usize,
     /// Entities that GitLab does not let us read: orphans of a target that is gone, or hidden from us like their target.
     pub hidden: BTreeSet<RunnerId>,
-    /// Pods of jobs that these entities' entries took.
+    /// Pods of jobs that these entities' entries took; of a shared domain, all jobs' there.
     pub job_pods: usize,
     /// Every object with the fleet's label and this key, in whatever namespace; the status is none of them.
     pub objects: Vec<Object>,
@@ -287,7 +287,7 @@ fn draft_stop(
     }
     let Some(live) = live else { return stopped };
     if live.annotation(names::ANNOTATION_LEAVING_SINCE).is_none() && what.runner.is_some() {
-        draft.add(Step::MarkLeaving { deployment: live.name.clone(), at: Some(since) }, []);
+        draft.add(Step::MarkLeaving { object: live.name.clone(), at: Some(since) }, []);
     }
     if running.is_some() {
         draft.add(Step::ScaleToZero { deployment: live.name.clone() }, []);

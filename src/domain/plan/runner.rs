@@ -2,6 +2,7 @@
 
 mod entity;
 mod manager;
+mod places;
 mod polls;
 mod revocation;
 mod token;
@@ -85,7 +86,9 @@ pub fn plan(
     manager::draft_return(&mut draft, observed);
     manager::judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
     polls::draft_version(&mut draft, spec, &context, observed, &ours);
+    places::draft_left_places(&mut draft, spec, observed, now);
     draft_left(&mut draft, &context, &spec.key.to_string(), observed.left.as_ref());
+    places::tell_left_namespace(&mut draft, observed);
     draft.finish(SOON)
 }
 

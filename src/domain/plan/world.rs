@@ -279,6 +279,7 @@ impl World {
             manager_policy: get(Kind::NetworkPolicy, managers),
             binding: get(Kind::RoleBinding, &jobs),
             left: None,
+            left_places: vec![],
             ledger,
             runners: BTreeSet::new(),
             status: None,

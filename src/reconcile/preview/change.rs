@@ -173,9 +173,9 @@ pub(in crate::reconcile) fn of_step(step: &Step, seen: &Seen, scene: &Scene<'_>)
             let live = live.map(|live| json!(live));
             (Action::Change, vec![field(&path, live.as_ref(), Some(&json!(answer)))])
         }
-        Step::MarkLeaving { deployment, at } => {
+        Step::MarkLeaving { object, at } => {
             let key = names::ANNOTATION_LEAVING_SINCE;
-            let live = seen.object(deployment).and_then(|live| live.annotation(key));
+            let live = seen.object(object).and_then(|live| live.annotation(key));
             let live = live.map(|live| json!(live));
             let at = at.map(|at| json!(at.to_string()));
             let path = format!("metadata.annotations[{key}]");

@@ -5,6 +5,8 @@ use crate::{
     deeds::{APP, PLAIN, fleet, plan_profile},
     harness::Sandbox,
 };
+use forerunner::sandbox::gitlab::{JobStatus, NewJob};
+use jiff::SignedDuration;
 use serde_json::json;
 
 /// The settled world under another file.
@@ -152,7 +154,123 @@ async fn an_identity_that_the_file_has_no_use_for_can_do_nothing_any_more() {
         sandbox.sweep().await;
         assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new(), "{from}");
         assert!(azure.remove_identity(&old.id));
+        if to == shared {
+            // So is the namespace of its own.
+            let own = format!("ci-nonprod--g{group}-plan");
+            let command = format!("kubectl delete namespace {own}");
+            assert!(told["message"].as_str().unwrap().contains(&command), "{told}");
+            assert!(sandbox.world.kubernetes.delete_as_admin("namespaces", "", &own));
+        }
         sandbox.sweep().await;
         assert!(sandbox.condition(&unit, "NeedsAdministrator").is_null(), "{from} → {to}");
     }
+}
+
+/// Every runner has a namespace and an identity of its own by then, and a job that began before is left its.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_that_a_profile_shares_no_more_goes_once_the_last_runner_has_moved_out() {
+    let managed =
+        format!("identity: {{ managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }} }}");
+    let profile = |rest: &str| {
+        fleet(&format!("{RULE}profiles:\n  plan: {{ runner: {{ tags: [azure-plan] }}, {rest} }}\n"))
+    };
+    let sandbox = Sandbox::new(&profile(&format!("isolation: profile, {managed}"))).await;
+    let (gitlab, azure) = (&sandbox.world.gitlab, &sandbox.world.azure);
+    let [busy, idle] = ["busy", "idle"].map(|name| gitlab.create_group(Some(42), name));
+    sandbox.settle().await;
+    sandbox.leap_to("2026-11-26T08:00:00Z");
+    let old = azure.identities().remove(0);
+    let can = || {
+        let all = azure.assignments().into_iter();
+        let rights = all.filter(|one| one.principal_id == old.principal_id).count();
+        (rights, azure.credentials(&old.id).len())
+    };
+    let start = |project| {
+        let job = NewJob {
+            tags: vec!["azure-plan".into()],
+            script: vec!["sleep 1800".into()],
+            ..NewJob::default()
+        };
+        gitlab.create_job(project, job)
+    };
+    let project = gitlab.create_project(busy, "ledger");
+    let job = start(project);
+    sandbox.pass(SignedDuration::from_secs(10)).await;
+    assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running);
+
+    sandbox.deploy(&profile(&managed)).await;
+    sandbox.pass_minutes(20).await;
+    assert_eq!(azure.identities().len(), 3, "{}", sandbox.story());
+    assert_eq!(can(), (1, 1), "a job still signs in: {}", sandbox.status("domain/plan"));
+    assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running);
+    let [busy, idle] = [busy, idle].map(|group| format!("g{group}-plan"));
+    let bound = |key: &str| {
+        let shared = "ci-nonprod--domain-plan";
+        sandbox.world.kubernetes.get("rolebindings", shared, &format!("runner-{key}")).is_some()
+    };
+    assert!(bound(&busy) && !bound(&idle), "{}", sandbox.story());
+
+    sandbox.pass_minutes(30).await;
+    assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Success);
+    assert!(!bound(&busy), "{}", sandbox.status(&format!("runner/{busy}")));
+    assert_eq!(sandbox.ready("domain/plan").0, "Leaving", "{}", sandbox.status("domain/plan"));
+    assert_eq!(can(), (0, 1), "{}", sandbox.story());
+    for key in [&busy, &idle] {
+        sandbox.assert_ready(&format!("runner/{key}"));
+    }
+    let writes = sandbox.own_writes().len();
+    sandbox.sweep().await;
+    assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new());
+    // What is taken now is taken where the runner lives.
+    let job = start(project);
+    sandbox.pass(SignedDuration::from_secs(10)).await;
+    assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Running);
+    sandbox.pass_minutes(40).await;
+
+    sandbox.leap_to("2026-12-08T08:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(azure.identities().len(), 2, "{}", sandbox.status("domain/plan"));
+    let kubernetes = &sandbox.world.kubernetes;
+    assert!(kubernetes.get("namespaces", "", "ci-nonprod--domain-plan").is_none());
+    assert!(sandbox.status("domain/plan").is_null());
+    for key in [&busy, &idle] {
+        sandbox.assert_ready(&format!("runner/{key}"));
+    }
+}
+
+/// The file shares it again before its time: nothing of it has to be made anew but what was taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_that_is_shared_again_before_its_time_serves_on_and_each_namespace_is_told() {
+    let managed =
+        format!("identity: {{ managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }} }}");
+    let profile = |rest: &str| {
+        fleet(&format!("{RULE}profiles:\n  plan: {{ runner: {{ tags: [azure-plan] }}, {rest} }}\n"))
+    };
+    let shared = profile(&format!("isolation: profile, {managed}"));
+    let sandbox = Sandbox::new(&shared).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    let (unit, own) = (format!("runner/g{group}-plan"), format!("ci-nonprod--g{group}-plan"));
+    sandbox.settle().await;
+    sandbox.leap_to("2026-11-26T08:00:00Z");
+    for (file, domain) in [(profile(&managed), "Leaving"), (shared.clone(), "Settled")] {
+        sandbox.deploy(&file).await;
+        sandbox.sweep().await;
+        sandbox.pass_minutes(30).await;
+        sandbox.assert_ready(&unit);
+        assert_eq!(sandbox.ready("domain/plan").0, domain, "{}", sandbox.status("domain/plan"));
+    }
+    let (azure, kubernetes) = (&sandbox.world.azure, &sandbox.world.kubernetes);
+    let binding = format!("runner-g{group}-plan");
+    let live = kubernetes.get("rolebindings", "ci-nonprod--domain-plan", &binding).unwrap();
+    assert!(live["metadata"]["annotations"]["forerunner.dev/leaving-since"].is_null(), "{live}");
+    // Its manager has no business there any more; the namespace is a person's to delete.
+    assert!(kubernetes.get("rolebindings", &own, &binding).is_none(), "{}", sandbox.story());
+    let told = sandbox.condition(&unit, "NeedsAdministrator");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains(&format!("kubectl delete namespace {own}")), "{told}");
+    kubernetes.delete_as_admin("namespaces", "", &own);
+    let left = azure.identities().into_iter().find(|one| one.name.contains("--g")).unwrap();
+    assert!(azure.remove_identity(&left.id));
+    sandbox.pass_minutes(15).await;
+    assert!(sandbox.condition(&unit, "NeedsAdministrator").is_null(), "{}", sandbox.status(&unit));
 }

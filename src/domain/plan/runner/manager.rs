@@ -169,8 +169,9 @@ fn draft_rebinding(draft: &mut Draft, wanted: &Object, live: &Object) -> Option<
 /// It was leaving and is wanted again: what went meanwhile settles anew.
 pub(super) fn draft_return(draft: &mut Draft, observed: &Observed) {
     let leaving = |live: &&Object| live.annotation(names::ANNOTATION_LEAVING_SINCE).is_some();
-    if let Some(live) = observed.deployment.as_ref().filter(leaving) {
-        draft.add(Step::MarkLeaving { deployment: live.name.clone(), at: None }, []);
+    let marked = [&observed.deployment, &observed.binding].into_iter().flatten().filter(leaving);
+    for live in marked {
+        draft.add(Step::MarkLeaving { object: live.name.clone(), at: None }, []);
     }
 }
 
