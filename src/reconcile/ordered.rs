@@ -5,7 +5,7 @@ use super::{
     conclude::Ended,
     observe,
     prepare::{Prepared, prepare_word},
-    round::{Report, Rounds},
+    round::{Report, Restraint, Rounds},
 };
 use crate::domain::{
     fleet::Fleet,
@@ -15,6 +15,7 @@ use crate::domain::{
     status::Ordered,
     step::Step,
 };
+use tracing::info;
 
 impl Rounds {
     /// Does what an operator asks of a runner beyond *look at this one*. What no version of this program acts on yet is
@@ -39,7 +40,11 @@ impl Rounds {
         match self.carry_out(fleet, message, &order).await {
             Ok(report) => {
                 // A try that failed asks again for the same; what follows a success is an ordinary round.
-                let intent = message.intent.filter(|_| !report.acted.failures.is_empty());
+                let failed = !report.acted.failures.is_empty();
+                let intent = message.intent.filter(|_| failed);
+                if !failed && report.order.as_ref() == Some(&order) {
+                    info!("`{}`: `{}` is kept until a round may", message.unit, order.cause);
+                }
                 let message = Message { intent, ..message.clone() };
                 self.conclude(fleet, &message, report).await
             }
@@ -90,8 +95,10 @@ impl Rounds {
         let left = match (report.acted.failures.is_empty(), report.restraint) {
             (false, _) => Some(order.clone()),
             (true, None) if is_planned(&report.prepared) => None,
-            // A hold, a freeze or the mode puts it off.
-            (true, _) => report.order,
+            // It is only told what it would do.
+            (true, Some(Restraint::Observing)) => report.order,
+            // A hold or a freeze puts it off.
+            (true, None | Some(Restraint::Frozen { .. })) => Some(order.clone()),
         };
         Ok(Report { order: left, ..report })
     }

@@ -58,12 +58,13 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
         }
         let hold = target.and_then(|read| read.hold.as_ref());
         let desire = desires.digest(state, hold);
-        let settled =
-            inventory.statuses.get(&unit).is_some_and(|status| {
-                is_settled(status, &desire) && looks_settled(inventory, status)
-            }) && !is_amiss(fleet, inventory, key, state)
-                && !inventory.ledger.book.revokes(&unit)
-                && (target.is_some() || is_known_missing(inventory, &unit));
+        let settled = inventory.statuses.get(&unit).is_some_and(|status| {
+            is_settled(status, &desire)
+                && looks_settled(inventory, status)
+                && (status.order.is_none() || status.parked.is_some())
+        }) && !is_amiss(fleet, inventory, key, state)
+            && !inventory.ledger.book.revokes(&unit)
+            && (target.is_some() || is_known_missing(inventory, &unit));
         if !settled {
             survey.wakes.insert(unit.clone());
         }

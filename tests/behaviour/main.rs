@@ -50,6 +50,7 @@ mod http_client;
 mod identities;
 mod invariants;
 mod kubernetes_answers;
+mod late_orders;
 mod leftovers;
 mod lent_credentials;
 mod load;

@@ -1,0 +1,93 @@
+//! `pause` and `resume` that have to wait for the end of a hold or a freeze.
+
+use crate::{deeds::plan_fleet, harness::Sandbox};
+use forerunner::sandbox::azure;
+use serde_json::json;
+
+const NOTE: &str = "forerunner command: pause by jane: CHG1";
+const FROZEN: &str = "  freeze: [{ from: 2026-11-24, to: 2026-11-26, allow: [] }]\n";
+
+/// A settled runner of a fleet that no timer sweeps: its key and its unit.
+async fn settled() -> (Sandbox, String, String) {
+    let settings = [("SweepSchedule", "0 0 3 * * *")];
+    let sandbox =
+        Sandbox::with_settings(&plan_fleet(), azure::Settings::default(), &settings).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    let key = format!("g{group}-plan");
+    sandbox.assert_ready(&format!("runner/{key}"));
+    (sandbox, key.clone(), format!("runner/{key}"))
+}
+
+async fn order(sandbox: &Sandbox, command: &str, key: &str, why: &str) {
+    let body = json!({"command": command, "targets": [key], "by": "jane", "why": why});
+    sandbox.order("commands", &body);
+    sandbox.settle().await;
+}
+
+/// What keeps every write away for a time.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    Hold,
+    Freeze,
+}
+
+async fn begin(sandbox: &Sandbox, rest: Rest, key: &str) {
+    match rest {
+        Rest::Hold => {
+            let until = "2026-11-26T20:00:00Z";
+            let hold = json!({"command": "hold", "targets": [key], "by": "joe", "why": "SEC-2", "until": until});
+            sandbox.order("approvals", &hold);
+            sandbox.settle().await;
+        }
+        Rest::Freeze => {
+            sandbox.deploy(&format!("{}{FROZEN}", plan_fleet())).await;
+            sandbox.sweep().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_to_a_held_or_frozen_runner_is_carried_out_when_that_is_over() {
+    for (rest, orders) in [
+        (Rest::Hold, &["pause"][..]),
+        (Rest::Hold, &["pause", "resume"]),
+        (Rest::Freeze, &["pause"]),
+        (Rest::Freeze, &["pause", "resume"]),
+    ] {
+        let (sandbox, key, unit) = settled().await;
+        begin(&sandbox, rest, &key).await;
+        for command in orders {
+            order(&sandbox, command, &key, "CHG1").await;
+            let status = sandbox.status(&unit);
+            assert_eq!(status["order"]["intent"], *command, "{rest:?}: {status}");
+        }
+        sandbox.sweep().await;
+        let status = sandbox.status(&unit);
+        assert_eq!(status["order"]["intent"], *orders.last().unwrap(), "{rest:?}: {status}");
+        assert!(!sandbox.runner(&key).paused, "{rest:?}: {}", sandbox.story());
+        assert!(!sandbox.is_parked(&unit), "{rest:?}: {status}");
+        sandbox.leap_to("2026-11-27T08:00:00Z");
+        sandbox.sweep().await;
+        let runner = sandbox.runner(&key);
+        let (paused, note) = match orders {
+            [_] => (true, NOTE),
+            _ => (false, ""),
+        };
+        assert_eq!((runner.paused, runner.maintenance_note.as_str()), (paused, note), "{rest:?}");
+        let status = sandbox.status(&unit);
+        assert!(status["order"].is_null(), "{rest:?}: {status}");
+    }
+}
+
+/// Nothing is kept of what the file may let forerunner do one day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_to_an_observed_runner_is_told_and_not_kept() {
+    let (sandbox, key, unit) = settled().await;
+    let observing = plan_fleet().replace("version: 1\n", "version: 1\nmode: observe\n");
+    sandbox.deploy(&observing).await;
+    order(&sandbox, "pause", &key, "CHG1").await;
+    let status = sandbox.status(&unit);
+    assert!(status["order"].is_null() && !sandbox.runner(&key).paused, "{status}");
+    assert!(status.to_string().contains("would pause runner"), "{status}");
+}
