@@ -122,6 +122,7 @@ async fn carry_out(
         by: hands::who(),
         why: arguments.why.clone(),
         dry_run: false,
+        sent_at: None,
     };
     let all: Vec<&Unit> = units.iter().collect();
     for some in all.chunks(UNITS_MAX) {

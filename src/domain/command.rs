@@ -42,6 +42,8 @@ pub struct Order {
     pub why: String,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// When it came in, as its queue has it; `None`: now.
+    pub sent_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +200,7 @@ impl Order {
             by: said("by", raw.by)?,
             why: said("why", raw.why)?,
             dry_run: raw.dry_run,
+            sent_at: None,
         })
     }
 

@@ -23,7 +23,7 @@ const OTHER_BUCKET: SignedDuration = SignedDuration::from_secs(30);
 /// Wakes a unit for one round.
 ///
 /// `{"v":1,"unit":"runner/g42-terraform","reason":"hook","event":"group_create","intent":null,"attempt":1,
-/// "cause":"…","deadline":null,"traceparent":null}`, and `since` where a hook began it.
+/// "cause":"…","deadline":null,"traceparent":null}`, and `since` where a hook or an order began it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub unit: Unit,
@@ -39,7 +39,8 @@ pub struct Message {
     pub deadline: Option<Timestamp>,
     /// W3C trace context of whoever sent it.
     pub traceparent: Option<String>,
-    /// When the hook that began this chain came in. Only told: it decides nothing.
+    /// When what began this chain came in: a hook, which is only told, or an order with an intent. Of the orders to one runner
+    /// the one that came in last counts.
     pub since: Option<Timestamp>,
 }
 
@@ -200,7 +201,7 @@ impl Message {
             "deadline": self.deadline,
             "traceparent": self.traceparent,
         });
-        // What no hook began reads as it always did.
+        // What neither began reads as it always did.
         if let Some(since) = self.since {
             body["since"] = since.to_string().into();
         }
@@ -208,12 +209,16 @@ impl Message {
     }
 
     /// Sends it for the first time. A bare wake-up waits for the end of its bucket, where it merges with its
-    /// like; one with an intent goes at once and is never merged with another cause's.
+    /// like; one with an intent goes at once and is never merged with another cause's, nor with the same words of another time.
     pub fn send(self, now: Timestamp) -> Outgoing {
         match self.intent {
             None => self.schedule(now, now),
             Some(_) => Outgoing {
-                message_id: digest(&[&self.cause, &self.unit.to_string()]),
+                message_id: digest(&[
+                    &self.cause,
+                    &self.unit.to_string(),
+                    &self.since.map(|since| since.to_string()).unwrap_or_default(),
+                ]),
                 session_id: self.unit.to_string(),
                 scheduled_for: None,
                 message: self,

@@ -47,6 +47,9 @@ pub struct Status {
     /// What an operator ordered and no round could carry out yet: the next one does, whoever wakes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Ordered>,
+    /// When the order came in that was the last to reach a round: none that came in before counts any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_at: Option<Timestamp>,
 }
 
 /// An operator's `pause` or `resume` of a runner. The latest one counts.
@@ -55,6 +58,9 @@ pub struct Ordered {
     pub intent: Intent,
     /// Who asked, and why.
     pub cause: String,
+    /// When it came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 impl Ordered {
@@ -65,7 +71,7 @@ impl Ordered {
             Intent::Pause | Intent::Resume => matches!(message.unit, Unit::Runner(_)),
             Intent::Reprovision | Intent::Rotate => false,
         };
-        is_for_later.then(|| Self { intent, cause: message.cause.clone() })
+        is_for_later.then(|| Self { intent, cause: message.cause.clone(), at: message.since })
     }
 }
 
@@ -222,7 +228,13 @@ impl Status {
             missing: None,
             entity: None,
             order: None,
+            ordered_at: None,
         }
+    }
+
+    /// Whether an order that came in later has reached a round.
+    pub fn is_overtaken(&self, order: &Ordered) -> bool {
+        order.at.is_some_and(|at| self.ordered_at.is_some_and(|last| at < last))
     }
 
     /// Without what only people read: the last rounds, and the conditions but that it waits for an administrator.

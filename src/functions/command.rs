@@ -39,7 +39,7 @@ async fn deal(app: &App, door: Door, delivery: Delivery) -> Outcome {
         Door::Approvals => APPROVAL,
     };
     let order = match Order::decode(&delivery.body, door, app.clock.now()) {
-        Ok(order) => order,
+        Ok(order) => Order { sent_at: delivery.enqueued_at, ..order },
         Err(refused) => return round::park(app, function, delivery, refused.to_string()).await,
     };
     round::tell_age(app, door.queue(), &delivery);

@@ -119,8 +119,10 @@ impl Rounds {
             | Deed::Confirm { .. }
             | Deed::ConfirmUnits => None,
         };
+        let since = intent.map(|_| order.sent_at.unwrap_or(now));
         let message = |unit: Unit| {
-            Message { intent, ..Message::wake(unit, Reason::Command, order.cause()) }.send(now)
+            let wake = Message::wake(unit, Reason::Command, order.cause());
+            Message { intent, since, ..wake }.send(now)
         };
         Ok((units.into_iter().map(message).collect(), lines))
     }

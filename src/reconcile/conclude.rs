@@ -259,7 +259,7 @@ impl Rounds {
         let settings = fleet.settings();
         let began = report.as_ref().map(|report| report.began);
         let entity = report.as_ref().and_then(own_entity);
-        let left = report.as_ref().map(|report| report.order.clone());
+        let left = report.as_ref().map(|report| (report.order.clone(), report.ordered_at));
         let (installation, before, path, findings, did) = match report {
             Some(Report { prepared, acted, .. }) => {
                 let Prepared { installation, before, path, plan, .. } = prepared;
@@ -281,7 +281,11 @@ impl Rounds {
         status.path = path.or(status.path);
         status.entity = entity.or(status.entity);
         // What could not even be read carried nothing out.
-        status.order = left.unwrap_or_else(|| Ordered::by(message).or(status.order));
+        (status.order, status.ordered_at) = left.unwrap_or_else(|| {
+            let order = Ordered::by(message).filter(|order| !status.is_overtaken(order));
+            let at = order.as_ref().and_then(|order| order.at);
+            (order.or(status.order.take()), status.ordered_at.max(at))
+        });
         if !findings.is_empty() {
             status = status.with(&findings, now);
         }
@@ -330,6 +334,7 @@ impl Rounds {
         next.missing = report.prepared.missing.clone();
         next.entity = own_entity(report).or(old.entity);
         next.order = report.order.clone();
+        next.ordered_at = report.ordered_at;
         next.path = report.prepared.path.clone().or(next.path);
         next.waiting_since = match &report.prepared.plan.verdict {
             // A freeze is no wait that could last too long.
@@ -420,8 +425,9 @@ fn is_worth_writing(old: &Status, next: &Status, now: Timestamp) -> bool {
     // A clock that no longer runs would end a later wait before it began; one that nobody wrote down never ends it.
     let clock = old.waiting_since != next.waiting_since;
     let moved = |status: &Status| {
-        let Status { settled_for, sight, leaving, missing, entity, order, .. } = status.clone();
-        (settled_for, sight, leaving, missing, entity, order)
+        let Status { settled_for, sight, leaving, missing, entity, order, ordered_at, .. } =
+            status.clone();
+        (settled_for, sight, leaving, missing, entity, order, ordered_at)
     };
     // Who ends a rollout looks for those that wait for it.
     let turns = rollout::waits(old) != rollout::waits(next);

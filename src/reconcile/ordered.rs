@@ -42,14 +42,33 @@ impl Rounds {
                 // A try that failed asks again for the same; what follows a success is an ordinary round.
                 let failed = !report.acted.failures.is_empty();
                 let intent = message.intent.filter(|_| failed);
+                let since = message.since.filter(|_| failed);
+                let message = Message { intent, since, ..message.clone() };
                 if !failed && report.order.as_ref() == Some(&order) {
                     info!("`{}`: `{}` is kept until a round may", message.unit, order.cause);
                 }
-                let message = Message { intent, ..message.clone() };
                 self.conclude(fleet, &message, report).await
             }
             Err(failure) => self.again_or_park(fleet, message, &[failure], None).await,
         }
+    }
+
+    /// Whether the message is a late try of an order that another one has overtaken: then it is told, and asks for nothing.
+    pub(super) async fn is_overtaken(
+        &self,
+        fleet: &Fleet,
+        message: &Message,
+    ) -> Result<bool, Failure> {
+        let Some(order) = Ordered::by(message).filter(|order| order.at.is_some()) else {
+            return Ok(false);
+        };
+        let (unit, settings) = (&message.unit, fleet.settings());
+        let status = observe::status(self.clients(), settings, unit).await?;
+        let is_overtaken = status.is_some_and(|status| status.is_overtaken(&order));
+        if is_overtaken {
+            info!("`{unit}`: `{}` comes too late, another order was given after it", order.cause);
+        }
+        Ok(is_overtaken)
     }
 
     /// Carries out what was left of an order; an ordinary round follows.
@@ -100,7 +119,8 @@ impl Rounds {
             // A hold or a freeze puts it off.
             (true, None | Some(Restraint::Frozen { .. })) => Some(order.clone()),
         };
-        Ok(Report { order: left, ..report })
+        let ordered_at = report.ordered_at.max(order.at);
+        Ok(Report { order: left, ordered_at, ..report })
     }
 }
 

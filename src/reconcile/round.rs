@@ -60,6 +60,8 @@ pub(super) struct Report {
     pub(super) began: Timestamp,
     /// What is still to be carried out of an operator's order.
     pub(super) order: Option<Ordered>,
+    /// When the last order came in that reached a round.
+    pub(super) ordered_at: Option<Timestamp>,
 }
 
 /// What keeps a round from carrying its plan out.
@@ -114,9 +116,18 @@ impl Rounds {
             Ok(fleet) => fleet.clone(),
             Err(reason) => return self.wait_for_fleet(message, reason).await,
         };
-        if let Some(intent) = message.intent {
-            return self.intent_round(&fleet, message, intent).await;
-        }
+        let bare;
+        let message = match message.intent {
+            None => message,
+            Some(intent) => match self.is_overtaken(&fleet, message).await {
+                Ok(false) => return self.intent_round(&fleet, message, intent).await,
+                Ok(true) => {
+                    bare = Message { intent: None, since: None, attempt: 1, ..message.clone() };
+                    &bare
+                }
+                Err(failure) => return self.again_or_park(&fleet, message, &[failure], None).await,
+            },
+        };
         if let Unit::Target(target) = message.unit {
             return match self.target_round(&fleet, target, message).await {
                 Ok(wakes) => self.conclude_target(&fleet, message, wakes).await,
@@ -184,14 +195,16 @@ impl Rounds {
         } else {
             frozen.map(|until| Restraint::Frozen { until })
         };
-        let order = prepared.before.as_ref().and_then(|before| before.order.clone());
+        let before = prepared.before.as_ref();
+        let order = before.and_then(|before| before.order.clone());
+        let ordered_at = before.and_then(|before| before.ordered_at);
         let scene = prepared.scene(fleet, self.clients());
         tell::drift(&prepared, &scene);
         if restraint.is_none() {
             let origin = tell::origin(fleet, message, prepared.rule.clone());
             let acting = act::act(self.clients(), &prepared.plan, &prepared.seen, &scene);
             let acted = audit::because(origin, acting).await;
-            return Report { prepared, acted, restraint, began, order };
+            return Report { prepared, acted, restraint, began, order, ordered_at };
         }
         let steps = prepared.plan.steps.iter();
         let would: Vec<String> = steps.map(|node| format!("would {}", node.step)).collect();
@@ -199,7 +212,7 @@ impl Rounds {
             info!("{line}");
         }
         let acted = Acted { did: would, ..Acted::default() };
-        Report { prepared, acted, restraint, began, order }
+        Report { prepared, acted, restraint, began, order, ordered_at }
     }
 
     /// The lowest of the modes that the setting, the file and the unit's profile name.

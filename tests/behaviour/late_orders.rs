@@ -1,8 +1,8 @@
-//! `pause` and `resume` that have to wait for the end of a hold or a freeze.
+//! `pause` and `resume` that have to wait for the end of a hold or a freeze, and those that a later one overtakes.
 
 use crate::{deeds::plan_fleet, harness::Sandbox};
 use forerunner::sandbox::azure;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NOTE: &str = "forerunner command: pause by jane: CHG1";
 const FROZEN: &str = "  freeze: [{ from: 2026-11-24, to: 2026-11-26, allow: [] }]\n";
@@ -90,4 +90,42 @@ async fn an_order_to_an_observed_runner_is_told_and_not_kept() {
     let status = sandbox.status(&unit);
     assert!(status["order"].is_null() && !sandbox.runner(&key).paused, "{status}");
     assert!(status.to_string().contains("would pause runner"), "{status}");
+}
+
+/// As a try that failed and waits: it knows when it was ordered.
+fn retry(unit: &str, intent: &str, since: &Value) -> Value {
+    json!({ "v": 1, "unit": unit, "reason": "command", "intent": intent, "attempt": 3,
+        "cause": format!("{intent} by jane: CHG0"), "since": since })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_try_of_an_order_undoes_no_later_one() {
+    for (first, then) in [("pause", "resume"), ("resume", "pause")] {
+        let (sandbox, key, unit) = settled().await;
+        let before = json!(sandbox.world.clock.now().to_string());
+        sandbox.pass_minutes(1).await;
+        order(&sandbox, then, &key, "CHG1").await;
+        assert_eq!(sandbox.runner(&key).paused, then == "pause");
+        sandbox.pass_minutes(1).await;
+        sandbox.put_on_queue(&retry(&unit, first, &before).to_string(), &unit);
+        sandbox.settle().await;
+        assert_eq!(sandbox.runner(&key).paused, then == "pause", "{first}: {}", sandbox.story());
+        assert!(sandbox.status(&unit)["order"].is_null() && !sandbox.is_parked(&unit));
+        // One that is later still counts.
+        let after = json!(sandbox.world.clock.now().to_string());
+        sandbox.put_on_queue(&retry(&unit, first, &after).to_string(), &unit);
+        sandbox.settle().await;
+        assert_eq!(sandbox.runner(&key).paused, first == "pause", "{first}: {}", sandbox.story());
+    }
+}
+
+/// The broker drops what bears the same id within its time, and these are two orders.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_is_given_again_in_the_same_words_counts_again() {
+    let (sandbox, key, _) = settled().await;
+    for (command, paused) in [("pause", true), ("resume", false), ("pause", true)] {
+        order(&sandbox, command, &key, "CHG1").await;
+        assert_eq!(sandbox.runner(&key).paused, paused, "{command}: {}", sandbox.story());
+        sandbox.pass_minutes(1).await;
+    }
 }

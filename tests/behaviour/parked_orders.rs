@@ -107,7 +107,7 @@ async fn a_later_order_takes_the_place_of_one_that_is_parked() {
     let (sandbox, key, unit) = parked(403).await;
     sandbox.world.wire.clear_faults();
     assert_opens(&sandbox, &key, &unit).await;
-    // The other way round; the broker drops what says the same twice.
+    // The other way round.
     order_because(&sandbox, "pause", &key, "CHG2").await;
     refuse(&sandbox, "PUT", "/api/v4/runners/", 403);
     order_because(&sandbox, "resume", &key, "CHG2").await;
