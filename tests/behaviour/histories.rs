@@ -12,10 +12,11 @@ mod failure;
 mod fleet;
 mod orders;
 mod rest;
+mod secrets;
 
 use crate::{disturbed::run, harness::Sandbox, invariants::record::Recorder};
 use apply::Facts;
-use event::Event;
+use event::{Event, SERVICES};
 use failure::Failure;
 use fleet::Fleet;
 use forerunner::sandbox::azure::{self, Lag, Lags};
@@ -67,7 +68,7 @@ impl History {
             graph: lag(120),
         };
         let mut events = vec![Event::NewGroup; random.random_range(1..=3)];
-        let length = random.random_range(4..=24);
+        let length = random.random_range(4..=26);
         events.extend((0..length).map(|_| Event::draw(&mut random)));
         let events = events.into_iter().enumerate().collect();
         Self { seed, fleet, lags, events }
@@ -108,10 +109,11 @@ impl History {
         };
         let calm = calm.await?;
         let rested = rest::come_to_rest(&mut facts, &sandbox, &calm, &recorder).await;
-        match Failure::of_invariants(&recorder.broken(&sandbox)) {
-            Some(broken) => Err(broken),
-            None => rested,
+        if let Some(broken) = Failure::of_invariants(&recorder.broken(&sandbox)) {
+            return Err(broken);
         }
+        all_services_are_disturbed(&sandbox)?;
+        rested
     }
 
     /// Leaves out events as long as it still fails about the same. Answers the shortest that was found, and why it fails.
@@ -136,6 +138,16 @@ impl History {
     fn try_it(&self) -> Result<usize, Failure> {
         let attempt = std::panic::catch_unwind(|| run(self.happen()));
         attempt.unwrap_or_else(|panic| Err(Failure::of_panic(&*panic)))
+    }
+}
+
+/// Whatever forerunner calls may refuse or lose a call in some history.
+fn all_services_are_disturbed(sandbox: &Sandbox) -> Result<(), Failure> {
+    let calls = sandbox.world.wire.calls();
+    let calls = calls.iter().filter(|call| call.is_ours() && !SERVICES.contains(&call.service));
+    match calls.last() {
+        Some(call) => Err(Failure::new("services", format!("nothing befalls {call:?}"))),
+        None => Ok(()),
     }
 }
 

@@ -64,7 +64,9 @@ fn nothing_unmarked_is_touched(evidence: &Evidence) -> Vec<String> {
         let namespace = name.strip_suffix("/serviceaccounts/default");
         let furnished = deed.method == "PATCH"
             && namespace.is_some_and(|namespace| deed.made_before.contains(namespace));
-        match deed.made_before.contains(&name) || allowed || furnished {
+        let elsewhere = &deed.before.truth.made_elsewhere;
+        let unseen = elsewhere.iter().any(|id| name == format!("runner {id}"));
+        match deed.made_before.contains(&name) || allowed || furnished || unseen {
             true => vec![],
             false => vec![format!("{name} was not made by forerunner")],
         }
@@ -197,9 +199,9 @@ fn no_token_is_lost(evidence: &Evidence) -> Vec<String> {
                 let unit = format!("runner/{key}");
                 deed.before.permits.contains_key(&unit) || is_revoked(deed, &unit)
             };
-            !deed.after.live.contains(id) && after.is_some_and(|entity| !permitted(&entity.key))
+            !deed.after.live.contains_key(id) && after.is_some_and(|entity| !permitted(&entity.key))
         };
-        deed.before.live.iter().filter(lost).map(|id| format!("of runner {id}")).collect()
+        deed.before.live.keys().filter(lost).map(|id| format!("of runner {id}")).collect()
     })
 }
 

@@ -1,8 +1,8 @@
 //! Lets events happen to a sandbox, and keeps what is so whatever forerunner saw of it.
 
 use super::{
-    disturb::disturb,
-    event::Event,
+    disturb::{disturb, make_a_twin},
+    event::{Disturbance, Event},
     fleet::{CONTRIBUTOR, EXISTING, Fleet, Freeze, NAMES, READER},
     orders::Meant,
 };
@@ -55,6 +55,8 @@ pub(super) struct Facts {
     unmarked: BTreeMap<u64, String>,
     /// Those of them whose Secret and status people took as well: nobody's, by decision 0022.
     pub(super) erased: BTreeSet<u64>,
+    /// Runners that another process of forerunner made, and left.
+    made_elsewhere: BTreeSet<u64>,
 }
 
 impl Facts {
@@ -71,6 +73,7 @@ impl Facts {
             revocations: vec![],
             unmarked: BTreeMap::new(),
             erased: BTreeSet::new(),
+            made_elsewhere: BTreeSet::new(),
         }
     }
 
@@ -107,6 +110,7 @@ impl Facts {
             confirmed: self.confirmed,
             ordered: self.removals.iter().flat_map(|meant| meant.units(self)).collect(),
             revoked: self.revocations.iter().flat_map(|meant| meant.units(self)).collect(),
+            made_elsewhere: self.made_elsewhere.clone(),
             sessions_are_sure: self.sessions_are_sure,
         }
     }
@@ -242,6 +246,12 @@ impl Facts {
                 sandbox.world.service_bus.lose_locks("rounds").unwrap();
             }
             Event::Ordered(order) => order.give(self, sandbox),
+            Event::Else(Disturbance::Twinned { runner }) => {
+                let before: BTreeSet<u64> = gitlab.runners().iter().map(|one| one.id).collect();
+                make_a_twin(sandbox, *runner).await;
+                let after = gitlab.runners().into_iter().map(|one| one.id);
+                self.made_elsewhere.extend(after.filter(|id| !before.contains(id)));
+            }
             Event::Else(other) => {
                 let before = gitlab.runners();
                 disturb(sandbox, other);

@@ -1,16 +1,26 @@
 //! What people and services do, behind forerunner's back.
 
-use super::event::{AzureEdit, Disturbance};
-use crate::{deeds::APP, harness::Sandbox, invariants::snapshot::MANAGERS};
-use forerunner::sandbox::{
-    azure::Identity,
-    gitlab::{Mischief, RunnerEdit, RunnerView},
-    wire::{Fault, Service, What},
+use super::{
+    event::{AzureEdit, Disturbance},
+    secrets::edit_secret,
+};
+use crate::{
+    deeds::{APP, client},
+    harness::Sandbox,
+    invariants::snapshot::MANAGERS,
+};
+use forerunner::{
+    domain::plan::runner::NOTE_NOT_OPEN,
+    sandbox::{
+        azure::Identity,
+        gitlab::{Mischief, Owner, RunnerEdit, RunnerView},
+        wire::{Fault, Service, What},
+    },
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-fn nth<T>(mut all: Vec<T>, number: usize) -> Option<T> {
+pub(super) fn nth<T>(mut all: Vec<T>, number: usize) -> Option<T> {
     let at = number.checked_rem(all.len())?;
     Some(all.swap_remove(at))
 }
@@ -129,7 +139,32 @@ pub(super) fn disturb(sandbox: &Sandbox, event: &Disturbance) {
             kubernetes.fail_image_pulls(on.then_some("gitlab-runner"));
         }
         Disturbance::InAzure(number, edit) => edit_azure(sandbox, *number, *edit),
+        Disturbance::InSecret(number, edit) => edit_secret(sandbox, *number, *edit),
+        Disturbance::Twinned { .. } => unreachable!("another process's, who asks GitLab for it"),
     }
+}
+
+/// A second entity with the marker of the n-th, as a process leaves it that dies between GitLab's answer and the Secret. Where GitLab does
+/// not answer, there may be none.
+pub(super) async fn make_a_twin(sandbox: &Sandbox, number: usize) {
+    let Some(runner) = runner(sandbox, number) else { return };
+    let mut body = json!({ "description": runner.description, "tag_list": runner.tags, "paused": true,
+        "maintenance_note": NOTE_NOT_OPEN });
+    match runner.owner {
+        Owner::Group(id) => {
+            body["runner_type"] = "group_type".into();
+            body["group_id"] = id.into();
+        }
+        Owner::Project(id) => {
+            body["runner_type"] = "project_type".into();
+            body["project_id"] = id.into();
+        }
+        Owner::Instance | Owner::Nobody => return,
+    }
+    let url = format!("http://{}/api/v4/user/runners", sandbox.world.address("gitlab").unwrap());
+    let request = client().post(url).header("Host", "gitlab.example.com");
+    let request = request.header("Private-Token", sandbox.world.gitlab.admin_token());
+    let _may_be_lost = request.json(&body).send().await;
 }
 
 fn edit_azure(sandbox: &Sandbox, number: usize, edit: AzureEdit) {

@@ -84,7 +84,7 @@ pub(super) enum Event {
     Else(Disturbance),
 }
 
-/// What people and services do.
+/// What people and services do; `Twinned` is a second entity that another process of forerunner's made before it died.
 #[derive(Clone, Debug)]
 pub(super) enum Disturbance {
     Retagged { runner: usize },
@@ -108,6 +108,8 @@ pub(super) enum Disturbance {
     CompletionsLost { times: usize },
     ImagesMissing { on: bool },
     InAzure(usize, AzureEdit),
+    InSecret(usize, SecretEdit),
+    Twinned { runner: usize },
 }
 
 /// What people do to the n-th identity of ours.
@@ -122,6 +124,40 @@ pub(super) enum AzureEdit {
     RoleAdded,
 }
 
+/// What people do to the n-th manager's Secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SecretEdit {
+    /// `config.toml` says something else than rendered.
+    Concurrent,
+    /// The manager's stable id is another.
+    SystemId,
+    /// The id of the entry is another.
+    Id,
+    /// The entry has a token that is nobody's.
+    TokenOfNobody,
+    /// The entry has the token of another runner, where there is one.
+    TokenOfAnother,
+    /// No entry is left.
+    NoEntry,
+    /// The file is no TOML.
+    Broken,
+    /// The file is gone.
+    NoFile,
+}
+
+impl SecretEdit {
+    const ALL: [Self; 8] = [
+        Self::Concurrent,
+        Self::SystemId,
+        Self::Id,
+        Self::TokenOfNobody,
+        Self::TokenOfAnother,
+        Self::NoEntry,
+        Self::Broken,
+        Self::NoFile,
+    ];
+}
+
 const KINDS: [&str; 9] = [
     "deployments",
     "networkpolicies",
@@ -133,8 +169,15 @@ const KINDS: [&str; 9] = [
     "secrets",
     "configmaps",
 ];
-const SERVICES: [Service; 4] =
-    [Service::Gitlab, Service::Arm, Service::Kubernetes, Service::ServiceBus];
+/// All that forerunner calls in these worlds: who it is tells the host's own endpoint, so nothing is asked of Entra.
+pub(super) const SERVICES: [Service; 6] = [
+    Service::Gitlab,
+    Service::Arm,
+    Service::Kubernetes,
+    Service::ServiceBus,
+    Service::KeyVault,
+    Service::Identity,
+];
 
 impl Event {
     pub(super) fn moment(after: bool) -> Moment {
@@ -147,7 +190,7 @@ impl Event {
         let name = *NAMES.choose(random).unwrap();
         let profile = *Profile::ALL.choose(random).unwrap();
         let edit = |edit| Self::Else(Disturbance::InAzure(n, edit));
-        match random.random_range(0..110) {
+        match random.random_range(0..119) {
             0..5 => Self::Pass { minutes: random.random_range(1..8) },
             5..12 => Self::Leap { minutes: random.random_range(1..40) },
             12..14 => Self::Leap { minutes: random.random_range(60..1800) },
@@ -194,12 +237,12 @@ impl Event {
                 disorder: random.random_range(0..120),
             }),
             75 => Self::Else(Disturbance::HooksAsUsual),
-            76..79 => Self::Else(Disturbance::Refuses {
+            76..79 | 110..112 => Self::Else(Disturbance::Refuses {
                 service,
                 status: *[429, 500, 502, 503, 401, 403].choose(random).unwrap(),
                 times: random.random_range(1..25),
             }),
-            79..83 => Self::Else(Disturbance::Loses {
+            79..83 | 112..114 => Self::Else(Disturbance::Loses {
                 service,
                 after: random.random_bool(0.6),
                 times: random.random_range(1..6),
@@ -221,6 +264,10 @@ impl Event {
             }
             99 => Self::LocksLost,
             100..108 => Self::Ordered(Order::draw(random)),
+            114..117 => {
+                Self::Else(Disturbance::InSecret(n, *SecretEdit::ALL.choose(random).unwrap()))
+            }
+            117..119 => Self::Else(Disturbance::Twinned { runner: n }),
             _ => Self::Freeze {
                 days: random.random_range(0..3),
                 restore: random.random_bool(0.5),

@@ -38,7 +38,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = self.why.lines().next().unwrap_or_default();
+        let first = self.why.lines().take(2).collect::<Vec<_>>().join(" ");
         write!(f, "{}: {first}", self.part)
     }
 }

@@ -85,9 +85,13 @@ impl Deed {
         let (parent, name) = self.path.rsplit_once('/')?;
         let essential = match self.service {
             Service::Gitlab => {
-                let key = &self.before.entities.get(&self.runner()?)?.key;
-                let others = self.before.entities.values().filter(|one| one.key == *key);
-                return (others.count() == 1).then(|| format!("runner/{key}"));
+                let id = self.runner()?;
+                let key = &self.before.entities.get(&id)?.key;
+                let marked = self.before.entities.iter().map(|(id, one)| (id, &one.key));
+                // One without its marker is ours by the token that we keep.
+                let mut others = marked.chain(&self.before.live);
+                let another = others.any(|(other, of)| *other != id && of == key);
+                return (!another).then(|| format!("runner/{key}"));
             }
             Service::Arm => parent.to_lowercase().ends_with("/userassignedidentities"),
             Service::Kubernetes => {

@@ -3,7 +3,7 @@
 use crate::disturbed::entries;
 use forerunner::sandbox::{
     azure::Azure,
-    gitlab::{Gitlab, Owner},
+    gitlab::{Gitlab, Owner, RunnerView},
     kubernetes::Kubernetes,
     service_bus::ServiceBus,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Truth {
     pub(crate) ordered: BTreeSet<String>,
     /// Units whose token an operator revoked.
     pub(crate) revoked: BTreeSet<String>,
+    /// Runners that another process of forerunner made, unseen.
+    pub(crate) made_elsewhere: BTreeSet<u64>,
     /// No lock is lost and no process dies: then sessions tell who writes.
     pub(crate) sessions_are_sure: bool,
 }
@@ -71,8 +73,8 @@ pub(crate) struct Snapshot {
     pub(crate) revocations: BTreeSet<String>,
     /// By id, those with a marker of the fleet on a runner of its own target.
     pub(crate) entities: BTreeMap<u64, Entity>,
-    /// Entities of which a Secret holds the live token.
-    pub(crate) live: BTreeSet<u64>,
+    /// Entities of which a Secret holds the live token, marked or not, and the key of that Secret.
+    pub(crate) live: BTreeMap<u64, String>,
     /// How many runners have a manager.
     pub(crate) managers: usize,
     /// Principals of identities with the fleet's tags, and their keys.
@@ -93,7 +95,7 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn snapshot(&self, truth: Truth, now: Timestamp) -> Snapshot {
         let runners = self.gitlab.runners();
-        let of = |runner: &forerunner::sandbox::gitlab::RunnerView| {
+        let of = |runner: &RunnerView| {
             let key = key_of(&runner.description)?;
             let owner = match runner.owner {
                 Owner::Group(id) => format!("g{id}-"),
@@ -104,12 +106,18 @@ impl Services {
             key.starts_with(&owner).then_some((runner.id, entity))
         };
         let secrets = self.kubernetes.list("secrets", MANAGERS);
-        let live = secrets.iter().flat_map(entries).filter_map(|(id, token)| {
+        let kept = secrets.iter().flat_map(|secret| {
+            let name = secret["metadata"]["name"].as_str().unwrap_or_default();
+            let key = name.strip_prefix("runner-").and_then(|rest| rest.strip_suffix("-config"));
+            let all = entries(secret).into_iter();
+            all.filter_map(move |(id, token)| Some((id, token, key?.to_owned())))
+        });
+        let live = kept.filter_map(|(id, token, key)| {
             let digest = hex::encode(Sha256::digest(&token));
             runners
                 .iter()
                 .any(|runner| runner.id == id && runner.token_sha256 == digest)
-                .then_some(id)
+                .then_some((id, key))
         });
         let identities = self.azure.identities().into_iter();
         let tagged = identities.filter_map(|one| {
