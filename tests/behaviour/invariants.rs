@@ -8,14 +8,14 @@ mod rogue;
 pub(crate) mod snapshot;
 
 use jiff::{SignedDuration, tz::TimeZone};
-use record::{Deed, Evidence};
+use record::{Deed, Evidence, Sweep};
 use snapshot::{Permit, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An invariant: its name, and what of the evidence breaks it.
 pub(crate) type Invariant = (&'static str, fn(&Evidence) -> Vec<String>);
 
-pub(crate) const INVARIANTS: [Invariant; 10] = [
+pub(crate) const INVARIANTS: [Invariant; 11] = [
     ("no two entities of one runner serve", no_two_entities_serve),
     ("nothing unmarked is touched", nothing_unmarked_is_touched),
     ("nothing goes without a permit", nothing_goes_without_a_permit),
@@ -26,6 +26,7 @@ pub(crate) const INVARIANTS: [Invariant; 10] = [
     ("the only copy of a token is never lost", no_token_is_lost),
     ("what is held is left alone", nothing_held_is_written),
     ("nothing goes in a freeze", nothing_goes_in_a_freeze),
+    ("no twin stays for long", no_twin_stays),
 ];
 
 /// Everything that broke, in the order of the list above.
@@ -230,6 +231,36 @@ fn nothing_goes_in_a_freeze(evidence: &Evidence) -> Vec<String> {
         let is_frozen = deed.before.truth.freeze.as_ref().is_some_and(|days| days.contains(&today));
         deed.destroys().filter(|_| is_frozen).into_iter().collect()
     })
+}
+
+/// One sweep and the rounds that it wakes take a twin away (docs/drift.md, *a twin with our marker*): that needs no permit, and
+/// the brake does not count it. One that somebody polls with waits for a person's word; a unit that is held, ordered away, or
+/// parked and not due is left alone.
+fn no_twin_stays(evidence: &Evidence) -> Vec<String> {
+    let of = |sweep: &Sweep| {
+        let (before, after) = (&sweep.before, &sweep.after);
+        let is_looked_at = |unit: &String| {
+            before.truth.wanted.contains(unit)
+                && after.truth.wanted.contains(unit)
+                && !before.holds.contains_key(unit)
+                && !sweep.parked.contains(unit)
+                && before.permits.get(unit) != Some(&Permit::Ordered)
+        };
+        let mut keys: BTreeMap<&String, Vec<u64>> = BTreeMap::new();
+        for (id, entity) in &before.entities {
+            if after.entities.contains_key(id) && is_looked_at(&format!("runner/{}", entity.key)) {
+                keys.entry(&entity.key).or_default().push(*id);
+            }
+        }
+        // One stays: the one whose token is kept, else the lowest id.
+        let twins = keys.into_values().flat_map(|ids| {
+            let live = ids.iter().find(|id| after.live.contains_key(id));
+            let kept = live.or(ids.first()).copied();
+            ids.into_iter().filter(move |id| Some(*id) != kept && !after.entities[id].used)
+        });
+        twins.map(|id| format!("runner {id} ({})", sweep.at)).collect::<Vec<_>>()
+    };
+    evidence.sweeps.iter().flat_map(of).collect()
 }
 
 /// No token is in a message, a log line or anything that is told of a unit.

@@ -163,11 +163,13 @@ pub(super) async fn come_to_rest(
 ) -> Result<usize, Failure> {
     let mut differs = Failure::new("rest", "never looked at");
     for sweep in 1..=SWEEPS_MAX {
+        let seen = recorder.begin_sweep();
         assert!(sandbox.world.host().is_some_and(|host| host.run_timer_now("sweep")));
         let settled = sandbox.world.settle(SignedDuration::from_hours(LONGEST_HOLD + 9)).await;
         settled.map_err(|error| {
             Failure::new("settling", error.to_string()).within(format!("after sweep {sweep}"))
         })?;
+        recorder.end_sweep(seen);
         match unlike(facts, sandbox, calm) {
             None => return Ok(sweep),
             Some(what) => differs = what,

@@ -21,6 +21,7 @@ use std::{
 #[derive(Default)]
 pub(crate) struct Evidence {
     pub(crate) deeds: Vec<Deed>,
+    pub(crate) sweeps: Vec<Sweep>,
     /// Every secret that a service gave away, and those of the installation.
     pub(crate) secrets: BTreeSet<String>,
     /// What went where secrets have no place: messages, logs, records.
@@ -38,6 +39,15 @@ pub(crate) struct Deed {
     pub(crate) request: Value,
     /// What forerunner had made by then, as paths in lower case, and `runner ID`.
     pub(crate) made_before: Arc<BTreeSet<String>>,
+    pub(crate) before: Arc<Snapshot>,
+    pub(crate) after: Arc<Snapshot>,
+}
+
+/// A whole sweep, and all rounds that it woke, while nothing disturbed the world.
+pub(crate) struct Sweep {
+    pub(crate) at: Timestamp,
+    /// Units that it leaves alone, as they are parked and not due.
+    pub(crate) parked: BTreeSet<String>,
     pub(crate) before: Arc<Snapshot>,
     pub(crate) after: Arc<Snapshot>,
 }
@@ -216,6 +226,25 @@ impl Recorder {
         let mut state = self.0.state.lock().unwrap();
         state.truth = truth;
         state.last = last;
+    }
+
+    /// How the world looks to a sweep that begins now.
+    pub(crate) fn begin_sweep(&self) -> Sweep {
+        let at = self.0.clock.now();
+        let parked = self.0.services.parked(at);
+        let before = self.look(at);
+        Sweep { at, parked, after: before.clone(), before }
+    }
+
+    /// The sweep has seen the fleet, and every round that it woke is over; nothing disturbed them.
+    pub(crate) fn end_sweep(&self, sweep: Sweep) {
+        let after = self.look(self.0.clock.now());
+        self.0.state.lock().unwrap().evidence.sweeps.push(Sweep { after, ..sweep });
+    }
+
+    fn look(&self, now: Timestamp) -> Arc<Snapshot> {
+        let truth = self.0.state.lock().unwrap().truth.clone();
+        Arc::new(self.0.services.snapshot(truth, now))
     }
 
     /// The invariants that what was seen so far breaks.

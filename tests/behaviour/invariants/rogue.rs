@@ -27,6 +27,7 @@ const API_SERVER: &str = "6dae42f8-4368-4678-94ff-3960e28e3630";
 /// Has forerunner's rights, and none of its scruples.
 struct Rogue<'a> {
     sandbox: &'a Sandbox,
+    recorder: &'a Recorder,
     keys: Vec<String>,
 }
 
@@ -71,12 +72,22 @@ impl Rogue<'_> {
 }
 
 async fn make_a_twin(rogue: &Rogue<'_>) {
+    make_another(rogue, false).await;
+}
+
+async fn leave_a_twin(rogue: &Rogue<'_>) {
+    make_another(rogue, true).await;
+    let sweep = rogue.recorder.begin_sweep();
+    rogue.recorder.end_sweep(sweep);
+}
+
+async fn make_another(rogue: &Rogue<'_>, paused: bool) {
     let runner = rogue.sandbox.runner(&rogue.keys[0]);
     let forerunner::sandbox::gitlab::Owner::Group(group) = runner.owner else {
         panic!("a group's")
     };
     let body = json!({ "runner_type": "group_type", "group_id": group,
-        "description": runner.description, "tag_list": ["azure-plan"], "paused": false });
+        "description": runner.description, "tag_list": ["azure-plan"], "paused": paused });
     rogue.call("gitlab", Method::POST, "/api/v4/user/runners", body).await;
 }
 
@@ -156,7 +167,7 @@ impl fmt::Display for Misdeed {
     }
 }
 
-const MISDEEDS: [Misdeed; 11] = [
+const MISDEEDS: [Misdeed; 12] = [
     Misdeed { breaks: INVARIANTS[0].0, deed: |rogue| Box::pin(make_a_twin(rogue)) },
     Misdeed { breaks: INVARIANTS[1].0, deed: |rogue| Box::pin(edit_a_strangers_runner(rogue)) },
     Misdeed { breaks: INVARIANTS[2].0, deed: |rogue| Box::pin(remove_one(rogue)) },
@@ -167,6 +178,7 @@ const MISDEEDS: [Misdeed; 11] = [
     Misdeed { breaks: INVARIANTS[7].0, deed: |rogue| Box::pin(reset_a_live_token(rogue)) },
     Misdeed { breaks: INVARIANTS[8].0, deed: |rogue| Box::pin(write_to_what_is_held(rogue)) },
     Misdeed { breaks: INVARIANTS[9].0, deed: |rogue| Box::pin(remove_one(rogue)) },
+    Misdeed { breaks: INVARIANTS[10].0, deed: |rogue| Box::pin(leave_a_twin(rogue)) },
     Misdeed { breaks: "a secret", deed: |rogue| Box::pin(tell_a_secret(rogue)) },
 ];
 
@@ -214,7 +226,7 @@ fn each_invariant_breaks_where_forerunner_does_what_it_must_not() {
         assert_eq!(recorder.broken(&sandbox), [""; 0], "a provisioning breaks none");
         let day = START.parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC).date();
         recorder.tell(Truth { wanted, freeze: Some(day..=day), ..truth });
-        (misdeed.deed)(&Rogue { sandbox: &sandbox, keys }).await;
+        (misdeed.deed)(&Rogue { sandbox: &sandbox, recorder: &recorder, keys }).await;
         let broken = recorder.broken(&sandbox);
         match broken.iter().any(|line| line.starts_with(misdeed.breaks)) {
             true => Ok(()),

@@ -1,11 +1,14 @@
 //! The little of a sandbox's world that invariants ask for, at one moment.
 
 use crate::disturbed::entries;
-use forerunner::sandbox::{
-    azure::Azure,
-    gitlab::{Gitlab, Owner, RunnerView},
-    kubernetes::Kubernetes,
-    service_bus::ServiceBus,
+use forerunner::{
+    domain::{ids::InstallationId, names::verifier_system_id},
+    sandbox::{
+        azure::Azure,
+        gitlab::{Gitlab, Owner, RunnerView},
+        kubernetes::Kubernetes,
+        service_bus::ServiceBus,
+    },
 };
 use jiff::{SignedDuration, Timestamp, civil::Date};
 use serde_json::Value;
@@ -58,6 +61,8 @@ pub(crate) enum Permit {
 pub(crate) struct Entity {
     pub(crate) key: String,
     pub(crate) paused: bool,
+    /// Somebody but our verifier has polled with it.
+    pub(crate) used: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -102,7 +107,7 @@ impl Services {
                 Owner::Project(id) => format!("p{id}-"),
                 Owner::Instance | Owner::Nobody => return None,
             };
-            let entity = Entity { key: key.clone(), paused: runner.paused };
+            let entity = Entity { key: key.clone(), paused: runner.paused, used: is_used(runner) };
             key.starts_with(&owner).then_some((runner.id, entity))
         };
         let secrets = self.kubernetes.list("secrets", MANAGERS);
@@ -142,12 +147,35 @@ impl Services {
         }
     }
 
+    /// Units that are parked and that a sweep leaves alone at this time.
+    pub(super) fn parked(&self, now: Timestamp) -> BTreeSet<String> {
+        let maps = self.kubernetes.list("configmaps", MANAGERS).into_iter();
+        let records = maps.filter_map(|map| {
+            serde_json::from_str::<Value>(map["data"]["record.json"].as_str()?).ok()
+        });
+        let parked = records.filter(|record| {
+            record["parked"]["next"].as_str().is_some_and(|next| now < next.parse().unwrap())
+        });
+        parked.filter_map(|record| Some(record["unit"].as_str()?.to_owned())).collect()
+    }
+
     /// The ledger's content.
     fn book(&self) -> Value {
         let ledger = self.kubernetes.get("configmaps", MANAGERS, "ledger");
         let text = ledger.as_ref().and_then(|map| map["data"]["record.json"].as_str());
         serde_json::from_str(text.unwrap_or("{}")).unwrap()
     }
+}
+
+/// Whether GitLab lists somebody who polled with its token, and not only asked whether it is good.
+fn is_used(runner: &RunnerView) -> bool {
+    let marker = runner.description.split_once("[forerunner:nonprod:");
+    let ids = marker.and_then(|(_, rest)| {
+        let mut parts = rest.split(':');
+        Some((InstallationId(parts.next()?.to_owned()), parts.next()?.parse().ok()?))
+    });
+    let verifier = ids.map(|(installation, key)| verifier_system_id(&installation, &key));
+    runner.managers.iter().any(|system_id| Some(system_id) != verifier.as_ref())
 }
 
 fn moment(value: &Value) -> Timestamp {
