@@ -15,6 +15,7 @@ mod unmarked;
 mod watched;
 
 use crate::{
+    contents::contents,
     deeds::{APP, fleet, plan_profile},
     disturbed::inventory,
     group_token::give_owners_token,
@@ -41,17 +42,6 @@ fn plan_for(pattern: &str, profile: &str) -> String {
         "rules:\n  - {{ match: {{ groups: '{pattern}' }}, profiles: [plan] }}\nprofiles:\n{profile}"
     ))
 }
-
-const KINDS: [&str; 8] = [
-    "namespaces",
-    "serviceaccounts",
-    "rolebindings",
-    "resourcequotas",
-    "limitranges",
-    "networkpolicies",
-    "deployments",
-    "secrets",
-];
 
 impl Settled {
     pub(crate) async fn new() -> Self {
@@ -87,41 +77,8 @@ impl Settled {
     /// Everything that a row may damage, without what a server or a second making changes.
     pub(crate) fn whole(&self) -> Value {
         let mut all = inventory(&self.sandbox);
-        let ours = |object: &Value| {
-            object["metadata"]["labels"]["forerunner.dev/fleet"] == "nonprod"
-                || object["metadata"]["namespace"] == *self.jobs()
-        };
-        for kind in KINDS {
-            let found = self.sandbox.world.kubernetes.list(kind, "").into_iter().filter(ours);
-            let own = found.map(|mut object| {
-                let metadata = object["metadata"].as_object_mut().unwrap();
-                let told = ["labels", "name", "namespace", "going"];
-                let annotations: Vec<Value> = metadata
-                    .get("annotations")
-                    .and_then(Value::as_object)
-                    .into_iter()
-                    .flatten()
-                    .filter(|(key, _)| !key.contains("settling-since") && !key.contains("revision"))
-                    .map(|(key, value)| {
-                        // Another identity of the same name has other ids.
-                        let stable = !key.ends_with("-id")
-                            && !key.contains("applied")
-                            && !key.contains("restart");
-                        json!([key, if stable { value.clone() } else { json!("…") }])
-                    })
-                    .collect();
-                let going = metadata.contains_key("deletionTimestamp");
-                metadata.insert("going".into(), going.into());
-                metadata.retain(|key, _| told.contains(&key.as_str()));
-                metadata.insert("annotations".into(), json!(annotations));
-                object.as_object_mut().unwrap().remove("status");
-                if kind == "secrets" {
-                    object["data"] = json!("…");
-                }
-                strip(&mut object);
-                object
-            });
-            all[kind] = own.collect();
+        for (kind, objects) in contents(&self.sandbox) {
+            all[kind] = objects.into();
         }
         let runners = self.sandbox.world.gitlab.runners();
         all["details"] = runners
@@ -142,24 +99,6 @@ impl Settled {
 
     fn edit(&self, kind: &str, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
         self.sandbox.world.kubernetes.edit(kind, namespace, name, change);
-    }
-}
-
-/// Digests of a pod template that hold the restart annotation.
-fn strip(object: &mut Value) {
-    match object {
-        Value::Object(map) => {
-            for (key, value) in map.iter_mut() {
-                if key.contains("forerunner.dev/restart") || key.contains("forerunner.dev/applied")
-                {
-                    *value = json!("…");
-                } else {
-                    strip(value);
-                }
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(strip),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

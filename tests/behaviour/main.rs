@@ -22,6 +22,7 @@ mod cli_status;
 mod cluster_doors;
 mod commands;
 mod confirming;
+mod contents;
 mod crashes;
 mod deeds;
 mod descriptions;

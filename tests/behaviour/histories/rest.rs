@@ -9,6 +9,7 @@ use super::{
     orders::LONGEST_HOLD,
 };
 use crate::{
+    contents::contents,
     disturbed::inventory,
     harness::Sandbox,
     invariants::{
@@ -190,7 +191,7 @@ fn unlike(facts: &Facts, sandbox: &Sandbox, calm: &Value) -> Option<Failure> {
         let status = sandbox.status(unit);
         return Some(Failure::new("readiness", format!("{unit} is not ready: {status}")));
     }
-    let found = told(facts, inventory(sandbox));
+    let found = told(facts, sandbox);
     let lines = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(ToString::to_string).collect()
     };
@@ -231,8 +232,13 @@ fn told_of_all(sandbox: &Sandbox) -> String {
     records(sandbox).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The inventory without what only tells what was: ledger, parked plan, and what is told of targets and identities.
-pub(super) fn told(facts: &Facts, mut all: Value) -> Value {
+/// The inventory and what the objects say, without what only tells what was: ledger, parked plan, and what is told of targets and
+/// identities.
+fn told(facts: &Facts, sandbox: &Sandbox) -> Value {
+    let mut all = inventory(sandbox);
+    for (kind, objects) in contents(sandbox) {
+        all[kind] = objects.into();
+    }
     let wanted = facts.wanted();
     let past = ["ledger", "parked-plan", "status-target", "status-identity"];
     if let Some(objects) = all["objects"].as_array_mut() {
@@ -271,7 +277,7 @@ pub(super) async fn undisturbed(facts: &Facts, sandbox: &Sandbox) -> Result<Valu
         let settled = sandbox.world.settle(SignedDuration::from_hours(3)).await;
         settled.map_err(|error| Failure::new("undisturbed", error.to_string()))?;
         if facts.wanted().iter().all(|unit| sandbox.is_ready(unit)) {
-            return Ok(told(facts, inventory(sandbox)));
+            return Ok(told(facts, sandbox));
         }
         sandbox.leap_to(&(sandbox.world.clock.now() + AT_ITS_PACE).to_string());
     }
