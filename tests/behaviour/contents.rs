@@ -39,6 +39,11 @@ fn content(mut object: Value) -> Value {
         .into_iter()
         .flatten()
         .filter(|(key, _)| !key.contains("settling-since") && !key.contains("revision"))
+        // An account that was made anew holds its place at an existing identity and needs no word of it.
+        .filter(|(key, value)| {
+            let granted = value.as_str().is_some_and(|value| value.starts_with("granted "));
+            !(key.ends_with("/identity-answer") && granted)
+        })
         .map(|(key, value)| {
             // Another identity of the same name has other ids.
             let stable =

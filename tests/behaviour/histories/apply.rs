@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     deeds::APP,
+    disturbed::entries,
     harness::Sandbox,
     invariants::{
         record::Truth,
@@ -260,7 +261,7 @@ impl Facts {
         }
     }
 
-    /// Who takes the marker, the Secret and the status of a runner leaves nothing that names it.
+    /// Who takes the marker, the Secret and the status of a runner leaves nothing that names it; nor does who takes a twin's marker.
     fn note_what_is_erased(&mut self, sandbox: &Sandbox, before: &[RunnerView]) {
         for runner in before {
             let now = sandbox.world.gitlab.runner(runner.id);
@@ -269,12 +270,13 @@ impl Facts {
                 self.unmarked.insert(runner.id, key);
             }
         }
-        let is_named = |key: &str| {
+        let is_named = |id: u64, key: &str| {
             let secret = format!("runner-{key}-config");
             let secret = sandbox.world.kubernetes.get("secrets", MANAGERS, &secret);
-            secret.is_some() || !sandbox.status(&format!("runner/{key}")).is_null()
+            let kept = secret.iter().flat_map(entries).any(|(kept, _)| kept == id);
+            kept || sandbox.status(&format!("runner/{key}"))["entity"] == id
         };
-        let erased = self.unmarked.iter().filter(|(_, key)| !is_named(key));
+        let erased = self.unmarked.iter().filter(|(id, key)| !is_named(**id, key));
         self.erased.extend(erased.map(|(id, _)| *id));
     }
 
