@@ -202,6 +202,7 @@ impl Case {
                 | Step::MarkSettling { .. }
                 | Step::AnswerAccount { .. }
                 | Step::MarkLeaving { .. }
+                | Step::RestartManager { .. }
                 | Step::DropAnnotations { .. }
                 | Step::RemoveObject { .. }
                 | Step::RemoveRole { .. }

@@ -233,6 +233,7 @@ impl<'a> Seed<'a> {
                 | Step::MarkSettling { .. }
                 | Step::AnswerAccount { .. }
                 | Step::MarkLeaving { .. }
+                | Step::RestartManager { .. }
                 | Step::DropAnnotations { .. }
                 | Step::RemoveObject { .. }
                 | Step::RemoveRole { .. }

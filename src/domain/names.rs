@@ -31,6 +31,8 @@ pub const LABEL_KEY: &str = "forerunner.dev/key";
 pub const ANNOTATION_APPLIED: &str = "forerunner.dev/applied";
 /// Digest of the settings that a running manager cannot reload.
 pub const ANNOTATION_RESTART: &str = "forerunner.dev/restart";
+/// On a manager's pods: when forerunner had them begin anew.
+pub const ANNOTATION_RESTARTED_AT: &str = "forerunner.dev/restarted-at";
 /// On job pods: id of the GitLab runner entity whose entry took the job.
 pub const LABEL_RUNNER: &str = "forerunner.dev/runner";
 /// On namespaces whose pods may read managers' metrics; an administrator's to set.

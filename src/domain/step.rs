@@ -147,6 +147,11 @@ pub enum Step {
         object: ObjectName,
         at: Option<Timestamp>,
     },
+    /// Let a manager begin anew, with what its Secret says now.
+    RestartManager {
+        deployment: ObjectName,
+        at: Timestamp,
+    },
     /// Take our annotations off an administrator's object.
     DropAnnotations {
         object: ObjectName,
@@ -230,6 +235,7 @@ impl Step {
             | Self::MarkSettling { .. }
             | Self::AnswerAccount { .. }
             | Self::MarkLeaving { .. }
+            | Self::RestartManager { .. }
             | Self::DropAnnotations { .. }
             | Self::RemoveObject { .. } => Service::Kubernetes,
         }
@@ -289,6 +295,7 @@ impl fmt::Display for Step {
             Self::MarkLeaving { object, at: None } => {
                 write!(f, "note on {object} that its runner stays")
             }
+            Self::RestartManager { deployment, .. } => write!(f, "restart {deployment}"),
             Self::DropAnnotations { object, .. } => write!(f, "take our annotations off {object}"),
             Self::RemoveObject { object, .. } => write!(f, "delete {object}"),
             Self::RemoveRole { assignment, .. } => {

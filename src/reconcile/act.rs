@@ -239,6 +239,12 @@ async fn perform(
             let patch = json!({ "metadata": { "annotations": annotations } });
             clients.kubernetes().patch_merge(object, &patch).await?;
         }
+        Step::RestartManager { deployment, at } => {
+            let annotations = json!({ names::ANNOTATION_RESTARTED_AT: at.to_string() });
+            let patch =
+                json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+            clients.kubernetes().patch_merge(deployment, &patch).await?;
+        }
         Step::DropAnnotations { object, keys } => {
             let gone: BTreeMap<&str, Value> = keys.iter().map(|key| (*key, Value::Null)).collect();
             let patch = json!({ "metadata": { "annotations": gone } });

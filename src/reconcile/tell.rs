@@ -162,7 +162,7 @@ fn thing(step: &Step) -> DriftThing {
         Step::AssignRole { .. } | Step::RemoveRole { .. } => DriftThing::Role,
         Step::Apply { object, .. } => of_kind(object.name.kind),
         Step::RemoveObject { object, .. } => of_kind(object.kind),
-        Step::ScaleToZero { .. } => DriftThing::Deployment,
+        Step::ScaleToZero { .. } | Step::RestartManager { .. } => DriftThing::Deployment,
         Step::BookCreation { .. }
         | Step::NoteRollout { .. }
         | Step::NoteRevoked { .. }

@@ -76,10 +76,11 @@ fn config(text: &str) -> Value {
     json!(file)
 }
 
-/// The runner's id on job pods, and digests of a pod template that hold the restart annotation.
+/// The runner's id on job pods, when a manager began anew, and digests of a pod template that hold the restart annotation.
 fn strip(object: &mut Value) {
     match object {
         Value::Object(map) => {
+            map.remove("forerunner.dev/restarted-at");
             for (key, value) in map.iter_mut() {
                 let passing =
                     ["forerunner.dev/restart", "forerunner.dev/applied", "forerunner.dev/runner"];

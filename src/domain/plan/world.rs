@@ -434,6 +434,7 @@ impl World {
             Step::AnswerAccount { .. }
             | Step::ScaleToZero { .. }
             | Step::MarkLeaving { .. }
+            | Step::RestartManager { .. }
             | Step::DropAnnotations { .. }
             | Step::RemoveObject { .. }
             | Step::RemoveRole { .. }

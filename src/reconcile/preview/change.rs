@@ -88,6 +88,7 @@ pub(super) fn calls(step: &Step) -> Vec<Service> {
         | Step::MarkSettling { .. }
         | Step::AnswerAccount { .. }
         | Step::MarkLeaving { .. }
+        | Step::RestartManager { .. }
         | Step::DropAnnotations { .. }
         | Step::RemoveObject { .. }
         | Step::RemoveRole { .. }
@@ -180,6 +181,11 @@ pub(in crate::reconcile) fn of_step(step: &Step, seen: &Seen, scene: &Scene<'_>)
             let at = at.map(|at| json!(at.to_string()));
             let path = format!("metadata.annotations[{key}]");
             (Action::Change, vec![field(&path, live.as_ref(), at.as_ref())])
+        }
+        Step::RestartManager { at, .. } => {
+            let key = names::ANNOTATION_RESTARTED_AT;
+            let path = format!("spec.template.metadata.annotations[{key}]");
+            (Action::Change, vec![new(&path, &json!(at.to_string()))])
         }
         Step::DropAnnotations { object, keys } => {
             let live = seen.object(object);

@@ -5,6 +5,7 @@ use crate::{
     deeds::{client, plan_profile},
     disturbed::entries,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use forerunner::{
     domain::{fleet_status::is_command, ids::InstallationId, names},
     sandbox::gitlab::GroupLists,
@@ -99,6 +100,40 @@ async fn restart(settled: &Settled) {
         assert!(kubernetes.delete_as_admin("pods", MANAGERS, name));
     }
     settled.sandbox.pass_minutes(2).await;
+}
+
+/// It reads what it is called once: its Secret is mended, and it polls on as somebody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_began_under_another_name_begins_anew() {
+    let settled = Settled::new().await;
+    let sandbox = &settled.sandbox;
+    let secret = format!("runner-{}-config", settled.key);
+    settled.edit("secrets", MANAGERS, &secret, |secret| {
+        secret["data"][".runner_system_id"] = BASE64_STANDARD.encode("s_0123456789ab").into();
+    });
+    restart(&settled).await;
+    sandbox.sweep().await;
+    let told = sandbox.condition(&settled.unit, "NeedsAdministrator");
+    assert_eq!(told["reason"], "ForeignManager", "{told}");
+    let template = || {
+        let manager = settled.manager();
+        let live = sandbox.world.kubernetes.get("deployments", MANAGERS, &manager).unwrap();
+        live["spec"]["template"]["metadata"]["annotations"].clone()
+    };
+    let before = template();
+    for _ in 0..3 {
+        sandbox.pass(SignedDuration::from_hours(1)).await;
+    }
+    sandbox.sweep().await;
+    assert_ne!(template(), before, "{}", sandbox.status(&settled.unit));
+    assert_eq!(sandbox.condition(&settled.unit, "Online")["reason"], "Polling");
+    sandbox.assert_ready(&settled.unit);
+    let once = template();
+    sandbox.leap_to("2026-11-26T08:00:00Z");
+    sandbox.sweep().await;
+    assert_eq!(template(), once, "once");
+    assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
+    wakes_nobody(&settled).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -238,6 +238,9 @@ pub(super) fn judge_manager(
             None => Finding::holds(ConditionKind::Online, "Polling", "the manager polls GitLab"),
         },
         (None, _) | (Some(_), Some(false) | None) => {
+            if let (Some(live), true) = (&observed.deployment, running && kept.holds) {
+                polls::draft_restart(draft, live, polls, now);
+            }
             if has_token {
                 draft.wait(SOON, "the manager to poll GitLab");
             }

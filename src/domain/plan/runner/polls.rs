@@ -4,6 +4,7 @@ use super::{CONTACT_COUNTS, Ours, deployment_name, manager::is_available};
 use crate::domain::{
     gitlab::Manager,
     ids::{InstallationId, RunnerKey, Unit},
+    kubernetes::Object,
     ledger::Book,
     names,
     observed::Observed,
@@ -11,12 +12,16 @@ use crate::domain::{
     render::Context,
     spec::RunnerSpec,
     status::{ConditionKind, Finding},
+    step::Step,
     version::Version,
 };
 use jiff::{SignedDuration, Timestamp};
 
 /// From then on GitLab calls a runner stale (gitlab.md §3.8).
 const STALE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How soon a manager that still does not poll begins anew once more.
+const RESTART_AGAIN: SignedDuration = SignedDuration::from_hours(6);
 
 /// How long a stranger's poll is an alarm.
 const STRANGER_COUNTS: SignedDuration = SignedDuration::from_hours(24);
@@ -40,6 +45,17 @@ impl<'a> Polls<'a> {
     pub(crate) fn has_own(self, now: Timestamp) -> bool {
         let last = self.own().and_then(|manager| manager.contacted_at);
         last.is_some_and(|at| now.duration_since(at) < CONTACT_COUNTS)
+    }
+
+    /// Whether somebody polls now, and our manager does not. It may be ours all the same: what it is called it reads once, when it
+    /// begins (runner-on-kubernetes.md §2.3).
+    fn are_under_another_name(self, now: Timestamp) -> bool {
+        let verifier = names::verifier_system_id(self.installation, self.key);
+        let polls = |one: &Manager| {
+            let lately = one.contacted_at.is_some_and(|at| now.duration_since(at) < CONTACT_COUNTS);
+            lately && one.system_id != verifier
+        };
+        !self.has_own(now) && self.managers.iter().any(polls)
     }
 
     /// Whoever else polled within a day holds the token too, unless it was replaced since.
@@ -92,6 +108,22 @@ pub(super) fn silence(polls: Polls<'_>, now: Timestamp) -> Finding {
         }
     };
     Finding::fails(ConditionKind::Online, reason, message)
+}
+
+/// Lets a manager that runs and polls under another name begin anew, now that nothing is left to mend in what it reads. Where that
+/// is somebody else's poll, it does no harm.
+pub(super) fn draft_restart(
+    draft: &mut Draft,
+    deployment: &Object,
+    polls: Polls<'_>,
+    now: Timestamp,
+) {
+    let template = &deployment.body["spec"]["template"]["metadata"]["annotations"];
+    let at = template[names::ANNOTATION_RESTARTED_AT].as_str().and_then(|at| at.parse().ok());
+    let is_due = at.is_none_or(|at: Timestamp| now.duration_since(at) >= RESTART_AGAIN);
+    if is_due && polls.are_under_another_name(now) && !draft.has_steps() {
+        draft.add(Step::RestartManager { deployment: deployment.name.clone(), at: now }, []);
+    }
 }
 
 /// Tells of strangers, with the command that makes the token worthless.
