@@ -1,23 +1,10 @@
 //! `pause` and `resume` that have to wait for the end of a hold or a freeze, and those that a later one overtakes.
 
-use crate::{deeds::plan_fleet, harness::Sandbox};
-use forerunner::sandbox::azure;
+use crate::{deeds::plan_fleet, harness::Sandbox, parked_orders::settled};
 use serde_json::{Value, json};
 
 const NOTE: &str = "forerunner command: pause by jane: CHG1";
 const FROZEN: &str = "  freeze: [{ from: 2026-11-24, to: 2026-11-26, allow: [] }]\n";
-
-/// A settled runner of a fleet that no timer sweeps: its key and its unit.
-async fn settled() -> (Sandbox, String, String) {
-    let settings = [("SweepSchedule", "0 0 3 * * *")];
-    let sandbox =
-        Sandbox::with_settings(&plan_fleet(), azure::Settings::default(), &settings).await;
-    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
-    sandbox.settle().await;
-    let key = format!("g{group}-plan");
-    sandbox.assert_ready(&format!("runner/{key}"));
-    (sandbox, key.clone(), format!("runner/{key}"))
-}
 
 async fn order(sandbox: &Sandbox, command: &str, key: &str, why: &str) {
     let body = json!({"command": command, "targets": [key], "by": "jane", "why": why});

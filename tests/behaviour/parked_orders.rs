@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const NOTE: &str = "forerunner command: pause by jane: CHG1";
 
 /// A settled runner of a fleet that no timer sweeps: its key and its unit.
-async fn settled() -> (Sandbox, String, String) {
+pub(crate) async fn settled() -> (Sandbox, String, String) {
     let settings = [("SweepSchedule", "0 0 3 * * *")];
     let sandbox =
         Sandbox::with_settings(&plan_fleet(), azure::Settings::default(), &settings).await;
