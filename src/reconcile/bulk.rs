@@ -1,16 +1,19 @@
 //! What a sweep reads of Azure, in lists and rotating slices.
 
 use super::{Clients, Failure, deadline::Deadline};
-use crate::domain::{
-    azure::{Identity, ResourceId, RoleAssignment},
-    class::Class,
-    fleet::{Fleet, Profile},
-    ids::{InstallationId, Unit},
-    names,
-    plan::domain::credentials_digest,
-    slice::{self, Slice},
-    status::Status,
-    watch::azure::Guarded,
+use crate::{
+    adapters::azure,
+    domain::{
+        azure::{Identity, ResourceId, RoleAssignment},
+        class::Class,
+        fleet::{Fleet, Profile},
+        ids::{InstallationId, Unit},
+        names,
+        plan::domain::credentials_digest,
+        slice::{self, Slice},
+        status::Status,
+        watch::azure::Guarded,
+    },
 };
 use futures::{StreamExt, future::try_join_all, stream};
 use jiff::Timestamp;
@@ -144,14 +147,11 @@ pub(super) async fn strays(
     installation: &InstallationId,
 ) -> Vec<ResourceId> {
     let settings = fleet.settings();
-    let Some(azure) = &settings.azure else { return vec![] };
-    let found = clients.arm().graph_identities(&[azure.subscription], &settings.name).await;
-    let found = found.unwrap_or_else(|error| {
-        info!("Resource Graph shows no identities: {}", Failure::from(error).text);
-        vec![]
-    });
+    let Some(home) = &settings.azure else { return vec![] };
+    let found = clients.arm().graph_identities(&[home.subscription], &settings.name).await;
+    let found = shown("identities", found);
     let home =
-        format!("/subscriptions/{}/resourceGroups/{}", azure.subscription, azure.resource_group);
+        format!("/subscriptions/{}/resourceGroups/{}", home.subscription, home.resource_group);
     let is_stray = |one: &Identity| {
         one.tags.get(names::TAG_INSTALLATION) == Some(&installation.0)
             && !one.id.lower().starts_with(&format!("{}/", home.to_lowercase()))
@@ -176,8 +176,13 @@ pub(super) async fn beyond_reach(
     }
     let described = names::assignment_description(&settings.name, installation, "");
     let found = clients.arm().graph_described(&described, &settings.reach.scopes).await;
+    shown("role assignments", found)
+}
+
+/// What Resource Graph shows; nothing rests on what it does not.
+fn shown<T>(what: &str, found: Result<Vec<T>, azure::Error>) -> Vec<T> {
     found.unwrap_or_else(|error| {
-        info!("Resource Graph shows no role assignments: {}", Failure::from(error).text);
+        info!("Resource Graph shows no {what}: {}", Failure::from(error).text);
         vec![]
     })
 }

@@ -32,18 +32,14 @@ const SCRIPT: [&str; 3] = [
 /// The sandbox's time is turned ahead over waiting, never over work.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(30);
 
-/// As `World::settings` has the sweep's schedule.
-const SWEEP_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
-
 pub(super) async fn show(world: &World, fleet: &Fleet, terminal: &Terminal) -> Result<(), Failure> {
     let (began, started) = (Instant::now(), world.clock.now());
     let mut seen = world.wire.calls().len();
     let units = create_group(world, fleet, terminal)?;
     let settled = async {
         world.settle(PATIENCE).await?;
-        if !hook_arrived(world) {
-            terminal.say("the hook never arrived: the sweep's timer finds the group instead");
-            world.pass(SWEEP_INTERVAL).await?;
+        if !hook_arrived(world) && world.host().is_some_and(|host| host.run_timer_now("sweep")) {
+            terminal.say("the hook never arrived: the next sweep finds the group instead");
             world.settle(PATIENCE).await?;
         }
         Ok::<(), Unsettled>(())

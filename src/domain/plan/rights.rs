@@ -84,7 +84,8 @@ fn is_of(grant: &Grant, assignment: &RoleAssignment) -> bool {
     assignment.role == grant.role && assignment.scope == grant.scope
 }
 
-fn is_ours(one: &RoleAssignment) -> bool {
+/// Known by its name, whose parts nobody chooses by accident.
+pub(crate) fn is_ours(one: &RoleAssignment) -> bool {
     one.name == names::role_assignment(&one.scope, one.principal_id, one.role)
 }
 
@@ -146,7 +147,8 @@ pub(super) fn delete_credential(identity: &ResourceId, name: &str) -> String {
 pub(crate) fn take_away(right: &RoleAssignment) -> String {
     format!(
         "az role assignment delete --ids \"{}/providers/Microsoft.Authorization/roleAssignments/{}\"",
-        right.scope, right.name
+        right.scope.as_str().trim_end_matches('/'),
+        right.name
     )
 }
 

@@ -6,7 +6,10 @@ use crate::domain::{
     fleet_status::{Finding, FindingKind},
     ids::{FleetName, InstallationId},
     names,
-    plan::domain::CREDENTIALS_MAX,
+    plan::{
+        domain::CREDENTIALS_MAX,
+        rights::{is_ours, take_away},
+    },
     spec::Grant,
 };
 use jiff::Timestamp;
@@ -94,7 +97,7 @@ pub fn unread(identities: &[(ResourceId, String)], now: Timestamp) -> Vec<Findin
     found.collect()
 }
 
-/// Roles of ours where the guardrails' scopes do not reach: known by their names, whose parts nobody chooses by accident.
+/// Roles of ours where the guardrails' scopes do not reach.
 pub fn beyond_reach(assignments: &[RoleAssignment], now: Timestamp) -> Vec<Finding> {
     let ours = assignments.iter().filter(|one| is_ours(one)).map(|one| {
         let message = format!(
@@ -104,10 +107,6 @@ pub fn beyond_reach(assignments: &[RoleAssignment], now: Timestamp) -> Vec<Findi
         Finding::new(FindingKind::RoleBeyondReach, message, take_away(one), now)
     });
     ours.collect()
-}
-
-fn is_ours(one: &RoleAssignment) -> bool {
-    one.name == names::role_assignment(&one.scope, one.principal_id, one.role)
 }
 
 /// What is told of one that really is nobody's.
@@ -158,12 +157,4 @@ pub fn limits<'a>(
         )
     }));
     found
-}
-
-fn take_away(assignment: &RoleAssignment) -> String {
-    format!(
-        "az role assignment delete --ids \"{}/providers/Microsoft.Authorization/roleAssignments/{}\"",
-        assignment.scope.as_str().trim_end_matches('/'),
-        assignment.name
-    )
 }

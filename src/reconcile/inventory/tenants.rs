@@ -1,6 +1,6 @@
 //! Which profiles have a runner that may still run jobs in what they share, or shared.
 
-use super::Objects;
+use super::objects::Objects;
 use crate::domain::{
     ids::{FleetName, ProfileName, RunnerKey},
     kubernetes::{Kind, Object, ObjectName},
