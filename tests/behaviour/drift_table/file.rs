@@ -17,6 +17,15 @@ async fn under(settled: &Settled, rest: &str) {
 
 pub(super) const RULE: &str = "rules:\n  - { match: { groups: 'platform/*' }, profiles: [plan] }\n";
 
+/// The file whose one profile says this, too.
+fn profile(rest: &str) -> String {
+    fleet(&format!("{RULE}profiles:\n  plan: {{ runner: {{ tags: [azure-plan] }}, {rest} }}\n"))
+}
+
+fn managed() -> String {
+    format!("identity: {{ managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }} }}")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renamed_profile_makes_nothing_anew() {
     let settled = Settled::new().await;
@@ -115,18 +124,14 @@ async fn what_the_file_no_longer_gives_is_said_held_or_kept_as_each_row_says() {
 /// A profile that has no identity any more, or shares one: the old one can do nothing then, and a person deletes it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identity_that_the_file_has_no_use_for_can_do_nothing_any_more() {
-    let managed =
-        format!("identity: {{ managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }} }}");
-    let profile = |rest: &str| {
-        format!("{RULE}profiles:\n  plan: {{ runner: {{ tags: [azure-plan] }}, {rest} }}\n")
-    };
+    let managed = managed();
     let shared = format!("isolation: profile, {managed}");
     for (from, to) in [
         (managed.as_str(), "identity: none"),
         (&managed, &shared),
         (&shared, "isolation: profile, identity: none"),
     ] {
-        let sandbox = Sandbox::new(&fleet(&profile(from))).await;
+        let sandbox = Sandbox::new(&profile(from)).await;
         let group = sandbox.world.gitlab.create_group(Some(42), "payments");
         sandbox.settle().await;
         let old = sandbox.world.azure.identities().remove(0);
@@ -141,7 +146,7 @@ async fn an_identity_that_the_file_has_no_use_for_can_do_nothing_any_more() {
             (rights, azure.credentials(&old.id).len())
         };
         assert_eq!(can(), (1, 1), "{from}");
-        sandbox.deploy(&fleet(&profile(to))).await;
+        sandbox.deploy(&profile(to)).await;
         sandbox.sweep().await;
         sandbox.pass_minutes(15).await;
         assert_eq!(can(), (0, 0), "{from} → {to}: {}", sandbox.story());
@@ -169,11 +174,7 @@ async fn an_identity_that_the_file_has_no_use_for_can_do_nothing_any_more() {
 /// Every runner has a namespace and an identity of its own by then, and a job that began before is left its.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_that_a_profile_shares_no_more_goes_once_the_last_runner_has_moved_out() {
-    let managed =
-        format!("identity: {{ managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }} }}");
-    let profile = |rest: &str| {
-        fleet(&format!("{RULE}profiles:\n  plan: {{ runner: {{ tags: [azure-plan] }}, {rest} }}\n"))
-    };
+    let managed = managed();
     let sandbox = Sandbox::new(&profile(&format!("isolation: profile, {managed}"))).await;
     let (gitlab, azure) = (&sandbox.world.gitlab, &sandbox.world.azure);
     let [busy, idle] = ["busy", "idle"].map(|name| gitlab.create_group(Some(42), name));
@@ -241,11 +242,7 @@ async fn a_domain_that_a_profile_shares_no_more_goes_once_the_last_runner_has_mo
 /// The file shares it again before its time: nothing of it has to be made anew but what was taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_that_is_shared_again_before_its_time_serves_on_and_each_namespace_is_told() {
-    let managed =
-        format!("identity: {{ managed: {{ roles: [{{ role: Reader, scope: {APP} }}] }} }}");
-    let profile = |rest: &str| {
-        fleet(&format!("{RULE}profiles:\n  plan: {{ runner: {{ tags: [azure-plan] }}, {rest} }}\n"))
-    };
+    let managed = managed();
     let shared = profile(&format!("isolation: profile, {managed}"));
     let sandbox = Sandbox::new(&shared).await;
     let group = sandbox.world.gitlab.create_group(Some(42), "payments");
