@@ -176,3 +176,55 @@ pub(super) fn draft_version(
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::kubernetes::{Kind, ObjectName};
+    use serde_json::json;
+
+    #[test]
+    fn a_manager_begins_anew_where_others_poll_and_ours_is_silent_and_not_too_often() {
+        let now: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let ago = |minutes| now - SignedDuration::from_mins(minutes);
+        let (key, installation) = ("g42-apply".parse().unwrap(), InstallationId("uid-1".into()));
+        let own = names::system_id(&installation, &key);
+        let verifier = names::verifier_system_id(&installation, &key);
+        let check = |polls: &[(&str, i64)], restarted: Option<i64>, busy: bool, expected: bool| {
+            let managers: Vec<Manager> = polls
+                .iter()
+                .map(|(id, minutes)| Manager {
+                    system_id: (*id).to_owned(),
+                    contacted_at: Some(ago(*minutes)),
+                    version: None,
+                })
+                .collect();
+            let mut body = json!({});
+            if let Some(minutes) = restarted {
+                body["spec"]["template"]["metadata"]["annotations"]
+                    [names::ANNOTATION_RESTARTED_AT] = ago(minutes).to_string().into();
+            }
+            let name = ObjectName::new(Kind::Deployment, "managers", "runner-g42-apply");
+            let live = Object { name: name.clone(), body };
+            let mut draft = Draft::default();
+            if busy {
+                draft.add(Step::ScaleToZero { deployment: name }, []);
+            }
+            let polls = Polls { key: &key, installation: &installation, managers: &managers };
+            draft_restart(&mut draft, &live, polls, now);
+            let steps = draft.finish(SignedDuration::ZERO).steps;
+            let drafted = steps.iter().any(|node| matches!(node.step, Step::RestartManager { .. }));
+            assert_eq!(drafted, expected, "{polls:?} {restarted:?} {busy}");
+        };
+        check(&[(&own, 121), ("s_other", 5)], None, false, true);
+        check(&[("s_other", 5)], None, false, true);
+        check(&[(&own, 119), ("s_other", 5)], None, false, false);
+        // Nobody polls, or nobody but our own questions.
+        check(&[(&own, 121)], None, false, false);
+        check(&[(&own, 121), ("s_other", 121)], None, false, false);
+        check(&[(&own, 121), (&verifier, 5)], None, false, false);
+        check(&[(&own, 500), ("s_other", 5)], Some(359), false, false);
+        check(&[(&own, 500), ("s_other", 5)], Some(360), false, true);
+        check(&[(&own, 500), ("s_other", 5)], None, true, false);
+    }
+}
