@@ -20,7 +20,7 @@ pub(super) async fn write(
     clients: &Clients,
     context: &Context<'_>,
     mut ledger: Ledger,
-    change: impl Fn(&Book) -> Result<Option<Book>, Failure>,
+    mut change: impl FnMut(&Book) -> Result<Option<Book>, Failure>,
 ) -> Result<(), Failure> {
     let kubernetes = clients.kubernetes();
     for _ in 0..TRIES_MAX {

@@ -23,7 +23,23 @@ use tracing::{error, info};
 /// A permit is renewed at half its life, so that a round never finds it just ended.
 const RENEWED: SignedDuration = SignedDuration::from_hours(12);
 
+/// What a sweep's wish comes to, by one reading of the ledger.
+struct Judged {
+    brake: Brake,
+    /// Permits to give, and why; none where the brake or a freeze says no.
+    new: BTreeMap<Unit, Leave>,
+    /// Operators' words that are to outlast their day.
+    renewed: BTreeSet<Unit>,
+    /// Which units may go now.
+    go: BTreeSet<Unit>,
+    /// How many want to leave without an operator's word.
+    unsaid: usize,
+}
+
 /// Writes the permits that the brake allows, and answers which units may go now.
+///
+/// The brake is asked of the very ledger that is written: what others permitted since the sweep read it counts, an operator's word
+/// stays, and a ledger that is lost meanwhile gives nothing.
 pub(super) async fn give(
     clients: &Clients,
     fleet: &Fleet,
@@ -31,33 +47,26 @@ pub(super) async fn give(
     (wants, unread): (&BTreeMap<Unit, Leave>, &BTreeSet<Unit>),
     now: Timestamp,
 ) -> Result<BTreeSet<Unit>, Failure> {
-    let guardrails = fleet.guardrails();
-    let book = &inventory.ledger.book;
-    let said = said(fleet, inventory, wants, now);
-    let renewed = to_renew(fleet, &said, inventory, wants, now);
-    let mut new = BTreeMap::new();
-    let mut go: BTreeSet<Unit> = said.keys().map(|unit| (*unit).clone()).collect();
-    let brake = gate::brake(guardrails, inventory.made.len(), wants, unread, book, now);
-    match brake {
-        _ if gate::is_frozen(guardrails, now) => go.clear(),
+    let of = |book: &Book| judge(fleet, inventory, (wants, unread), book, now);
+    let mut judged = of(&inventory.ledger.book);
+    let context = context(fleet, &inventory.installation);
+    ledger::write(clients, &context, inventory.ledger.clone(), |book| {
+        judged = of(book);
+        // The day without permits begins with the first unit that wants to leave.
+        let begins = judged.brake == Brake::Unseasoned && book.since.is_none();
+        let changes = begins || !judged.new.is_empty() || !judged.renewed.is_empty();
+        let next = || book.permitting(&judged.new, now).renewing(&judged.renewed, now);
+        Ok(changes.then(next))
+    })
+    .await?;
+    match judged.brake {
         Brake::Free => {
-            meters::brake_holds(0);
-            forget_plan(clients, fleet).await?;
-            let is_there = |unit: &Unit, why: Leave| {
-                book.permit(unit, now)
-                    .is_some_and(|permit| permit.why == why && is_fresh(permit, now))
-            };
-            let asked = wants
-                .iter()
-                .filter(|(unit, why)| !said.contains_key(unit) && !is_there(unit, **why));
-            new.extend(asked.map(|(unit, why)| (unit.clone(), *why)));
-            if !new.is_empty() {
-                info!("the sweep permits {} unit(s) to be taken away", new.len());
+            if !judged.new.is_empty() {
+                info!("the sweep permits {} unit(s) to be taken away", judged.new.len());
             }
-            go.extend(wants.keys().cloned());
         }
         Brake::Holds { limit } => {
-            meters::brake_holds(wants.keys().filter(|unit| !said.contains_key(unit)).count());
+            meters::brake_holds(judged.unsaid);
             let plan = ParkedPlan::new(wants, limit, now);
             error!(
                 "{} units want removal, {} more could not be read, and the brake lets {limit} go in 24 hours: nothing more is removed; look at `forerunner parked list`, then `forerunner send confirm --plan {} --why …` or restore what was lost",
@@ -66,19 +75,46 @@ pub(super) async fn give(
                 plan.id
             );
             park_plan(clients, fleet, &inventory.installation, &plan).await?;
+            return Ok(judged.go);
         }
         Brake::Unseasoned => info!(
             "{} unit(s) want removal; the ledger is younger than a day, so none is permitted yet",
             wants.len()
         ),
     }
-    // The day without permits begins with the first unit that wants to leave.
-    let begins = brake == Brake::Unseasoned && book.since.is_none();
-    if begins || !new.is_empty() || !renewed.is_empty() {
-        let with = |book: &Book| book.permitting(&new, now).renewing(&renewed, now);
-        write(clients, fleet, &inventory.installation, inventory.ledger.clone(), with).await?;
+    meters::brake_holds(0);
+    forget_plan(clients, fleet).await?;
+    Ok(judged.go)
+}
+
+fn judge(
+    fleet: &Fleet,
+    inventory: &Inventory,
+    (wants, unread): (&BTreeMap<Unit, Leave>, &BTreeSet<Unit>),
+    book: &Book,
+    now: Timestamp,
+) -> Judged {
+    let guardrails = fleet.guardrails();
+    let brake = gate::brake(guardrails, inventory.made.len(), wants, unread, book, now);
+    let said = said(fleet, book, wants, now);
+    let renewed = to_renew(fleet, &said, inventory, (book, wants), now);
+    let unsaid = wants.keys().filter(|unit| !said.contains_key(unit)).count();
+    let (mut new, mut go) = (BTreeMap::new(), BTreeSet::new());
+    if !gate::is_frozen(guardrails, now) {
+        go.extend(said.keys().map(|unit| (*unit).clone()));
+        if brake == Brake::Free {
+            let is_there = |unit: &Unit, why: Leave| {
+                book.permit(unit, now)
+                    .is_some_and(|permit| permit.why == why && is_fresh(permit, now))
+            };
+            let asked = wants
+                .iter()
+                .filter(|(unit, why)| !said.contains_key(unit) && !is_there(unit, **why));
+            new.extend(asked.map(|(unit, why)| (unit.clone(), *why)));
+            go.extend(wants.keys().cloned());
+        }
     }
-    Ok(go)
+    Judged { brake, new, renewed, go, unsaid }
 }
 
 fn is_fresh(permit: &Permit, now: Timestamp) -> bool {
@@ -89,11 +125,10 @@ fn is_fresh(permit: &Permit, now: Timestamp) -> bool {
 /// the hold ends.
 fn said<'a>(
     fleet: &Fleet,
-    inventory: &'a Inventory,
+    book: &'a Book,
     wants: &BTreeMap<Unit, Leave>,
     now: Timestamp,
 ) -> BTreeMap<&'a Unit, &'a Permit> {
-    let book = &inventory.ledger.book;
     let counts = |permit: &&Permit| {
         let unit = &permit.unit;
         let is_held = permit.confirmed && book.held(unit, now).is_some();
@@ -108,7 +143,7 @@ fn to_renew(
     fleet: &Fleet,
     said: &BTreeMap<&Unit, &Permit>,
     inventory: &Inventory,
-    wants: &BTreeMap<Unit, Leave>,
+    (book, wants): (&Book, &BTreeMap<Unit, Leave>),
     now: Timestamp,
 ) -> BTreeSet<Unit> {
     let leaves = |status: &Status| status.leaving.is_some();
@@ -116,7 +151,7 @@ fn to_renew(
     let is_under_way = |unit: &Unit| {
         is_frozen
             || wants.contains_key(unit)
-            || inventory.ledger.book.held(unit, now).is_some()
+            || book.held(unit, now).is_some()
             || inventory.statuses.get(unit).is_some_and(leaves)
     };
     let old = said.iter().filter(|(unit, permit)| is_under_way(unit) && !is_fresh(permit, now));

@@ -64,6 +64,7 @@ mod ordered_removals;
 mod orders;
 mod parked_orders;
 mod parking;
+mod permits;
 mod process;
 mod protected;
 mod provisioning;
