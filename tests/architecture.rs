@@ -116,13 +116,50 @@ fn only_these_open_the_gate_or_write_what_opens_it() {
     assert_eq!(makes.count(), 1, "only `open` makes a pass");
     for file in &files {
         let text = fs::read_to_string(file).expect("a source is readable text");
-        let name = file.display();
-        for (number, line) in code(&text) {
-            let hides =
-                ["gate::open as", "gate::{open", "gate::*", "removal::plan as", "removal::{plan"];
-            let hidden = hides.iter().any(|word| line.contains(word));
-            assert!(!hidden, "{name}:{number}: spelled so that this test does not see its calls");
+        let lines: Vec<&str> = code(&text).map(|(_, line)| line.trim()).collect();
+        for (module, call) in [("gate", "open"), ("removal", "plan")] {
+            let hidden = hides(&lines.join(" "), module, call);
+            assert!(!hidden, "{}: calls `{module}::{call}` unseen by this test", file.display());
         }
+    }
+}
+
+/// Whether `text` brings `module::call` in so that it can be called under a shorter or another name.
+fn hides(text: &str, module: &str, call: &str) -> bool {
+    let after = |word: &str| text.split(word).skip(1).map(str::trim_start).collect::<Vec<_>>();
+    let listed = after(&format!("{module}::{{")).into_iter().any(|rest| {
+        let names = rest.split('}').next().unwrap_or_default().split(',');
+        names.map(str::trim).any(|name| name == call || name.starts_with(&format!("{call} as ")))
+    });
+    let bare = after(&format!("{module}::{call}"))
+        .iter()
+        .any(|rest| rest.starts_with([';', ',', '}']) || rest.starts_with("as "));
+    listed
+        || bare
+        || text.contains(&format!("{module}::*"))
+        || text.contains(&format!("{module} as "))
+}
+
+#[test]
+fn a_call_is_seen_however_it_is_imported() {
+    let seen = [
+        "use crate::domain::gate;",
+        "domain::{ gate::{self, Closed, Pass}, ids }",
+        "let pass = gate::open(book);",
+    ];
+    assert!(seen.iter().all(|text| !hides(text, "gate", "open")));
+    let hidden = [
+        "use crate::domain::gate::open;",
+        "use crate::domain::{gate::open, ids};",
+        "use domain::{ids, gate::open}; open(x)",
+        "use domain::gate::{Closed, open};",
+        "use domain::gate::{open as go};",
+        "use domain::gate::open as go;",
+        "use domain::gate::*;",
+        "use domain::gate as door;",
+    ];
+    for text in hidden {
+        assert!(hides(text, "gate", "open"), "{text}");
     }
 }
 
