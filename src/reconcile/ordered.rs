@@ -4,14 +4,14 @@ use super::{
     Failure,
     conclude::Ended,
     observe,
-    prepare::{Prepared, prepare_word},
+    prepare::prepare_word,
     round::{Report, Restraint, Rounds},
 };
 use crate::domain::{
     fleet::Fleet,
     ids::Unit,
     message::{Intent, Message, Reason},
-    plan::{Plan, Verdict},
+    plan::Plan,
     status::Ordered,
     step::Step,
 };
@@ -110,23 +110,19 @@ impl Rounds {
         };
         let (began, pauses) = (self.clock.now(), order.intent == Intent::Pause);
         let word = prepare_word(self.clients(), fleet, &self.clock, key, pauses, &order.cause);
-        let report = self.act(fleet, message, word.await?, began).await;
+        let (prepared, reaches) = word.await?;
+        let report = self.act(fleet, message, prepared, began).await;
         let left = match (report.acted.failures.is_empty(), report.restraint) {
             (false, _) => Some(order.clone()),
-            (true, None) if is_planned(&report.prepared) => None,
+            (true, None) if reaches => None,
             // It is only told what it would do.
             (true, Some(Restraint::Observing)) => report.order,
-            // A hold or a freeze puts it off.
+            // A hold or a freeze puts it off, or that no runner of ours is there, or none that bears our marker.
             (true, None | Some(Restraint::Frozen { .. })) => Some(order.clone()),
         };
         let ordered_at = report.ordered_at.max(order.at);
         Ok(Report { order: left, ordered_at, ..report })
     }
-}
-
-/// What an operator holds is only said.
-fn is_planned(prepared: &Prepared) -> bool {
-    matches!(prepared.plan.verdict, Verdict::FollowUp { .. })
 }
 
 /// Whether the plan opens what is to be paused.

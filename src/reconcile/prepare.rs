@@ -140,7 +140,8 @@ pub(super) async fn prepare(
     })
 }
 
-/// Prepares what an operator asks of a runner's entities, whatever else is to be done with it.
+/// Prepares what an operator asks of a runner's entities, whatever else is to be done with it; and whether that is all of it: a word
+/// that reaches nobody yet is still to be carried out.
 pub(super) async fn prepare_word(
     clients: &Clients,
     fleet: &Fleet,
@@ -148,19 +149,20 @@ pub(super) async fn prepare_word(
     key: &RunnerKey,
     pause: bool,
     cause: &str,
-) -> Result<Prepared, Failure> {
+) -> Result<(Prepared, bool), Failure> {
     let settings = fleet.settings();
     let unit = Unit::Runner(key.clone());
     let (installation, ledger) =
         try_join!(observe::installation(clients, settings), observe::ledger(clients, settings))?;
     if let Some(finding) = said::held(&ledger.book, &unit, clock.now()) {
         let before = observe::status(clients, settings, &unit).await?;
-        return Ok(Prepared::only_say(installation, before, finding));
+        return Ok((Prepared::only_say(installation, before, finding), false));
     }
     let observed = observe::held(clients, settings, key, installation.clone()).await?;
     let plan = plan::hold::by_command(key, settings, &observed, pause, cause);
+    let reaches = !pause || plan::hold::is_ours_there(key, settings, &observed);
     let deed = if pause { Deed::Revoke } else { Deed::Restore };
-    Ok(Prepared { deed, ..Prepared::new(installation, observed.status, plan) })
+    Ok((Prepared { deed, ..Prepared::new(installation, observed.status, plan) }, reaches))
 }
 
 /// `known` spares reading the target and all above it, for who reads many.

@@ -1,6 +1,7 @@
 //! `pause` and `resume` that have to wait for the end of a hold or a freeze, and those that a later one overtakes.
 
 use crate::{deeds::plan_fleet, harness::Sandbox, parked_orders::settled};
+use forerunner::sandbox::gitlab::RunnerEdit;
 use serde_json::{Value, json};
 
 const NOTE: &str = "forerunner command: pause by jane: CHG1";
@@ -64,6 +65,30 @@ async fn an_order_to_a_held_or_frozen_runner_is_carried_out_when_that_is_over() 
         assert_eq!((runner.paused, runner.maintenance_note.as_str()), (paused, note), "{rest:?}");
         let status = sandbox.status(&unit);
         assert!(status["order"].is_null(), "{rest:?}: {status}");
+    }
+}
+
+/// Somebody took the marker off, or the runner is not there yet, or not any more: whom the next round knows or makes is paused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_that_finds_no_runner_of_ours_is_kept_until_there_is_one() {
+    for is_there in [true, false] {
+        let (sandbox, key, unit) = settled().await;
+        let id = sandbox.runner(&key).id;
+        if is_there {
+            let edit = RunnerEdit { description: Some("mine".into()), ..RunnerEdit::default() };
+            sandbox.world.gitlab.edit_runner(id, edit);
+        } else {
+            sandbox.world.gitlab.delete_runner(id);
+        }
+        order(&sandbox, "pause", &key, "CHG1").await;
+        sandbox.sweep().await;
+        let runner = sandbox.runner(&key);
+        assert_eq!(runner.id == id, is_there);
+        assert_eq!((runner.paused, runner.maintenance_note.as_str()), (true, NOTE), "{is_there}");
+        let status = sandbox.status(&unit);
+        assert!(status["order"].is_null(), "{status}");
+        order(&sandbox, "resume", &key, "CHG1").await;
+        sandbox.assert_ready(&unit);
     }
 }
 

@@ -99,6 +99,22 @@ pub fn plan(key: &RunnerKey, fleet: &FleetSettings, observed: &HeldObserved, hol
     plan
 }
 
+/// Whether there is an entity that a word of an operator's can be about.
+pub fn is_ours_there(key: &RunnerKey, fleet: &FleetSettings, observed: &HeldObserved) -> bool {
+    ours(key, fleet, observed).next().is_some()
+}
+
+fn ours<'a>(
+    key: &RunnerKey,
+    fleet: &FleetSettings,
+    observed: &'a HeldObserved,
+) -> impl Iterator<Item = &'a Entity> {
+    observed.entities.iter().filter(move |entity| {
+        let claim = claim::judge(entity, &fleet.name, key, &observed.installation);
+        matches!(claim, Some(Claim::Ours { .. }))
+    })
+}
+
 /// Gives GitLab an operator's word about every entity of ours: no more jobs, or jobs again. What a round paused is a
 /// round's to open; where it is the only one, a pause outlasts the round's reason.
 pub fn by_command(
@@ -109,11 +125,7 @@ pub fn by_command(
     cause: &str,
 ) -> Plan {
     let mut draft = Draft::default();
-    let is_ours = |entity: &&Entity| {
-        let claim = claim::judge(entity, &fleet.name, key, &observed.installation);
-        matches!(claim, Some(Claim::Ours { .. }))
-    };
-    let ours: Vec<&Entity> = observed.entities.iter().filter(is_ours).collect();
+    let ours: Vec<&Entity> = ours(key, fleet, observed).collect();
     for entity in &ours {
         let stays = match pause::paused_by(entity) {
             Some(PausedBy::Us) => !pause || ours.len() > 1,
