@@ -31,7 +31,7 @@ pub struct Observed {
     pub manager_account: Option<Object>,
     pub manager_policy: Option<Object>,
     pub binding: Option<Object>,
-    /// The identity of its own that it had before, if the file gives it none any more; only asked for where it had one.
+    /// The identity of its own that it may have had before, if the file gives it none.
     pub left: Option<Candidate>,
     /// Where its jobs ran before.
     pub left_places: Vec<LeftPlace>,

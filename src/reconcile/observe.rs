@@ -74,7 +74,7 @@ pub(super) async fn runner(
         async move { kubernetes.get(&name).await.map_err(Failure::from) }
     };
     let unit = Unit::Runner(spec.key.clone());
-    let (entities, domain, deployment, manager_account, manager_policy, binding, left_places) = try_join!(
+    let (entities, domain, deployment, manager_account, manager_policy, binding, left_places, left) = try_join!(
         entities(clients, fleet, &spec.key, &installation),
         domain(clients, fleet, spec, installation.clone()),
         read(Kind::Deployment, managers, &manager),
@@ -82,6 +82,7 @@ pub(super) async fn runner(
         read(Kind::NetworkPolicy, managers, &manager),
         read(Kind::RoleBinding, &jobs, &manager),
         places::left(clients, fleet, spec, &installation),
+        left(clients, fleet, spec),
     )?;
     let pods = match &deployment {
         Some(live) if !runner_plan::is_available(live) => {
@@ -104,10 +105,7 @@ pub(super) async fn runner(
         ledger.book.partings.iter().any(|one| one.unit == unit && one.runner == entity.id)
     };
     let confirmed: Vec<Entity> = entities.entities.iter().filter(confirmed).cloned().collect();
-    let (busy, left) = try_join!(
-        leaving::busy(clients, &confirmed),
-        left(clients, fleet, spec, deployment.as_ref()),
-    )?;
+    let busy = leaving::busy(clients, &confirmed).await?;
     Ok(Observed {
         domain,
         left,

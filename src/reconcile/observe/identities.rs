@@ -56,20 +56,18 @@ pub(in crate::reconcile) fn managed_identity_id(
     ResourceId::new(&id).ok_or_else(|| Failure::permanent(format!("`{id}` is no resource id")))
 }
 
-/// The identity of a runner's own that the file gives it no more. The manager's Deployment keeps the mark of the time when one settled.
+/// The identity of a runner's own that the file gives it no more. Nothing in the cluster surely tells of one: it may never have been
+/// whole, and a Deployment may be gone.
 pub(super) async fn left(
     clients: &Clients,
     fleet: &FleetSettings,
     spec: &RunnerSpec,
-    deployment: Option<&Object>,
 ) -> Result<Option<Candidate>, Failure> {
     let has_own = matches!(spec.identity, IdentitySpec::Managed { .. })
         && spec.isolation == Isolation::Target;
-    let had_one =
-        deployment.is_some_and(|live| live.annotation(names::ANNOTATION_SETTLING_SINCE).is_some());
-    match had_one && !has_own {
-        true => identity_of(clients, fleet, &spec.key.to_string()).await,
-        false => Ok(None),
+    match has_own {
+        true => Ok(None),
+        false => identity_of(clients, fleet, &spec.key.to_string()).await,
     }
 }
 

@@ -171,6 +171,46 @@ async fn an_identity_that_the_file_has_no_use_for_can_do_nothing_any_more() {
     }
 }
 
+/// Azure refused one of its rights, so that no round ever saw it whole; or its manager, which remembers that one did, went with the
+/// change of the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_nothing_in_the_cluster_tells_of_can_do_nothing_any_more_either() {
+    let below = format!("{APP}/providers/Microsoft.Storage/storageAccounts/one");
+    let reader = |scope: &str| format!("{{ role: Reader, scope: {scope} }}");
+    let roles = format!("{}, {}", reader(APP), reader(&below));
+    for (row, file) in [
+        ("never whole", profile(&format!("identity: {{ managed: {{ roles: [{roles}] }} }}"))),
+        ("manager gone", profile(&managed())),
+    ] {
+        let sandbox = Sandbox::new(&file).await;
+        let (azure, kubernetes) = (&sandbox.world.azure, &sandbox.world.kubernetes);
+        azure.add_resource(&below);
+        azure.deny_by_assignment(&below, "of-the-blueprint");
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));
+        sandbox.settle().await;
+        assert_eq!(sandbox.is_ready(&unit), row == "manager gone", "{}", sandbox.status(&unit));
+        let old = azure.identities().remove(0);
+        let can = || {
+            let all = azure.assignments().into_iter();
+            let rights = all.filter(|one| one.principal_id == old.principal_id).count();
+            (rights, azure.credentials(&old.id).len())
+        };
+        assert_eq!(can(), (1, 1), "{row}: {}", sandbox.story());
+        if row == "manager gone" {
+            let manager = format!("runner-{key}");
+            assert!(kubernetes.delete_as_admin("deployments", "forerunner-nonprod", &manager));
+        }
+        sandbox.deploy(&profile("identity: none")).await;
+        sandbox.sweep().await;
+        sandbox.pass_minutes(15).await;
+        assert_eq!(can(), (0, 0), "{row}: {}", sandbox.story());
+        sandbox.assert_ready(&unit);
+        let told = sandbox.condition(&unit, "NeedsAdministrator");
+        assert_eq!(told["reason"], "IdentityLeft", "{row}: {told}");
+    }
+}
+
 /// Every runner has a namespace and an identity of its own by then, and a job that began before is left its.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_that_a_profile_shares_no_more_goes_once_the_last_runner_has_moved_out() {
