@@ -74,16 +74,17 @@ pub(super) async fn runner(
         async move { kubernetes.get(&name).await.map_err(Failure::from) }
     };
     let unit = Unit::Runner(spec.key.clone());
-    let (entities, domain, deployment, manager_account, manager_policy, binding, left_places, left) = try_join!(
-        entities(clients, fleet, &spec.key, &installation),
-        domain(clients, fleet, spec, installation.clone()),
-        read(Kind::Deployment, managers, &manager),
-        read(Kind::ServiceAccount, managers, &manager),
-        read(Kind::NetworkPolicy, managers, &manager),
-        read(Kind::RoleBinding, &jobs, &manager),
-        places::left(clients, fleet, spec, &installation),
-        left(clients, fleet, spec),
-    )?;
+    let (entities, domain, deployment, manager_account, manager_policy, binding, left_places, left) =
+        try_join!(
+            entities(clients, fleet, &spec.key, &installation),
+            domain(clients, fleet, spec, installation.clone()),
+            read(Kind::Deployment, managers, &manager),
+            read(Kind::ServiceAccount, managers, &manager),
+            read(Kind::NetworkPolicy, managers, &manager),
+            read(Kind::RoleBinding, &jobs, &manager),
+            places::left(clients, fleet, spec, &installation),
+            left(clients, fleet, spec),
+        )?;
     let pods = match &deployment {
         Some(live) if !runner_plan::is_available(live) => {
             let selector =

@@ -136,6 +136,11 @@ impl Draft {
         !self.steps.is_empty()
     }
 
+    /// Whether something waits for a person.
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
     fn gather_administrators(&mut self) {
         let is_theirs = |finding: &Finding| finding.kind == ConditionKind::NeedsAdministrator;
         let (theirs, rest): (Vec<Finding>, Vec<Finding>) =

@@ -83,7 +83,7 @@ pub fn plan(
     entity::draft_twins(&mut draft, spec, observed, &ours, now);
     entity::draft_entity(&mut draft, spec, fleet, &ours, settled && kept.holds);
     let turn = manager::draft_manager(&mut draft, spec, &context, observed, &domain, &kept, now);
-    manager::draft_return(&mut draft, observed);
+    manager::draft_return(&mut draft, fleet, observed);
     manager::judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
     polls::draft_version(&mut draft, spec, &context, observed, &ours);
     places::draft_left_places(&mut draft, spec, observed, now);
@@ -99,6 +99,11 @@ pub fn secret_name(fleet: &FleetSettings, key: &RunnerKey) -> ObjectName {
 
 pub fn deployment_name(fleet: &FleetSettings, spec: &RunnerSpec) -> ObjectName {
     ObjectName::new(Kind::Deployment, &fleet.cluster.managers_namespace, &names::manager(&spec.key))
+}
+
+/// Whether an object of our name bears our label. Any other may be a stranger's.
+fn is_ours(live: &Object, fleet: &FleetSettings) -> bool {
+    live.label(names::LABEL_FLEET) == Some(fleet.name.as_str())
 }
 
 /// The entities of this runner, sorted by what they are to us.
@@ -206,8 +211,8 @@ fn settle(
     if !domain.has_identity {
         return domain.usable;
     }
-    let ours = |one: &&Object| one.label(names::LABEL_FLEET) == Some(fleet.name.as_str());
-    let (true, Some(deployment)) = (domain.seen, observed.deployment.as_ref().filter(ours)) else {
+    let ours = observed.deployment.as_ref().filter(|live| is_ours(live, fleet));
+    let (true, Some(deployment)) = (domain.seen, ours) else {
         return false;
     };
     let since = deployment

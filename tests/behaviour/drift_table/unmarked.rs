@@ -75,6 +75,29 @@ async fn an_object_whose_label_was_taken_off_parks_its_unit_until_a_person_gives
     }
 }
 
+/// Even what only we write there: it stands on somebody else's object now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_note_of_ours_is_taken_off_an_object_whose_label_was_taken_off() {
+    for kind in ["deployments", "rolebindings"] {
+        let settled = Settled::new().await;
+        let (sandbox, manager, jobs) = (&settled.sandbox, settled.manager(), settled.jobs());
+        let namespace = if kind == "deployments" { MANAGERS } else { &jobs };
+        settled.edit(kind, namespace, &manager, |object| {
+            object["metadata"]["labels"].as_object_mut().unwrap().remove(LABEL);
+            object["metadata"]["annotations"]["forerunner.dev/leaving-since"] =
+                "2026-11-24T07:00:00Z".into();
+        });
+        let shown = || {
+            let object = sandbox.world.kubernetes.get(kind, namespace, &manager).unwrap();
+            object["metadata"].clone()
+        };
+        let unmarked = shown();
+        sandbox.sweep().await;
+        assert_eq!(sandbox.ready(&settled.unit).0, "Parked", "{}", sandbox.status(&settled.unit));
+        assert_eq!(shown(), unmarked, "{kind}: {}", sandbox.story());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identity_whose_marker_tag_was_taken_off_parks_its_unit_until_a_person_gives_it_back() {
     for tag in ["forerunner-fleet", "forerunner-installation", "forerunner-key"] {

@@ -1,6 +1,6 @@
 //! The runner's manager in the cluster: its objects, whose turn it is to roll, and how it stands.
 
-use super::{Ours, polls, token::Kept};
+use super::{Ours, is_ours, polls, token::Kept};
 use crate::domain::{
     ids::Unit,
     kubernetes::{Kind, Object},
@@ -13,7 +13,7 @@ use crate::domain::{
         rollout, trouble, unlabelled,
     },
     render::{self, Context},
-    spec::RunnerSpec,
+    spec::{FleetSettings, RunnerSpec},
     status::{ConditionKind, Finding},
     step::{Step, StepId},
 };
@@ -72,7 +72,7 @@ pub(super) fn draft_manager(
             | Kind::MutatingWebhookConfiguration) => unreachable!("a manager has no {kind:?}"),
         };
         if let Some(live) = live {
-            if live.label(names::LABEL_FLEET) != Some(context.fleet.name.as_str()) {
+            if !is_ours(live, context.fleet) {
                 draft.block(unlabelled(&object.name, &context.fleet.name));
                 account_is_ours &= object.name.kind != Kind::ServiceAccount;
                 continue;
@@ -167,10 +167,10 @@ fn draft_rebinding(draft: &mut Draft, wanted: &Object, live: &Object) -> Option<
 }
 
 /// It was leaving and is wanted again: what went meanwhile settles anew.
-pub(super) fn draft_return(draft: &mut Draft, observed: &Observed) {
+pub(super) fn draft_return(draft: &mut Draft, fleet: &FleetSettings, observed: &Observed) {
     let leaving = |live: &&Object| live.annotation(names::ANNOTATION_LEAVING_SINCE).is_some();
-    let marked = [&observed.deployment, &observed.binding].into_iter().flatten().filter(leaving);
-    for live in marked {
+    let ours = [&observed.deployment, &observed.binding].into_iter().flatten();
+    for live in ours.filter(|live| is_ours(live, fleet)).filter(leaving) {
         draft.add(Step::MarkLeaving { object: live.name.clone(), at: None }, []);
     }
 }

@@ -110,8 +110,8 @@ pub(super) fn silence(polls: Polls<'_>, now: Timestamp) -> Finding {
     Finding::fails(ConditionKind::Online, reason, message)
 }
 
-/// Lets a manager that runs and polls under another name begin anew, now that nothing is left to mend in what it reads. Where that
-/// is somebody else's poll, it does no harm.
+/// Lets a manager that runs and polls under another name begin anew, now that nothing is left to mend in what it reads, by us or by a
+/// person: a Deployment that lacks our label may be a stranger's. Where the poll is somebody else's, it does no harm.
 pub(super) fn draft_restart(
     draft: &mut Draft,
     deployment: &Object,
@@ -121,7 +121,8 @@ pub(super) fn draft_restart(
     let template = &deployment.body["spec"]["template"]["metadata"]["annotations"];
     let at = template[names::ANNOTATION_RESTARTED_AT].as_str().and_then(|at| at.parse().ok());
     let is_due = at.is_none_or(|at: Timestamp| now.duration_since(at) >= RESTART_AGAIN);
-    if is_due && polls.are_under_another_name(now) && !draft.has_steps() {
+    let is_mended = !draft.has_steps() && !draft.is_blocked();
+    if is_due && polls.are_under_another_name(now) && is_mended {
         draft.add(Step::RestartManager { deployment: deployment.name.clone(), at: now }, []);
     }
 }
@@ -190,41 +191,48 @@ mod tests {
         let (key, installation) = ("g42-apply".parse().unwrap(), InstallationId("uid-1".into()));
         let own = names::system_id(&installation, &key);
         let verifier = names::verifier_system_id(&installation, &key);
-        let check = |polls: &[(&str, i64)], restarted: Option<i64>, busy: bool, expected: bool| {
-            let managers: Vec<Manager> = polls
-                .iter()
-                .map(|(id, minutes)| Manager {
-                    system_id: (*id).to_owned(),
-                    contacted_at: Some(ago(*minutes)),
-                    version: None,
-                })
-                .collect();
-            let mut body = json!({});
-            if let Some(minutes) = restarted {
-                body["spec"]["template"]["metadata"]["annotations"]
-                    [names::ANNOTATION_RESTARTED_AT] = ago(minutes).to_string().into();
-            }
-            let name = ObjectName::new(Kind::Deployment, "managers", "runner-g42-apply");
-            let live = Object { name: name.clone(), body };
-            let mut draft = Draft::default();
-            if busy {
-                draft.add(Step::ScaleToZero { deployment: name }, []);
-            }
-            let polls = Polls { key: &key, installation: &installation, managers: &managers };
-            draft_restart(&mut draft, &live, polls, now);
-            let steps = draft.finish(SignedDuration::ZERO).steps;
-            let drafted = steps.iter().any(|node| matches!(node.step, Step::RestartManager { .. }));
-            assert_eq!(drafted, expected, "{polls:?} {restarted:?} {busy}");
+        let idle: fn(&mut Draft) = |_| {};
+        let blocked = |draft: &mut Draft| draft.block("it is not ours".into());
+        let busy = |draft: &mut Draft| {
+            let deployment = ObjectName::new(Kind::Deployment, "managers", "runner-g42-apply");
+            draft.add(Step::ScaleToZero { deployment }, []);
         };
-        check(&[(&own, 121), ("s_other", 5)], None, false, true);
-        check(&[("s_other", 5)], None, false, true);
-        check(&[(&own, 119), ("s_other", 5)], None, false, false);
+        let check =
+            |polls: &[(&str, i64)], restarted: Option<i64>, before: fn(&mut Draft), expected| {
+                let managers: Vec<Manager> = polls
+                    .iter()
+                    .map(|(id, minutes)| Manager {
+                        system_id: (*id).to_owned(),
+                        contacted_at: Some(ago(*minutes)),
+                        version: None,
+                    })
+                    .collect();
+                let mut body = json!({});
+                if let Some(minutes) = restarted {
+                    body["spec"]["template"]["metadata"]["annotations"]
+                        [names::ANNOTATION_RESTARTED_AT] = ago(minutes).to_string().into();
+                }
+                let name = ObjectName::new(Kind::Deployment, "managers", "runner-g42-apply");
+                let live = Object { name, body };
+                let mut draft = Draft::default();
+                before(&mut draft);
+                let polls = Polls { key: &key, installation: &installation, managers: &managers };
+                draft_restart(&mut draft, &live, polls, now);
+                let steps = draft.finish(SignedDuration::ZERO).steps;
+                let drafted =
+                    steps.iter().any(|node| matches!(node.step, Step::RestartManager { .. }));
+                assert_eq!(drafted, expected, "{polls:?} {restarted:?}");
+            };
+        check(&[(&own, 121), ("s_other", 5)], None, idle, true);
+        check(&[("s_other", 5)], None, idle, true);
+        check(&[(&own, 119), ("s_other", 5)], None, idle, false);
         // Nobody polls, or nobody but our own questions.
-        check(&[(&own, 121)], None, false, false);
-        check(&[(&own, 121), ("s_other", 121)], None, false, false);
-        check(&[(&own, 121), (&verifier, 5)], None, false, false);
-        check(&[(&own, 500), ("s_other", 5)], Some(359), false, false);
-        check(&[(&own, 500), ("s_other", 5)], Some(360), false, true);
-        check(&[(&own, 500), ("s_other", 5)], None, true, false);
+        check(&[(&own, 121)], None, idle, false);
+        check(&[(&own, 121), ("s_other", 121)], None, idle, false);
+        check(&[(&own, 121), (&verifier, 5)], None, idle, false);
+        check(&[(&own, 500), ("s_other", 5)], Some(359), idle, false);
+        check(&[(&own, 500), ("s_other", 5)], Some(360), idle, true);
+        check(&[(&own, 500), ("s_other", 5)], None, busy, false);
+        check(&[(&own, 500), ("s_other", 5)], None, blocked, false);
     }
 }
