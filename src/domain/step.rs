@@ -240,6 +240,11 @@ impl Step {
             | Self::RemoveObject { .. } => Service::Kubernetes,
         }
     }
+
+    /// Whether it does nothing but take away what an identity can do. Azure may refuse that for as long as somebody's lock stays.
+    pub fn only_takes(&self) -> bool {
+        matches!(self, Self::RemoveRole { .. } | Self::RemoveCredential { .. })
+    }
 }
 
 impl fmt::Display for Step {

@@ -55,7 +55,7 @@ pub fn plan(
         gitlab_ca: observed.gitlab_ca.as_deref(),
     };
     let domain = draft_domain(&mut draft, spec, &context, observed);
-    let deployed = if draft.has_steps() {
+    let deployed = if draft.mends() {
         Finding::fails(
             ConditionKind::Deployed,
             "Progressing",

@@ -92,9 +92,9 @@ impl Draft {
         self.block(reason);
     }
 
-    /// Nothing to do, to wait for or for a person to mend.
+    /// Nothing to mend, to wait for or for a person to mend.
     pub(crate) fn is_settled(&self) -> bool {
-        self.steps.is_empty() && self.blocks.is_empty() && self.wait.is_none()
+        !self.mends() && !self.is_blocked() && self.wait.is_none()
     }
 
     /// Asks for another look; the soonest wish wins, unless one is patient. It must come to an end before the message's deadline.
@@ -132,8 +132,10 @@ impl Draft {
         }
     }
 
-    pub(crate) fn has_steps(&self) -> bool {
-        !self.steps.is_empty()
+    /// Whether anything is to be done before all is in place. What is only to be taken away may have to wait for an administrator, and
+    /// nothing else waits for that.
+    pub(crate) fn mends(&self) -> bool {
+        self.steps.iter().any(|node| !node.step.only_takes())
     }
 
     /// Whether something waits for a person.
@@ -152,7 +154,7 @@ impl Draft {
     /// Closes the plan: `Ready` sums up the findings, blocks park, waits and steps ask for another look.
     pub(crate) fn finish(mut self, look_again: SignedDuration) -> Plan {
         self.gather_administrators();
-        if self.has_steps() {
+        if !self.steps.is_empty() {
             self.wait(look_again, "what this round did to show");
         }
         let missing = self.findings.iter().find(|finding| {
@@ -194,5 +196,31 @@ impl Draft {
             partings: self.partings,
             is_gone: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        azure::ResourceId,
+        kubernetes::{Kind, ObjectName},
+    };
+
+    #[test]
+    fn what_is_only_taken_away_holds_up_nothing_else_and_is_looked_at_again() {
+        let identity = ResourceId::new("/subscriptions/1/identities/a").unwrap();
+        let taken = Step::RemoveCredential { identity, name: "door".into() };
+        let mut draft = Draft::default();
+        assert!(draft.is_settled());
+        draft.add(taken.clone(), []);
+        assert!(draft.is_settled() && !draft.mends());
+        let plan = draft.finish(SignedDuration::from_secs(15));
+        assert!(matches!(plan.verdict, Verdict::FollowUp { .. }), "{:?}", plan.verdict);
+        let mut draft = Draft::default();
+        let deployment = ObjectName::new(Kind::Deployment, "managers", "runner-g42-apply");
+        draft.add(Step::ScaleToZero { deployment }, []);
+        draft.add(taken, []);
+        assert!(draft.mends() && !draft.is_settled());
     }
 }

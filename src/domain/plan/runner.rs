@@ -81,7 +81,9 @@ pub fn plan(
     }
     let kept = token::draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
     entity::draft_twins(&mut draft, spec, observed, &ours, now);
-    entity::draft_entity(&mut draft, spec, fleet, &ours, settled && kept.holds);
+    // A job that its manager may not start would fail.
+    let bound = observed.binding.as_ref().is_some_and(|live| is_ours(live, fleet));
+    entity::draft_entity(&mut draft, spec, fleet, &ours, settled && bound && kept.holds);
     let turn = manager::draft_manager(&mut draft, spec, &context, observed, &domain, &kept, now);
     manager::draft_return(&mut draft, fleet, observed);
     manager::judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
@@ -182,7 +184,8 @@ impl Observed {
     }
 }
 
-/// A shared domain is another unit's: this round only asks whether it stands.
+/// A shared domain is another unit's: this round only asks whether it stands. What is only to be taken away there is no runner's
+/// concern.
 fn await_domain(
     draft: &mut Draft,
     spec: &RunnerSpec,
@@ -191,7 +194,7 @@ fn await_domain(
 ) -> DomainDraft {
     let mut own = Draft::default();
     let domain = draft_domain(&mut own, spec, context, &observed.domain);
-    let usable = domain.usable && !own.has_steps();
+    let usable = domain.usable && !own.mends();
     if !own.is_settled() {
         draft.wake(Unit::Domain(spec.key.profile.clone()));
         draft.wait_with(&own, SOON, format!("the domain of profile `{}`", spec.key.profile));

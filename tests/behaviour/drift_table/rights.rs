@@ -6,6 +6,7 @@ use forerunner::{
     domain::{azure::ResourceId, names},
     sandbox::{
         azure::{Assignment, Azure, Lock},
+        gitlab::{JobStatus, NewJob},
         wire::{Fault, Service, What},
     },
 };
@@ -247,6 +248,40 @@ async fn a_role_that_the_file_asks_for_no_more_is_taken_back_or_an_administrator
         assert!(sandbox.condition(&settled.unit, "NeedsAdministrator").is_null());
         settled.assert_rests("taken back").await;
     }
+}
+
+/// It is its domain's administrator's step: whoever shares the identity serves on meanwhile, and who comes new begins to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_azure_keeps_on_a_shared_identity_holds_up_no_runner() {
+    let shared = plan_profile().replace("identity: {", "isolation: profile, identity: {");
+    let settled = Settled::with(&shared.replace("role: Reader", "role: Contributor")).await;
+    let (sandbox, gitlab) = (&settled.sandbox, &settled.sandbox.world.gitlab);
+    sandbox.world.azure.lock(APP, Lock::CannotDelete);
+    sandbox.deploy(&fleet(&format!("{RULE}profiles:\n{shared}"))).await;
+    let second = gitlab.create_group(Some(42), "second");
+    sandbox.world.wire.forget_calls();
+    sandbox.pass_minutes(85).await;
+    let told = sandbox.condition("domain/plan", "NeedsAdministrator");
+    assert_eq!(told["reason"], "ScopeLocked", "{}", sandbox.status("domain/plan"));
+    let calls = sandbox.own_calls();
+    let tried = |call: &&String| call.contains(" DELETE ") && call.contains("/roleAssignments/");
+    let tried = calls.iter().filter(tried).count();
+    assert!(tried < 20, "by sweeps and not by every runner's round: {tried}");
+    for key in [settled.key.clone(), format!("g{second}-plan")] {
+        let unit = format!("runner/{key}");
+        assert!(!sandbox.is_parked(&unit), "{}", sandbox.status(&unit));
+        sandbox.assert_ready(&unit);
+        assert!(!sandbox.runner(&key).paused, "{unit}");
+    }
+    let project = gitlab.create_project(second, "ledger");
+    let job = NewJob {
+        tags: vec!["azure-plan".into()],
+        script: vec!["true".into()],
+        ..NewJob::default()
+    };
+    let job = gitlab.create_job(project, job);
+    sandbox.pass_minutes(2).await;
+    assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Success, "{}", sandbox.story());
 }
 
 /// One change of the file takes a scope off the guardrails and the role that lay there: no round looks there any more.

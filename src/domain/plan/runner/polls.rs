@@ -121,7 +121,7 @@ pub(super) fn draft_restart(
     let template = &deployment.body["spec"]["template"]["metadata"]["annotations"];
     let at = template[names::ANNOTATION_RESTARTED_AT].as_str().and_then(|at| at.parse().ok());
     let is_due = at.is_none_or(|at: Timestamp| now.duration_since(at) >= RESTART_AGAIN);
-    let is_mended = !draft.has_steps() && !draft.is_blocked();
+    let is_mended = !draft.mends() && !draft.is_blocked();
     if is_due && polls.are_under_another_name(now) && is_mended {
         draft.add(Step::RestartManager { deployment: deployment.name.clone(), at: now }, []);
     }
@@ -161,7 +161,7 @@ pub(super) fn draft_version(
     observed: &Observed,
     ours: &Ours<'_>,
 ) {
-    let (Some(floor), false) = (spec.version_floor, draft.has_steps()) else { return };
+    let (Some(floor), false) = (spec.version_floor, draft.mends()) else { return };
     let Some(version) = of_kept(spec, observed, ours).older_than(floor) else { return };
     if observed.deployment.as_ref().is_some_and(is_available) {
         let deployment = deployment_name(context.fleet, spec);
