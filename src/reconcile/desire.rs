@@ -10,6 +10,8 @@ use crate::domain::{
 /// What every runner of a fleet is asked beside its own specification; made once for many runners.
 pub(super) struct Desires {
     shared: String,
+    /// Digest of what the guardrails let forerunner give.
+    ceiling: String,
 }
 
 impl Desires {
@@ -24,12 +26,18 @@ impl Desires {
         // Nor does where it may give rights.
         settings.reach = Reach::default();
         let shared = format!("{}|{settings:?}", env!("CARGO_PKG_VERSION"));
-        Self { shared: names::hash(&shared) }
+        let guardrails = fleet.guardrails();
+        let ceiling =
+            format!("{:?}{:?}{:?}", guardrails.roles, guardrails.scopes, guardrails.never);
+        Self { shared: names::hash(&shared), ceiling: names::hash(&ceiling) }
     }
 
-    /// Digest of what is asked of a shared domain.
-    pub(super) fn of_domain(&self, wanted: &WantedState) -> String {
-        self.digest(Some(wanted), None)
+    /// Digest of what is asked of a shared domain; of one that nobody shares any more, that it has no right beyond the guardrails.
+    pub(super) fn of_domain(&self, wanted: Option<&WantedState>) -> String {
+        match wanted {
+            Some(_) => self.digest(wanted, None),
+            None => names::hash(&format!("nothing|{}", self.ceiling))[..16].to_owned(),
+        }
     }
 
     /// Digest of what is asked of one runner. `None`: nothing asks for it.

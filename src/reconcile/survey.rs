@@ -82,7 +82,9 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     let shared = inventory.statuses.values().filter(|status| match &status.unit {
         Unit::Domain(profile) => {
             let state = fleet.shared_state(profile, now);
-            state.as_ref().is_some_and(|state| !is_settled(status, &desires.of_domain(state)))
+            // What nobody shares any more has no round but for who has not moved out.
+            let is_used = state.is_some() || inventory.tenants.contains(profile);
+            (is_used && !is_settled(status, &desires.of_domain(state.as_ref())))
                 || !looks_settled(inventory, status)
                 || (status.sight.is_some() && !has_roles(fleet, inventory, profile, state.as_ref()))
         }
@@ -101,10 +103,19 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
     survey.wants.extend(domains.map(|unit| (unit.clone(), Leave::Unmatched)));
     let beyond = inventory.known.iter().filter(|unit| {
         let Unit::Domain(profile) = unit else { return false };
-        let state = fleet.shared_state(profile, now);
-        matches!(state, Some(WantedState::OutsideGuardrails { .. }))
-            && is_beyond(inventory, unit)
-            && may_want(unit)
+        let rests = match fleet.shared_state(profile, now) {
+            Some(WantedState::OutsideGuardrails { .. }) => true,
+            Some(
+                WantedState::Runner(_)
+                | WantedState::NeedsValue { .. }
+                | WantedState::Withdrawn { .. }
+                | WantedState::ExceptionEnded { .. }
+                | WantedState::AnchorMoved { .. },
+            ) => false,
+            // Without a runner in it, it leaves whole.
+            None => inventory.tenants.contains(profile),
+        };
+        rests && is_beyond(inventory, unit) && may_want(unit)
     });
     survey.wants.extend(beyond.map(|unit| (unit.clone(), Leave::Outside)));
     let digest = &fleet.settings().digest;

@@ -70,6 +70,20 @@ pub(crate) fn outside(
     assignments
 }
 
+/// What we gave and the guardrails refuse, whatever asks for it.
+pub(crate) fn refused(
+    guardrails: &Guardrails,
+    mut assignments: Vec<RoleAssignment>,
+) -> Vec<RoleAssignment> {
+    let grant = |one: &RoleAssignment| Grant {
+        role: one.role,
+        role_name: one.role.to_string(),
+        scope: one.scope.clone(),
+    };
+    assignments.retain(|one| is_ours(one) && guardrails.refuses(&grant(one)).is_some());
+    assignments
+}
+
 /// What others gave of this very role and scope under a condition. Azure has one assignment of a role to a principal at a
 /// scope, so ours can only follow once it is gone (azure.md §5.4). Under our own name a write takes the condition off.
 pub(super) fn in_the_way<'a>(

@@ -46,19 +46,29 @@ pub(super) async fn domain(
         (Some(_), None) => None,
     };
     let protected = fleet.profile(profile).is_some_and(|profile| profile.protect);
-    let leaving = Leaving { unit: &unit, why, protected };
-    let may_go = gate::open(&ledger.book, fleet.guardrails(), leaving, now);
+    let open = |why| {
+        let leaving = Leaving { unit: &unit, why, protected };
+        gate::open(&ledger.book, fleet.guardrails(), leaving, now)
+    };
+    let may_go = open(why);
     if let Ok(pass) = may_go
         && pass.why() != Leave::Outside
     {
         return leaving_domain(clients, fleet, profile, installation, pass, now).await;
     }
+    let key = names::shared_domain_key(profile);
+    let desire = Some(Desires::of(fleet).of_domain(state.as_ref()));
     let Some(state) = state else {
         let waits = waits_for("NotWanted", may_go);
         let message = format!("no profile `{profile}` shares a domain{waits}");
-        return say(Finding::fails(ConditionKind::Ready, "NotWanted", message)).await;
+        let said = say(Finding::fails(ConditionKind::Ready, "NotWanted", message)).await?;
+        // Runners that rest outside the guardrails do not move out, and their jobs were somebody here.
+        let beyond = beyond::left(clients, fleet, &installation, &key).await?;
+        let may_go = may_go.or_else(|_| open(Some(Leave::Outside)));
+        let plan = plan::beyond::add(said.plan, &beyond, may_go);
+        let desire = desire.filter(|_| put_off(may_go).is_none());
+        return Ok(Prepared { plan, desire, deed: Deed::Revoke, ..said });
     };
-    let desire = Some(Desires::of(fleet).of_domain(&state));
     let (reason, message, desire) = match (put_off(may_go), stance(Some(state), None)) {
         (None, Stance::Serve(spec)) => {
             return served(clients, settings, &spec, installation, &unit, desire).await;
@@ -70,7 +80,6 @@ pub(super) async fn domain(
     };
     let mut said = say(Finding::fails(ConditionKind::Ready, reason, message)).await?;
     if let Some(identity) = outside {
-        let key = names::shared_domain_key(profile);
         let held = beyond::read(clients, fleet, &installation, &key, &identity).await?;
         said.plan = plan::beyond::add(said.plan, &held, may_go);
     }
