@@ -16,6 +16,7 @@ use forerunner::domain::{
         runner::{self, Ceilings},
     },
     render::{self, Context, Entry},
+    settling::Settling,
     spec::{FleetSettings, IdentitySpec, RunnerSpec},
     step::Step,
 };
@@ -245,7 +246,10 @@ impl Case {
         secret.body["metadata"]["resourceVersion"] = json!("7");
         let mut deployment = stamped(render::deployment(spec, &context, 1));
         let since = now() - SignedDuration::from_hours(1);
-        render::annotate(&mut deployment, names::ANNOTATION_SETTLING_SINCE, &since.to_string());
+        if let Some(Identity { principal_id: of, .. }) = domain.identity.managed() {
+            let mark = Settling { since, of: *of };
+            render::annotate(&mut deployment, names::ANNOTATION_SETTLING_SINCE, &mark.to_string());
+        }
         deployment.body["metadata"]["generation"] = json!(1);
         deployment.body["status"] = json!({
             "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1,

@@ -20,6 +20,7 @@ use forerunner::{
         names,
         plan::runner,
         render::{self, Context, Entry},
+        settling::Settling,
         step::{Given, Step},
     },
     reconcile::Outcome,
@@ -173,7 +174,8 @@ impl<'a> Seed<'a> {
                 Step::KeepToken { .. } => {
                     let (runner, token) = kept.as_ref().expect("the entity comes first");
                     let entry = Entry { runner: *runner, token };
-                    self.apply(render::config_secret(&case.spec, &context, &[entry]));
+                    let secret = render::config_secret(&case.spec, &context, &[entry]);
+                    self.apply(secret, identity.as_ref());
                 }
                 Step::CreateIdentity { id, tags, .. } => {
                     let made = world.azure.add_existing_identity(&id.to_string(), tags.clone());
@@ -218,9 +220,11 @@ impl<'a> Seed<'a> {
                     let client = identity.as_ref().map(|one| (one.client_id, one.tenant_id));
                     let account = render::job_account(&case.spec, &context, client);
                     assert_eq!(account.name, object.name, "no other object has a client");
-                    self.apply(account);
+                    self.apply(account, identity.as_ref());
                 }
-                Step::Apply { object, client: None } => self.apply(object.clone()),
+                Step::Apply { object, client: None } => {
+                    self.apply(object.clone(), identity.as_ref())
+                }
                 Step::BookCreation { .. } | Step::RehearseSecret { .. } => {}
                 Step::NoteRollout { .. }
                 | Step::NoteRevoked { .. }
@@ -264,12 +268,13 @@ impl<'a> Seed<'a> {
     }
 
     /// A Deployment's manager runs, and its identity has settled.
-    fn apply(&self, mut object: Object) {
+    fn apply(&self, mut object: Object, identity: Option<&Identity>) {
         render::stamp(&mut object);
         let is_manager = object.name.kind == Kind::Deployment;
-        if is_manager {
+        if let (true, Some(identity)) = (is_manager, identity) {
             let since = self.scene.clock.now() - SignedDuration::from_hours(1);
-            render::annotate(&mut object, names::ANNOTATION_SETTLING_SINCE, &since.to_string());
+            let mark = Settling { since, of: identity.principal_id };
+            render::annotate(&mut object, names::ANNOTATION_SETTLING_SINCE, &mark.to_string());
         }
         let kubernetes = &self.scene.world.kubernetes;
         let applied = kubernetes.apply_for(names::FIELD_MANAGER, object.body);

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod records;
 pub mod render;
 pub mod selector;
+pub mod settling;
 pub mod sight;
 pub mod slice;
 pub mod spec;

@@ -37,7 +37,7 @@ pub const ANNOTATION_RESTARTED_AT: &str = "forerunner.dev/restarted-at";
 pub const LABEL_RUNNER: &str = "forerunner.dev/runner";
 /// On namespaces whose pods may read managers' metrics; an administrator's to set.
 pub const LABEL_METRICS: &str = "forerunner.dev/metrics";
-/// When a round first saw the credential and all roles.
+/// When a round first saw the credential and all roles, and whose (`settling.rs`).
 pub const ANNOTATION_SETTLING_SINCE: &str = "forerunner.dev/settling-since";
 /// What the workload-identity webhook reads of a job account: whom its pods sign in as.
 pub const ANNOTATION_CLIENT: &str = "azure.workload.identity/client-id";

@@ -6,6 +6,7 @@ use super::{
     ids::{RunnerId, TargetId, Unit},
     kubernetes::{Object, ObjectName},
     ledger::Ledger,
+    settling::Settling,
     spec::Grant,
 };
 use jiff::Timestamp;
@@ -126,14 +127,15 @@ pub enum Step {
         object: Object,
         client: Option<StepId>,
     },
-    /// Let the manager finish its jobs and go; the next apply of a runner that may serve brings it back.
+    /// Let the manager finish its jobs and go; the next apply of a runner that may serve brings it back. What its identity has
+    /// spreads anew then: who knows what it loses meanwhile.
     ScaleToZero {
         deployment: ObjectName,
     },
-    /// Write down on the Deployment when a round first saw the credential and all roles.
+    /// Write down on the Deployment when a round first saw the credential and all roles, and whose.
     MarkSettling {
         deployment: ObjectName,
-        at: Timestamp,
+        mark: Settling,
     },
     /// Answer a job account that asked for this existing identity.
     AnswerAccount {

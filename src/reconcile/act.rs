@@ -219,11 +219,14 @@ async fn perform(
                 .await?;
         }
         Step::ScaleToZero { deployment } => {
-            let patch = json!({ "spec": { "replicas": 0 } });
+            let forgotten = json!({ names::ANNOTATION_SETTLING_SINCE: null });
+            let patch =
+                json!({ "metadata": { "annotations": forgotten }, "spec": { "replicas": 0 } });
             clients.kubernetes().patch_merge(deployment, &patch).await?;
         }
-        Step::MarkSettling { deployment, at } => {
-            let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_SETTLING_SINCE: at.to_string() } } });
+        Step::MarkSettling { deployment, mark } => {
+            let annotations = json!({ names::ANNOTATION_SETTLING_SINCE: mark.to_string() });
+            let patch = json!({ "metadata": { "annotations": annotations } });
             clients.kubernetes().patch_merge(deployment, &patch).await?;
         }
         Step::AnswerAccount { account, answer } => {

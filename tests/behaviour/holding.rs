@@ -6,6 +6,7 @@ use crate::{
     removal::{days, only, settled},
 };
 use forerunner::sandbox::gitlab::RunnerEdit;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -312,6 +313,13 @@ async fn rights_outside_the_guardrails_go_with_a_permit() {
         sandbox.sweep().await;
         sandbox.assert_ready(&unit);
         assert_eq!(given(), 1, "{case}");
+        // What a job may do spreads anew before one can begin.
+        let again = sandbox.first_call("PUT", "/roleAssignments/").unwrap();
+        let runner = sandbox.runner(&key);
+        assert!(!runner.paused, "{case}: {}", sandbox.status(&unit));
+        let opened = sandbox.first_call("PUT", &format!("/runners/{}", runner.id)).unwrap();
+        let spread = opened.duration_since(again);
+        assert!(spread >= SignedDuration::from_mins(2), "{case}: {spread}");
     }
 }
 

@@ -21,6 +21,7 @@ use crate::domain::{
 use existing::{choose, draft_existing};
 use jiff::SignedDuration;
 use managed::draft_managed;
+use uuid::Uuid;
 
 /// How soon to look again at what other machines are still doing.
 pub(crate) const SOON: SignedDuration = SignedDuration::from_secs(15);
@@ -32,12 +33,14 @@ pub const CREDENTIALS_MAX: usize = 20;
 pub(crate) struct DomainDraft {
     /// The step that makes the job namespace, if it has to be made.
     pub(crate) namespace: Option<StepId>,
-    /// Whether credential and every role were seen, so that settling may begin.
-    pub(crate) seen: bool,
+    /// The principal whose credential and every role were seen, so that settling may begin.
+    pub(crate) seen: Option<Uuid>,
     /// Whether the profile has an identity at all.
     pub(crate) has_identity: bool,
     /// Whether jobs have, or get in this round, a namespace of ours that stays.
     pub(crate) usable: bool,
+    /// Whether nothing of it is left to be made or mended.
+    pub(crate) stands: bool,
 }
 
 /// Plans the round of a domain that a whole profile shares. `left`: the identity that it had before.
@@ -65,7 +68,7 @@ pub fn plan(
         Finding::holds(ConditionKind::Deployed, "Applied", "every object of the domain is in place")
     };
     draft.find(deployed);
-    draft.find(identity_finding(&domain, domain.seen));
+    draft.find(identity_finding(&domain, domain.seen.is_some()));
     draft_left(&mut draft, &context, &names::domain_key(&spec.key, spec.isolation), left);
     draft.finish(SOON)
 }
@@ -135,6 +138,7 @@ pub fn object_names(fleet: &FleetName, spec: &RunnerSpec) -> Vec<ObjectName> {
     ]
 }
 
+/// Into a draft that holds nothing else yet.
 pub(crate) fn draft_domain(
     draft: &mut Draft,
     spec: &RunnerSpec,
@@ -194,6 +198,7 @@ pub(crate) fn draft_domain(
             domain.namespace = Some(step);
         }
     }
+    domain.stands = !draft.mends();
     domain
 }
 

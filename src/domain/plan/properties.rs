@@ -1,14 +1,23 @@
 //! What holds of every plan, whatever the world looks like and wherever a round is cut short.
 
-use super::{Plan, Verdict, world::World};
+use super::{
+    Node, Plan, Verdict, runner,
+    world::{CEILINGS, World},
+};
 use crate::domain::{
     azure::RoleAssignment,
     gitlab::EntitySettings,
     ids::{GroupId, RunnerId, TargetId},
+    kubernetes::{Kind, Object, ObjectName},
+    names,
+    observed::{IdentityObserved, LeftPlace, Observed, SecretObserved},
+    render::{self, Entry},
+    spec::{Isolation, RunnerSpec},
     step::Step,
 };
 use jiff::SignedDuration;
 use proptest::prelude::*;
+use serde_json::json;
 
 /// How a world is out of order before forerunner looks at it.
 #[derive(Clone, Debug)]
@@ -164,6 +173,44 @@ fn a_healthy_runner_needs_nothing() {
     let plan = world.plan();
     assert!(plan.steps.is_empty(), "{:?}", lines(&plan));
     assert_eq!(plan.verdict, Verdict::Settled);
+}
+
+/// Where an administrator has to mend the new place, the manager still runs jobs in the old one, and keeps its right there.
+#[test]
+fn a_runner_whose_new_place_waits_for_a_person_leaves_nothing_of_the_old_one() {
+    let mut world = World::empty(true);
+    settle(&mut world, &[]);
+    let mut observed = world.observe();
+    let before = RunnerSpec { isolation: Isolation::Profile, ..world.spec.clone() };
+    let SecretObserved::Present { object, entries } = &mut observed.secret else {
+        panic!("a settled runner has its Secret")
+    };
+    let entry = Entry { runner: entries[0].runner, token: &entries[0].token };
+    object.body["data"] =
+        render::config_secret(&before, &world.context(), &[entry]).body["data"].clone();
+    let place = names::job_namespace(&world.fleet.name, &before);
+    let name = ObjectName::new(Kind::RoleBinding, &place, &names::manager(&before.key));
+    let binding = Some(Object { name, body: json!({}) });
+    observed.left_places = vec![LeftPlace { namespace: None, binding, job_pods: 0 }];
+    let plan = |observed: &Observed| {
+        runner::plan(&world.spec, &world.fleet, observed, CEILINGS, world.now)
+    };
+    // It can run there and sign in: it is told so before anything else of the move.
+    let moves = plan(&observed);
+    assert!(
+        matches!(moves.steps[..], [Node { step: Step::RewriteSecret { .. }, .. }]),
+        "{:?}",
+        lines(&moves)
+    );
+    let IdentityObserved::Managed { assignments, .. } = &mut observed.domain.identity else {
+        panic!("it has an identity")
+    };
+    // A person's assignment of the same role stands in the way of ours.
+    assignments[0].name = uuid::Uuid::from_u128(7);
+    assignments[0].condition = Some("a person's".into());
+    let lags = plan(&observed);
+    assert!(lags.steps.is_empty(), "{:?}", lines(&lags));
+    assert!(matches!(lags.verdict, Verdict::FollowUp { patient: true, .. }), "{:?}", lags.verdict);
 }
 
 #[test]

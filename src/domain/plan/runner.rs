@@ -25,6 +25,7 @@ use crate::domain::{
     names,
     observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
     render::Context,
+    settling::Settling,
     spec::{FleetSettings, Isolation, RunnerSpec},
     status::{ConditionKind, Finding},
     step::Step,
@@ -70,6 +71,9 @@ pub fn plan(
     };
     let settled = settle(&mut draft, spec, fleet, &domain, observed, now);
     draft.find(identity_finding(&domain, settled));
+    // A job that its manager may not start would fail.
+    let bound = observed.binding.as_ref().is_some_and(|live| is_ours(live, fleet));
+    let runs = settled && bound;
     if let Some(reason) = ours.refusal() {
         draft.block(reason);
         draft.find(Finding::fails(
@@ -79,15 +83,21 @@ pub fn plan(
         ));
         return draft.finish(SOON);
     }
-    let kept = token::draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
+    let mut kept = token::draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
+    // Until a job can run and sign in where the file says now, the manager goes on where we last told it to.
+    let lags = !(runs && domain.stands) && token::is_elsewhere(spec, &context, observed);
+    if kept.holds && !lags {
+        kept.step = token::draft_rewrite(&mut draft, spec, &context, observed, &ours);
+    }
     entity::draft_twins(&mut draft, spec, observed, &ours, now);
-    // A job that its manager may not start would fail.
-    let bound = observed.binding.as_ref().is_some_and(|live| is_ours(live, fleet));
-    entity::draft_entity(&mut draft, spec, fleet, &ours, settled && bound && kept.holds);
+    entity::draft_entity(&mut draft, spec, fleet, &ours, runs && kept.holds);
     let turn = manager::draft_manager(&mut draft, spec, &context, observed, &domain, &kept, now);
     manager::draft_return(&mut draft, fleet, observed);
     manager::judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
     polls::draft_version(&mut draft, spec, &context, observed, &ours);
+    if lags {
+        places::draft_lag(&mut draft);
+    }
     places::draft_left_places(&mut draft, spec, observed, now);
     draft_left(&mut draft, &context, &spec.key.to_string(), observed.left.as_ref());
     places::tell_left_namespace(&mut draft, observed);
@@ -194,7 +204,7 @@ fn await_domain(
 ) -> DomainDraft {
     let mut own = Draft::default();
     let domain = draft_domain(&mut own, spec, context, &observed.domain);
-    let usable = domain.usable && !own.mends();
+    let usable = domain.usable && domain.stands;
     if !own.is_settled() {
         draft.wake(Unit::Domain(spec.key.profile.clone()));
         draft.wait_with(&own, SOON, format!("the domain of profile `{}`", spec.key.profile));
@@ -215,14 +225,14 @@ fn settle(
         return domain.usable;
     }
     let ours = observed.deployment.as_ref().filter(|live| is_ours(live, fleet));
-    let (true, Some(deployment)) = (domain.seen, ours) else {
+    let (Some(of), Some(deployment)) = (domain.seen, ours) else {
         return false;
     };
-    let since = deployment
-        .annotation(names::ANNOTATION_SETTLING_SINCE)
-        .and_then(|at| at.parse::<Timestamp>().ok());
-    let Some(since) = since else {
-        draft.add(Step::MarkSettling { deployment: deployment_name(fleet, spec), at: now }, []);
+    let mark = deployment.annotation(names::ANNOTATION_SETTLING_SINCE);
+    let mark = mark.and_then(|mark| mark.parse::<Settling>().ok()).filter(|mark| mark.of == of);
+    let Some(Settling { since, .. }) = mark else {
+        let mark = Settling { since: now, of };
+        draft.add(Step::MarkSettling { deployment: deployment_name(fleet, spec), mark }, []);
         draft
             .wait(spec.identity_settle.max(SignedDuration::from_secs(1)), "the identity to settle");
         return false;

@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    fn context(&self) -> Context<'_> {
+    pub(super) fn context(&self) -> Context<'_> {
         Context {
             fleet: &self.fleet,
             installation: &self.installation,
@@ -325,10 +325,10 @@ impl World {
                 }
                 self.objects.insert(object.name.clone(), object);
             }
-            Step::MarkSettling { deployment, at } => {
+            Step::MarkSettling { deployment, mark } => {
                 let object =
                     self.objects.get_mut(deployment).expect("only what was observed is marked");
-                render::annotate(object, names::ANNOTATION_SETTLING_SINCE, &at.to_string());
+                render::annotate(object, names::ANNOTATION_SETTLING_SINCE, &mark.to_string());
             }
             Step::AnswerAccount { .. }
             | Step::ScaleToZero { .. }

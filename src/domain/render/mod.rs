@@ -27,7 +27,8 @@ pub use metadata::annotate;
 pub use namespace::{job_namespace, limit_range, quota};
 pub use network::{job_network_policy, manager_network_policy};
 pub use secret::{
-    ReadError, config_secret, config_values, expected_config_matches, read_entries, was_edited,
+    ReadError, config_secret, config_values, expected_config_matches, jobs_run_in, read_entries,
+    was_edited,
 };
 
 use super::{ids::InstallationId, spec::FleetSettings};

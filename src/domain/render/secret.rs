@@ -72,6 +72,13 @@ pub fn was_edited(secret: &Object) -> bool {
     writers.any(|one| one["manager"] != names::FIELD_MANAGER)
 }
 
+/// The namespace where a live Secret's first entry runs jobs.
+pub fn jobs_run_in(secret: &Object) -> Option<String> {
+    let config = read_config(secret).ok()?;
+    let entry = config.get("runners")?.as_array()?.first()?;
+    Some(entry.get("kubernetes")?.get("namespace")?.as_str()?.to_owned())
+}
+
 /// Whether a live Secret says what we would write for the entries it holds: compares what the files mean, not how they
 /// are laid out. False for a file that cannot be read.
 pub fn expected_config_matches(spec: &RunnerSpec, ctx: &Context<'_>, secret: &Object) -> bool {

@@ -163,9 +163,9 @@ pub(in crate::reconcile) fn of_step(step: &Step, seen: &Seen, scene: &Scene<'_>)
             let live = seen.object(deployment).map(|live| live.body["spec"]["replicas"].clone());
             (Action::Change, vec![field("spec.replicas", live.as_ref(), Some(&json!(0)))])
         }
-        Step::MarkSettling { at, .. } => {
+        Step::MarkSettling { mark, .. } => {
             let path = format!("metadata.annotations[{}]", names::ANNOTATION_SETTLING_SINCE);
-            (Action::Change, vec![new(&path, &json!(at.to_string()))])
+            (Action::Change, vec![new(&path, &json!(mark.to_string()))])
         }
         Step::AnswerAccount { account, answer } => {
             let key = names::ANNOTATION_IDENTITY_ANSWER;

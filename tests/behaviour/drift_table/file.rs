@@ -2,6 +2,7 @@
 
 use super::Settled;
 use crate::{
+    azure_obstacles::IDENTITIES,
     deeds::{APP, PLAIN, fleet, plan_profile},
     harness::Sandbox,
 };
@@ -276,6 +277,54 @@ async fn a_domain_that_a_profile_shares_no_more_goes_once_the_last_runner_has_mo
     assert!(sandbox.status("domain/plan").is_null());
     for key in [&busy, &idle] {
         sandbox.assert_ready(&format!("runner/{key}"));
+    }
+}
+
+/// Whichever way a profile's runners move, a policy keeps them from the identity of the new place: their jobs run on in the old one, and
+/// begin in the new one when they can sign in there, and no sooner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_goes_on_where_its_jobs_ran_until_they_can_run_where_the_file_says() {
+    let own = profile(&managed());
+    let shared = profile(&format!("isolation: profile, {}", managed()));
+    for (from, to) in [(&own, &shared), (&shared, &own)] {
+        let sandbox = Sandbox::new(from).await;
+        let (gitlab, azure) = (&sandbox.world.gitlab, &sandbox.world.azure);
+        let group = gitlab.create_group(Some(42), "payments");
+        let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));
+        let project = gitlab.create_project(group, "ledger");
+        sandbox.settle().await;
+        sandbox.assert_ready(&unit);
+        let run = async || {
+            let job = NewJob {
+                tags: vec!["azure-plan".into()],
+                script: vec!["true".into()],
+                ..NewJob::default()
+            };
+            let job = gitlab.create_job(project, job);
+            sandbox.pass_minutes(2).await;
+            assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Success, "{}", sandbox.story());
+        };
+        run().await;
+        azure.deny_by_policy(IDENTITIES, "require-cost-center");
+        sandbox.world.wire.forget_calls();
+        sandbox.deploy(to).await;
+        for _ in 0..3 {
+            sandbox.pass_minutes(10).await;
+            run().await;
+        }
+        let config = format!("/secrets/runner-{key}-config");
+        assert_eq!(sandbox.first_call("PUT", &config), None, "{}", sandbox.story());
+        assert!(!sandbox.runner(&key).paused, "{}", sandbox.status(&unit));
+        azure.clear_obstacles();
+        for _ in 0..3 {
+            sandbox.pass_minutes(10).await;
+            run().await;
+        }
+        sandbox.assert_ready(&unit);
+        let given = sandbox.first_call("PUT", "/roleAssignments/").unwrap();
+        let told = sandbox.first_call("PUT", &config).unwrap();
+        let spread = told.duration_since(given);
+        assert!(spread >= SignedDuration::from_mins(2), "{spread}: {}", sandbox.story());
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn draft_existing<'a>(
 ) -> AccountIdentity<'a> {
     let candidate = match *chosen {
         Choice::Holds(candidate) => {
-            domain.seen = true;
+            domain.seen = candidate.identity.as_ref().map(|identity| identity.principal_id);
             candidate
         }
         Choice::Ask(candidate) => {

@@ -94,7 +94,8 @@ pub(super) fn draft_managed(
     if trusted {
         draft_surplus(draft, context, id, &key, credentials, &wanted);
     }
-    domain.seen = identity.is_some() && trusted && missing.is_empty();
+    let whole = trusted && missing.is_empty();
+    domain.seen = identity.as_ref().filter(|_| whole).map(|identity| identity.principal_id);
     made
 }
 

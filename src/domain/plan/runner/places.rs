@@ -14,8 +14,18 @@ use jiff::{SignedDuration, Timestamp};
 
 /// By then a manager has the `config.toml` that was there: the kubelet takes up to two minutes to bring it.
 const TAKEN_UP: SignedDuration = SignedDuration::from_mins(3);
+/// How soon to look again for what others bring about.
+const SELDOM: SignedDuration = SignedDuration::from_mins(10);
 /// How soon to look again whether a job has ended.
 const JOBS: SignedDuration = SignedDuration::from_mins(1);
+
+/// Where no round of the runner's own brings the new place about, such as where an administrator has to, it is looked at again, and the
+/// old one is not left meanwhile.
+pub(super) fn draft_lag(draft: &mut Draft) {
+    if draft.is_settled() {
+        draft.wait_patiently(SELDOM, "jobs to be able to run where the file says");
+    }
+}
 
 /// Once all else is as it should be and no job of it runs there any more, the manager loses its right there: only then is it
 /// certain that none ever will.

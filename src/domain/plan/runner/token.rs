@@ -43,15 +43,7 @@ pub(super) fn draft_token(
         ));
         return nothing;
     }
-    let live = ours.keep.and_then(|keep| {
-        let entries = observed.entries().iter();
-        entries.into_iter().find(|entry| match entry.check {
-            TokenCheck::NotAsked => entry.runner == keep.id,
-            TokenCheck::BelongsTo(runner) => entry.runner == keep.id && runner == keep.id,
-            TokenCheck::Refused => false,
-        })
-    });
-    if let (Some(keep), Some(entry)) = (ours.keep, live) {
+    if let (Some(keep), Some(_)) = (ours.keep, live(observed, ours)) {
         let message = match observed.ledger.book.replaced(&Unit::Runner(spec.key.clone())) {
             Some(at) => {
                 format!("runner {}; its token was revoked, and another made at {at:.0}", keep.id)
@@ -59,8 +51,7 @@ pub(super) fn draft_token(
             None => format!("runner {}", keep.id),
         };
         draft.find(Finding::holds(ConditionKind::Registered, "Registered", message));
-        let step = draft_rewrite(draft, spec, context, observed, entry);
-        return Kept { step, holds: true };
+        return Kept { step: None, holds: true };
     }
     draft.find(Finding::fails(
         ConditionKind::Registered,
@@ -108,6 +99,16 @@ pub(super) fn draft_token(
     };
     let step = draft_kept(draft, spec, context, observed, ours, from);
     Kept { step: Some(step), holds: false }
+}
+
+/// The entry of the entity that we keep, with a token that is not known to be dead.
+fn live<'a>(observed: &'a Observed, ours: &Ours<'_>) -> Option<&'a EntryObserved> {
+    let keep = ours.keep?;
+    observed.entries().iter().find(|entry| match entry.check {
+        TokenCheck::NotAsked => entry.runner == keep.id,
+        TokenCheck::BelongsTo(runner) => entry.runner == keep.id && runner == keep.id,
+        TokenCheck::Refused => false,
+    })
 }
 
 /// Why no token can be kept: the Secret's name is taken.
@@ -194,13 +195,15 @@ pub(super) fn rehearsal(spec: &RunnerSpec, context: &Context<'_>) -> Object {
     render::config_secret(spec, context, &[render::Entry { runner: RunnerId(0), token: &token }])
 }
 
-fn draft_rewrite(
+/// Brings the Secret up to date around the token that it holds.
+pub(super) fn draft_rewrite(
     draft: &mut Draft,
     spec: &RunnerSpec,
     context: &Context<'_>,
     observed: &Observed,
-    entry: &EntryObserved,
+    ours: &Ours<'_>,
 ) -> Option<StepId> {
+    let entry = live(observed, ours)?;
     let SecretObserved::Present { object, entries } = &observed.secret else { return None };
     if entries.len() == 1 && render::expected_config_matches(spec, context, object) {
         return None;
@@ -209,4 +212,11 @@ fn draft_rewrite(
     let entries = vec![(entry.runner, entry.token.clone())];
     let secret = secret_name(context.fleet, &spec.key);
     Some(draft.add(Step::RewriteSecret { secret, entries, version }, []))
+}
+
+/// Whether the file that we wrote names another namespace for jobs. Where somebody else wrote it, nobody runs jobs by it.
+pub(super) fn is_elsewhere(spec: &RunnerSpec, context: &Context<'_>, observed: &Observed) -> bool {
+    let SecretObserved::Present { object, .. } = &observed.secret else { return false };
+    let present = names::job_namespace(&context.fleet.name, spec);
+    !render::was_edited(object) && render::jobs_run_in(object).is_some_and(|live| live != present)
 }
