@@ -53,7 +53,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return not_run(&error),
+    };
     match arguments.command {
         // One thread: what the handler does is wait for other machines, and a second one only adds wake-ups.
         Command::Handler => block_on(Builder::new_current_thread(), serve()),
@@ -90,6 +93,23 @@ fn main() -> ExitCode {
         Command::SandboxManager(arguments) => {
             block_on(Builder::new_current_thread(), manager::run(arguments))
         }
+    }
+}
+
+/// Prints help, the version, or what is wrong with the words.
+///
+/// Misuse ends with 2, but where 2 would be read as *something to change* ([`plan::Plan::detailed_exitcode`]): there it is
+/// a failure like any other, also with one dash as Terraform writes the flag, which is none of ours.
+fn not_run(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell where the terminal itself is gone.
+    let _ = error.print();
+    let detailed = std::env::args_os().any(|argument| {
+        argument.to_string_lossy().trim_start_matches('-').starts_with("detailed-exitcode")
+    });
+    match (error.use_stderr(), detailed) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, true) => ExitCode::FAILURE,
+        (true, false) => ExitCode::from(2),
     }
 }
 

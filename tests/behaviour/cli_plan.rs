@@ -533,6 +533,14 @@ async fn the_real_program_plans_from_a_file_of_settings_without_a_queue() {
     let missing = run(&["plan", "--env-file", "/nowhere/settings.env"]).await;
     assert_eq!((missing.code, missing.out.as_str()), (2, ""));
     assert_eq!(missing.talk, "error: there is no file /nowhere/settings.env\n");
+    for flag in ["--detailed-exitcode", "-detailed-exitcode", "--detailed-exitcode=yes"] {
+        let misspelt = run(&["plan", "--env-fil", file, flag]).await;
+        assert_eq!((misspelt.code, misspelt.out.as_str()), (1, ""), "{flag}: 2 would mean changes");
+        assert!(misspelt.talk.contains("error: unexpected argument '-"), "{}", misspelt.talk);
+    }
+    assert_eq!(run(&["plan", "--env-fil", file]).await.code, 2);
+    assert_eq!(run(&["plan", "--detailed-exitcode", "--help"]).await.code, 0);
+    assert_eq!(run(&["--version"]).await.code, 0);
     let help = run(&["plan", "--help"]).await;
     assert!(
         help.code == 0 && help.out.contains("forerunner plan platform/payments"),
