@@ -109,7 +109,8 @@ impl Meters {
         all
     }
 
-    /// Puts what is rare at zero: a rise is only seen of what was there before it.
+    /// Puts what is rare at zero, for a rise is only seen of what was there before it. A process that was just started may
+    /// count before anything has left it; for that the alerts take a new series as it is.
     fn begin(&self) {
         self.0.dead_letters.add(0, &[]);
         for function in ["round", "command", "approval", "dead_letter"] {

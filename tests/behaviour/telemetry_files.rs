@@ -222,6 +222,27 @@ fn every_alert_asks_for_what_exists_and_says_what_to_do() {
     }
 }
 
+/// A process that a dead letter woke has 1 as the first value of its counter, and of that `increase` makes 0.
+#[test]
+fn an_alert_on_a_rise_also_rings_for_what_a_fresh_process_begins_with() {
+    let rules: Value = serde_saphyr::from_str(&file("deploy/telemetry/alerts.yaml")).unwrap();
+    let mut rises = BTreeSet::new();
+    for rule in rules["groups"][0]["rules"].as_array().unwrap() {
+        let expression = rule["expr"].as_str().unwrap();
+        let Some((_, asked)) = expression.split_once("increase(") else { continue };
+        let (asked, rest) = asked.split_once("[1h])").expect("an hour's rise");
+        // By series: in the sum, an older process beside it would hide the fresh one.
+        let fresh =
+            format!("(last_over_time({asked}[1h]) unless last_over_time({asked}[1h] offset 1h))");
+        let (risen, begun) = expression.split_once(" or ").unwrap_or_else(|| panic!("{rule}"));
+        assert_eq!(begun, risen.replace(&format!("(increase({asked}[1h]))"), &fresh), "{rest}");
+        rises.insert(rule["alert"].as_str().unwrap().to_owned());
+    }
+    for rare in ["ForerunnerDeadLetters", "ForerunnerForeignMessages"] {
+        assert!(rises.contains(rare), "{rises:?}");
+    }
+}
+
 /// All code of a folder, however deep.
 fn sources(folder: &Path) -> String {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
