@@ -24,7 +24,8 @@ use std::{collections::BTreeSet, process::ExitCode};
 ///
 /// Shows the plan and asks. Then the functions are told by the queue `commands` to look at what is not as it should be, and are
 /// followed until it is; with --local the same rounds run here, beside the functions or without them. May be stopped at any
-/// moment and run again: every write is safe against a second writer. What needs a permit still needs one.
+/// moment and run again: every write is safe against a second writer. What needs a permit still needs one. What cannot be
+/// read is told at the end and holds up nothing else, but where it is a list of the whole fleet.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   forerunner apply platform/payments
@@ -72,11 +73,11 @@ async fn answer(arguments: &Apply, desk: &AtDesk) -> Result<Answer, Answer> {
     if !arguments.json {
         shown.text(desk, Colour::here()).print();
     }
-    if shown.failed() {
-        return Err(Answer::failed(1, "what cannot be read is not applied"));
+    if shown.partial {
+        return Err(leave_alone(arguments, desk, &shown));
     }
     let units = match arguments.confirm {
-        true => shown.previews.iter().map(|preview| preview.unit.clone()).collect(),
+        true => readable(&shown.previews),
         false => open(&shown.previews),
     };
     if !units.is_empty() && !arguments.how.yes {
@@ -93,6 +94,17 @@ async fn answer(arguments: &Apply, desk: &AtDesk) -> Result<Answer, Answer> {
     }
     let done = carry_out(arguments, desk, &hands, &shown, &units).await;
     done.map_err(|failure| Answer::failed(1, failure.text))
+}
+
+/// All but what could not be read: of that nobody has seen what would be permitted.
+fn readable(previews: &[Preview]) -> BTreeSet<Unit> {
+    let readable = previews.iter().filter(|preview| match preview.standing {
+        Standing::Unread { .. } => false,
+        Standing::Settled | Standing::Kept | Standing::Waits { .. } | Standing::Blocked { .. } => {
+            true
+        }
+    });
+    readable.map(|preview| preview.unit.clone()).collect()
 }
 
 /// What work may bring further: all that is not as it should be, but for what only a person, a right or a changed file helps.
@@ -132,30 +144,43 @@ async fn carry_out(
         hands.wake(some, &order(Deed::Reprovision, some)).await?;
     }
     let end = arguments.how.whose.end(since);
-    let end = hands.see_through(desk, units, Goal::AsTheFileSays, since, end).await?;
+    let mut end = hands.see_through(desk, units, Goal::AsTheFileSays, since, end).await?;
+    end.failures.extend(shown.problems.iter().cloned());
     let statuses = desk.view.statuses().await?;
-    let blocked = shown.previews.iter().filter(|preview| !units.contains(&preview.unit));
-    Ok(sum_up(arguments, desk, shown, &statuses, told_of(blocked, end)))
+    let left = shown.previews.iter().filter(|preview| !units.contains(&preview.unit));
+    let end = told_by(&statuses, shown, told_of(left, end));
+    Ok(sum_up(arguments, desk, shown, end))
 }
 
-/// Adds what no work can bring further: what is told of it may be older.
+/// Does nothing of a plan that may lack units, or show them as nobody's: a sweep permits nothing then either.
+fn leave_alone(arguments: &Apply, desk: &AtDesk, shown: &Shown) -> Answer {
+    let why = "what cannot be read is not applied";
+    if !arguments.json {
+        return Answer::failed(1, why);
+    }
+    let rest = shown.previews.iter().filter(|preview| !preview.is_as_it_should_be());
+    let nothing = || "nothing was applied".to_owned();
+    let undone = rest.clone().map(|preview| (preview.unit.clone(), nothing()));
+    let failures = shown.problems.iter().cloned().chain([why.to_owned()]).collect();
+    let end = End { failures, undone: undone.collect() };
+    sum_up(arguments, desk, shown, told_of(rest, end))
+}
+
+/// Adds what no work can bring further, or nobody could look at: what is told of it may be older.
 fn told_of<'a>(left: impl Iterator<Item = &'a Preview>, mut end: End) -> End {
     for preview in left {
-        if let Standing::Blocked { reason } = &preview.standing {
-            end.undone.insert(preview.unit.clone(), reason.clone());
-        }
+        let why = match &preview.standing {
+            Standing::Blocked { reason } => reason.clone(),
+            Standing::Unread { reason } => format!("could not be read: {reason}"),
+            Standing::Settled | Standing::Kept | Standing::Waits { .. } => continue,
+        };
+        end.undone.insert(preview.unit.clone(), why);
     }
     end
 }
 
-/// How the units of the plan stand now; one that is gone stands well.
-fn sum_up(
-    arguments: &Apply,
-    desk: &AtDesk,
-    shown: &Shown,
-    statuses: &[Status],
-    mut end: End,
-) -> Answer {
+/// Adds the units of the plan that are told not to be ready; one that is gone stands well.
+fn told_by(statuses: &[Status], shown: &Shown, mut end: End) -> End {
     let planned: BTreeSet<&Unit> = shown.previews.iter().map(|preview| &preview.unit).collect();
     for status in statuses.iter().filter(|status| planned.contains(&status.unit)) {
         let why = match status.condition(ConditionKind::Ready) {
@@ -165,7 +190,11 @@ fn sum_up(
         };
         end.undone.entry(status.unit.clone()).or_insert(why);
     }
-    let ready = planned.len() - end.undone.len();
+    end
+}
+
+fn sum_up(arguments: &Apply, desk: &AtDesk, shown: &Shown, end: End) -> Answer {
+    let ready = shown.previews.len() - end.undone.len();
     let code = u8::from(!end.failures.is_empty() || !end.undone.is_empty());
     if arguments.json {
         let undone = end.undone.iter().map(|(unit, why)| json!({ "unit": unit, "why": why }));

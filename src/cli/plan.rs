@@ -95,7 +95,10 @@ impl Counts {
 pub(super) struct Shown {
     pub(super) previews: Vec<Preview>,
     clashes: Vec<Clash>,
-    problems: Vec<String>,
+    /// What could not be looked up, each with its reason.
+    pub(super) problems: Vec<String>,
+    /// A list of the whole fleet is among that.
+    pub(super) partial: bool,
     counts: Counts,
     calls: BTreeMap<&'static str, usize>,
 }
@@ -155,12 +158,19 @@ pub(super) async fn read(
         *calls.entry(*service).or_default() += count;
     }
     let counts = Counts::of(&previews);
-    Ok(Shown { counts, previews, clashes: selected.clashes, problems: selected.problems, calls })
+    Ok(Shown {
+        counts,
+        previews,
+        clashes: selected.clashes,
+        problems: selected.problems,
+        partial: selected.partial,
+        calls,
+    })
 }
 
 impl Shown {
     /// Not all of it could be read.
-    pub(super) fn failed(&self) -> bool {
+    fn failed(&self) -> bool {
         !self.problems.is_empty() || self.counts.unread > 0
     }
 

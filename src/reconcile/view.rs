@@ -55,6 +55,8 @@ pub struct Selected {
     pub clashes: Vec<Clash>,
     /// What could not be looked up, each with its reason.
     pub problems: Vec<String>,
+    /// One of them is a list of the whole fleet: units may be missing, or seem to be nobody's.
+    pub partial: bool,
     /// Targets as they were read on the way: GitLab limits how many are asked for one by one.
     pub(super) reads: BTreeMap<TargetId, TargetRead>,
 }
@@ -118,6 +120,7 @@ impl View {
         if selectors.is_empty() || selectors.iter().any(Selector::needs_tree) {
             self.select_from_tree(selectors, &known, &mut selected).await;
         }
+        selected.partial = !selected.problems.is_empty();
         for selector in selectors.iter().filter(|selector| !selector.needs_tree()) {
             if let Err(failure) = self.select_one(selector, &known, &mut selected).await {
                 selected.problems.push(format!("{selector}: {}", failure.text));

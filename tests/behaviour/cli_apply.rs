@@ -181,6 +181,87 @@ async fn what_work_cannot_mend_ends_with_one_and_the_reason() {
     }
 }
 
+fn refuse_to_read(sandbox: &Sandbox, path: &str) {
+    let body = "{\"message\":\"403 Forbidden\"}".to_owned();
+    let what = What::Answer { status: 403, headers: vec![], body };
+    let (service, method, path) = (Service::Gitlab, Some("GET"), path.to_owned());
+    sandbox.world.wire.add_fault(Fault { service, method, path, times: usize::MAX, what });
+}
+
+/// Somebody edits the runner's tags.
+fn edit(sandbox: &Sandbox, key: &str) {
+    let edit = RunnerEdit { tags: Some(vec!["everything".into()]), ..RunnerEdit::default() };
+    sandbox.world.gitlab.edit_runner(sandbox.runner(key).id, edit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_told_and_the_rest_is_applied() {
+    for has_queue in [false, true] {
+        let sandbox = without_sweeps(&plain_fleet()).await;
+        let [edited, broken] =
+            ["edited", "broken"].map(|name| sandbox.world.gitlab.create_group(Some(42), name));
+        sandbox.settle().await;
+        sandbox.lose_hooks();
+        refuse_to_read(&sandbox, &format!("/groups/{broken}/runners"));
+        let [edited, broken] = [edited, broken].map(|group| format!("g{group}-plain"));
+        let tags = sandbox.runner(&edited).tags;
+        [&edited, &broken].iter().for_each(|key| edit(&sandbox, key));
+        let local = if has_queue { &[][..] } else { &["--local"] };
+        let apply = async |targets: &[&str]| {
+            let arguments = [&["apply", "--yes", "--json"], local, targets].concat();
+            let (code, out, err) = at_desk(&sandbox, has_queue, &arguments).await;
+            assert_eq!(code, Some(1), "{out}\n{err}");
+            serde_json::from_str::<Value>(&out).unwrap_or_else(|error| panic!("{error}: {err}"))
+        };
+        let assert_left = |told: &Value| {
+            assert_eq!((&told["asTheFileSays"], &told["failures"]), (&json!(1), &json!([])));
+            let [left] = &told["notYet"].as_array().unwrap()[..] else { panic!("{told:#}") };
+            assert_eq!(left["unit"], format!("runner/{broken}"));
+            assert!(left["why"].as_str().unwrap().starts_with("could not be read: "), "{left}");
+            assert_eq!(sandbox.runner(&broken).tags, ["everything"]);
+        };
+        assert_left(&apply(&[]).await);
+        assert_eq!(sandbox.runner(&edited).tags, tags, "{}", sandbox.story());
+        // Nobody permits what nobody has seen.
+        let secret = format!("runner-{edited}-config");
+        assert!(sandbox.world.kubernetes.delete_as_admin("secrets", "forerunner-nonprod", &secret));
+        assert_left(&apply(&["--confirm", &edited, &broken]).await);
+        sandbox.assert_ready(&format!("runner/{edited}"));
+        // Nor does a word that GitLab knows nothing of.
+        edit(&sandbox, &edited);
+        let told = apply(&[&edited, "platform/nobody"]).await;
+        assert_eq!((&told["asTheFileSays"], &told["notYet"]), (&json!(1), &json!([])), "{told:#}");
+        let failure = told["failures"][0].as_str().unwrap_or_else(|| panic!("{told:#}"));
+        assert!(failure.starts_with("platform/nobody: "), "{failure}");
+        assert_eq!(sandbox.runner(&edited).tags, tags, "{}", sandbox.story());
+    }
+}
+
+/// Units may be missing from it, or seem to be nobody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_applied_of_a_fleet_whose_lists_are_refused() {
+    let sandbox = without_sweeps(&plain_fleet()).await;
+    let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+    sandbox.settle().await;
+    sandbox.lose_hooks();
+    let key = format!("g{group}-plain");
+    edit(&sandbox, &key);
+    refuse_to_read(&sandbox, "/api/v4/groups?");
+    let (code, out, err) = apply(&sandbox, &["--local", "--yes"]).await;
+    assert_eq!(code, Some(1), "{out}\n{err}");
+    for words in ["error: the targets in GitLab: ", "error: what cannot be read is not applied\n"] {
+        assert!(err.contains(words), "no `{words}` in {err}");
+    }
+    let (code, out, err) = apply(&sandbox, &["--local", "--yes", "--json"]).await;
+    let told: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {err}"));
+    assert_eq!((code, &told["asTheFileSays"]), (Some(1), &json!(0)), "{told:#}");
+    assert_eq!(told["plan"]["units"][0]["unit"], format!("runner/{key}"));
+    assert_eq!(told["notYet"][0]["why"], "nothing was applied");
+    assert_eq!(told["failures"][0], told["plan"]["problems"][0], "{told:#}");
+    assert_eq!(told["failures"][1], "what cannot be read is not applied");
+    assert_eq!(sandbox.runner(&key).tags, ["everything"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions_that_do_not_run_are_not_waited_for_for_ever() {
     let sandbox = without_sweeps(&plain_fleet()).await;
