@@ -21,17 +21,20 @@ const open = async (url, { width = 1200, height = 800, dark = false, scripts = t
   page.on("request", (request) => loaded.push(request.url()));
   page.on("console", (message) => assert.fail(`the console has: ${message.text()}`));
   page.on("pageerror", (error) => assert.fail(`a script failed: ${error}`));
+  // Also of a reload: other tests may run beside this, and thousands of units take their time.
+  page.setDefaultNavigationTimeout(120_000);
   await page.setViewport({ width, height });
   await page.setJavaScriptEnabled(scripts);
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }]);
   const began = performance.now();
-  await page.goto(url, { waitUntil: "load", timeout: 120_000 });
+  await page.goto(url, { waitUntil: "load" });
   const took = performance.now() - began;
   assert.deepEqual([...new Set(loaded.map((one) => one.split("#")[0]))], [url.split("#")[0]], "nothing comes from elsewhere");
   return { page, took };
 };
 
-const shot = (page, name) => page.screenshot({ path: `${folder}/${name}.png` });
+/** All of a page that a person would scroll through, but not of thousands of units. */
+const shot = (page, name, units) => page.screenshot({ path: `${folder}/${name}.png`, fullPage: units <= 100 });
 const visible = (page) =>
   page.$$eval(".unit", (units) => units.filter((unit) => getComputedStyle(unit).display !== "none").length);
 const focused = (page) =>
@@ -93,7 +96,7 @@ const search = async (page, words, expected) => {
 for (const [name, url] of pages.map((page) => page.split(/=(.*)/s))) {
   const { page, took } = await open(url);
   const units = await page.$$eval(".unit", (found) => found.length);
-  await shot(page, name);
+  await shot(page, name, units);
   const measured = [`${units} units`, `loaded in ${Math.round(took)} ms`];
   if (units <= 100) {
     measured.push(`${await accessible(page)} rules of axe hold`);
@@ -101,7 +104,7 @@ for (const [name, url] of pages.map((page) => page.split(/=(.*)/s))) {
   if (units > 0) {
     const first = await page.$(".unit summary");
     await first.click();
-    await shot(page, `${name}-open`);
+    await shot(page, `${name}-open`, units);
     if (units <= 100) {
       measured.push(`${await accessible(page)} with a unit open`);
     }
@@ -109,20 +112,20 @@ for (const [name, url] of pages.map((page) => page.split(/=(.*)/s))) {
     await byKeyboard(page, units);
     const path = await page.$eval(".unit:last-child summary", (summary) => summary.children[1].textContent);
     measured.push(`a key of the search takes ${Math.round(await search(page, path, 1))} ms`);
-    await shot(page, `${name}-search`);
+    await shot(page, `${name}-search`, units);
     // The choice is in the address: another person sees the same.
     const { page: again } = await open(page.url());
     assert.equal(await visible(again), 1);
     await again.close();
     const { page: dark } = await open(url, { dark: true });
-    await shot(dark, `${name}-dark`);
+    await shot(dark, `${name}-dark`, units);
     if (units <= 100) {
       await accessible(dark);
     }
     await dark.close();
     const { page: narrow } = await open(url, { width: 390 });
     assert.ok(await narrow.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "no sideways scrolling");
-    await shot(narrow, `${name}-narrow`);
+    await shot(narrow, `${name}-narrow`, units);
     await narrow.close();
     // Without scripts the filters work, and nothing promises a search.
     const { page: plain } = await open(url, { scripts: false });
