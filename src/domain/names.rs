@@ -165,8 +165,13 @@ pub fn credential(fleet: &FleetName, domain_key: &str, issuer: &str, subject: &s
 
 /// Whether a credential of this name is one of ours for this domain, whatever its issuer and subject.
 pub fn is_credential_of(fleet: &FleetName, domain_key: &str, name: &str) -> bool {
-    let rest = name.strip_prefix(&format!("{}{domain_key}-", credential_prefix(fleet)));
-    rest.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    key_of_credential(fleet, name) == Some(domain_key)
+}
+
+/// The key of the domain that a credential of ours is for, by its name.
+pub fn key_of_credential<'a>(fleet: &FleetName, name: &'a str) -> Option<&'a str> {
+    let (key, hash) = name.strip_prefix(&credential_prefix(fleet))?.rsplit_once('-')?;
+    (hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(key)
 }
 
 /// What every credential of ours on an existing identity starts with; no other fleet's does.

@@ -136,7 +136,7 @@ pub(super) async fn prepare(
         Unit::Target(_) => None,
         Unit::Runner(key) => Some(runner(clients, fleet, clock, key, None).await?),
         Unit::Domain(profile) => Some(shared::domain(clients, fleet, profile, clock.now()).await?),
-        Unit::Identity(name) => Some(shared::identity(clients, fleet, name).await?),
+        Unit::Identity(name) => Some(shared::identity(clients, fleet, name, clock.now()).await?),
     })
 }
 

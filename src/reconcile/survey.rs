@@ -79,6 +79,7 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
             Some(_) | None => {}
         }
     }
+    let lenders = fleet.existing_identities();
     let shared = inventory.statuses.values().filter(|status| match &status.unit {
         Unit::Domain(profile) => {
             let state = fleet.shared_state(profile, now);
@@ -88,7 +89,10 @@ pub(super) fn survey(fleet: &Fleet, inventory: &Inventory, now: Timestamp) -> Su
                 || !looks_settled(inventory, status)
                 || (status.sight.is_some() && !has_roles(fleet, inventory, profile, state.as_ref()))
         }
-        Unit::Identity(_) => !looks_settled(inventory, status),
+        Unit::Identity(name) => {
+            !looks_settled(inventory, status)
+                || (lenders.contains_key(name) && is_unfinished(status))
+        }
         Unit::Runner(_) | Unit::Target(_) => false,
     });
     survey.wakes.extend(shared.map(|status| status.unit.clone()));
@@ -183,6 +187,11 @@ fn is_known_missing(inventory: &Inventory, unit: &Unit) -> bool {
 /// Whether the lists show what its last settled round saw. What is parked, held or leaving has no such sight.
 fn looks_settled(inventory: &Inventory, status: &Status) -> bool {
     status.sight.as_ref().is_none_or(|seen| inventory.looks.agree(&status.unit, seen))
+}
+
+/// An identity's last round had something to do or to wait for; what is parked comes at its own time.
+fn is_unfinished(status: &Status) -> bool {
+    status.sight.is_none() && status.parked.is_none()
 }
 
 /// What is parked comes at its own time; what waits for an administrator is followed up.

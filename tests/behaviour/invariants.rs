@@ -215,7 +215,7 @@ fn nothing_held_is_written(evidence: &Evidence) -> Vec<String> {
     evidence.each(|deed| {
         let holds = deed.before.holds.iter().map(|(unit, until)| (unit.clone(), *until));
         holds.for_each(|hold| _ = since.entry(hold).or_insert(deed.at));
-        let held = deed.unit().and_then(|unit| {
+        let held = deed.owner().and_then(|unit| {
             let until = *deed.before.holds.get(&unit)?;
             (deed.at < until && !is_revoked(deed, &unit)).then_some((unit, until))
         });

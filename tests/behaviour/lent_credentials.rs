@@ -6,9 +6,10 @@ use crate::{
     removal::{days, settled},
 };
 
-const IDENTITY: &str = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-people/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
+pub(crate) const IDENTITY: &str = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-people/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
 
-fn file(name: &str) -> String {
+/// For groups of this name or pattern, a profile on an administrator's identity.
+pub(crate) fn file(name: &str) -> String {
     fleet(&format!(
         "rules:\n  - {{ match: {{ groups: 'platform/{name}' }}, profiles: [tf] }}\nprofiles:\n  tf: {{ runner: {{ tags: [tf] }}, identity: {{ existing: [{IDENTITY}], expect: [{{ role: Reader, scope: {APP} }}] }} }}\n"
     ))
@@ -29,7 +30,8 @@ async fn outlast_the_grace(sandbox: &Sandbox) {
     }
 }
 
-fn names(sandbox: &Sandbox) -> Vec<String> {
+/// Of all credentials on that identity.
+pub(crate) fn names(sandbox: &Sandbox) -> Vec<String> {
     sandbox.world.azure.credentials(IDENTITY).into_iter().map(|one| one.name).collect()
 }
 

@@ -53,6 +53,7 @@ mod invariants;
 mod kubernetes_answers;
 mod late_orders;
 mod leftovers;
+mod lenders;
 mod lent_credentials;
 mod load;
 mod look_alike_world;

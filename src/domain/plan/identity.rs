@@ -31,6 +31,23 @@ pub struct IdentityRound {
     pub returning: Vec<Object>,
 }
 
+/// What the round does not touch, and looks at again once it may.
+#[derive(Clone, Debug, Default)]
+pub struct Resting {
+    /// Units that an operator holds.
+    pub held: BTreeSet<Unit>,
+    /// A freeze allows at most what was there before.
+    pub frozen: bool,
+}
+
+impl Resting {
+    /// Whether nothing may be done for the unit of this key. `restores`: it would only be as it was.
+    fn stops(&self, key: Option<&str>, restores: bool) -> bool {
+        let unit = key.and_then(names::unit_of_key);
+        unit.is_some_and(|unit| self.held.contains(&unit)) || (self.frozen && !restores)
+    }
+}
+
 /// Whether a job account may ask for the identity: its key, namespace and name must be those of a runner whose profile
 /// lists it. Labels and annotations alone prove nothing: who may edit an account could write them.
 pub fn is_entitled(fleet: &Fleet, id: &ResourceId, account: &Object) -> bool {
@@ -78,7 +95,7 @@ pub fn gives_back(account: &Object) -> bool {
 }
 
 /// Grants the oldest accounts first and marks those for which there is no room.
-pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
+pub fn plan(fleet: &FleetName, observed: &IdentityRound, resting: &Resting) -> Plan {
     let mut draft = Draft::default();
     let name = observed.id.name();
     let (Some(identity), Some(credentials)) = (&observed.identity, &observed.credentials) else {
@@ -93,6 +110,7 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
     let mut places = CREDENTIALS_MAX.saturating_sub(credentials.len());
     let mut last: Option<StepId> = None;
     let mut asked = BTreeSet::new();
+    let mut put_off = 0;
     for account in accounts {
         let Some(wanted) = credential_of(fleet, account, &observed.issuer) else { continue };
         asked.insert(wanted.name.clone());
@@ -100,7 +118,17 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
         let replaces = credentials.iter().any(|one| one.name == wanted.name);
         let granted = held || replaces || places > 0;
         if granted && !held {
+            // Whoever is put off keeps its place.
             places = places.saturating_sub(usize::from(!replaces));
+        }
+        let told = account.annotation(names::ANNOTATION_IDENTITY_ANSWER);
+        let is_done = granted == held && told == Some(&answer(&observed.id, granted));
+        let restores = held || told == Some(&answer(&observed.id, true));
+        if !is_done && resting.stops(account.label(names::LABEL_KEY), restores) {
+            put_off += 1;
+            continue;
+        }
+        if granted && !held {
             let step =
                 Step::TrustServiceAccount { identity: observed.id.clone(), credential: wanted };
             // One at a time: Entra refuses concurrent writes under one identity (azure.md §4.3).
@@ -127,18 +155,34 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound) -> Plan {
             && !asked.contains(&one.name)
     });
     for credential in surplus {
+        if resting.stops(names::key_of_credential(fleet, &credential.name), false) {
+            put_off += 1;
+            continue;
+        }
         let (identity, name) = (observed.id.clone(), credential.name.clone());
         last = Some(draft.add(Step::RemoveCredential { identity, name }, last));
     }
     for account in &observed.returning {
         wake_owner(&mut draft, account);
     }
-    draft.find(Finding::holds(
-        ConditionKind::IdentityReady,
-        "Granted",
-        format!("{} of {CREDENTIALS_MAX} places are taken", CREDENTIALS_MAX - places),
-    ));
+    draft.find(finding(put_off, CREDENTIALS_MAX - places));
     draft.finish(SOON)
+}
+
+/// What waits is not as it should be, though no round but a later one mends it: the sweep looks again.
+fn finding(put_off: usize, taken: usize) -> Finding {
+    match put_off {
+        0 => Finding::holds(
+            ConditionKind::IdentityReady,
+            "Granted",
+            format!("{taken} of {CREDENTIALS_MAX} places are taken"),
+        ),
+        put_off => Finding::fails(
+            ConditionKind::IdentityReady,
+            "PutOff",
+            format!("{put_off} place(s) are given or taken once a hold or a freeze is over"),
+        ),
+    }
 }
 
 /// The credential that a job account needs, from the account alone.
@@ -154,6 +198,11 @@ fn credential_of(fleet: &FleetName, account: &Object, issuer: &str) -> Option<Fe
     })
 }
 
+/// What an account is told.
+fn answer(id: &ResourceId, granted: bool) -> String {
+    format!("{} {id}", if granted { "granted" } else { "refused" })
+}
+
 /// Tells the account, and wakes the runner that waits for the answer.
 fn draft_answer(
     draft: &mut Draft,
@@ -162,7 +211,7 @@ fn draft_answer(
     granted: bool,
     after: Option<StepId>,
 ) {
-    let answer = format!("{} {id}", if granted { "granted" } else { "refused" });
+    let answer = answer(id, granted);
     if account.annotation(names::ANNOTATION_IDENTITY_ANSWER) == Some(&answer) {
         return;
     }
@@ -173,11 +222,7 @@ fn draft_answer(
 
 /// Wakes the unit whose account it is.
 fn wake_owner(draft: &mut Draft, account: &Object) {
-    let key = account.label(names::LABEL_KEY).unwrap_or_default();
-    let shared = key.strip_prefix("domain-").and_then(|profile| ProfileName::new(profile).ok());
-    match (key.parse(), shared) {
-        (Ok(runner), _) => draft.wake(Unit::Runner(runner)),
-        (Err(_), Some(profile)) => draft.wake(Unit::Domain(profile)),
-        (Err(_), None) => {}
+    if let Some(unit) = account.label(names::LABEL_KEY).and_then(names::unit_of_key) {
+        draft.wake(unit);
     }
 }

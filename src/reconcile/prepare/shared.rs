@@ -12,7 +12,7 @@ use crate::{
         kubernetes::Object,
         ledger::Leave,
         names,
-        plan::{self, removal::Departing},
+        plan::{self, identity::Resting, removal::Departing},
         spec::{FleetSettings, RunnerSpec},
         status::{ConditionKind, Finding},
     },
@@ -141,6 +141,7 @@ pub(super) async fn identity(
     clients: &Clients,
     fleet: &Fleet,
     name: &IdentityName,
+    now: Timestamp,
 ) -> Result<Prepared, Failure> {
     let settings = fleet.settings();
     let installation = observe::installation(clients, settings).await?;
@@ -160,12 +161,21 @@ pub(super) async fn identity(
         return Ok(Prepared::only_say(installation, before, finding));
     };
     let entitled = |account: &Object| plan::identity::is_entitled(fleet, &id, account);
-    let (observed, before) = try_join!(
+    let (observed, before, ledger) = try_join!(
         observe::existing_identity(clients, settings, id.clone(), entitled),
         observe::status(clients, settings, &unit),
+        observe::ledger(clients, settings),
     )?;
-    let plan = plan::identity::plan(&settings.name, &observed);
-    let sight = Some(looks::of_identity(&observed));
+    // It writes what is many units': each is held by its own hold, and a freeze leaves what may be put back to be planned.
+    let held = ledger.book.holds.iter().filter(|one| now < one.until);
+    let resting = Resting {
+        held: held.map(|one| one.unit.clone()).collect(),
+        frozen: gate::frozen_until(fleet.guardrails(), Deed::Change, now).is_some(),
+    };
+    let plan = plan::identity::plan(&settings.name, &observed, &resting);
+    // Without a sight the sweep looks again, and finds the end of what it waits for.
+    let is_whole = plan.finding(ConditionKind::Ready).is_some_and(|ready| ready.status);
+    let sight = is_whole.then(|| looks::of_identity(&observed));
     let seen = Seen::Identity(Box::new(observed));
     Ok(Prepared { sight, seen, ..Prepared::new(installation, before, plan) })
 }

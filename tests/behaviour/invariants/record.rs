@@ -160,6 +160,19 @@ impl Deed {
             | Service::Host => None,
         }
     }
+
+    /// The unit whose part this is, also where the round of an existing identity may write it.
+    pub(super) fn owner(&self) -> Option<String> {
+        let lower = self.path.to_lowercase();
+        let lent = lower.split_once("/federatedidentitycredentials/");
+        let account = lower.split_once("/serviceaccounts/job");
+        let of = match (self.service, lent, account) {
+            (Service::Arm, Some((_, name)), _) => name.rsplit_once('-').map(|(of, _)| of),
+            (Service::Kubernetes, _, Some((namespace, _))) => namespace.rsplit('/').next(),
+            _ => None,
+        };
+        of.and_then(unit_of_name).or_else(|| self.unit())
+    }
 }
 
 /// From a name such as `ci-nonprod--g42-plan`, `id-nonprod--domain-plan` or `runner-g42-plan-config`.
