@@ -7,7 +7,7 @@ use super::{
 use crate::domain::{
     azure::{FederatedCredential, Identity, ResourceId},
     fleet::Fleet,
-    ids::{FleetName, ProfileName, RunnerKey, TargetId, Unit},
+    ids::{FleetName, RunnerKey, TargetId, Unit},
     kubernetes::{Object, ObjectName},
     names,
     spec::Isolation,
@@ -27,8 +27,21 @@ pub struct IdentityRound {
     pub credentials: Option<Vec<FederatedCredential>>,
     /// Every job account of the fleet that names this identity and needs it.
     pub accounts: Vec<Object>,
+    /// Those that name it where jobs of their profile ran before it had another `isolation`.
+    pub former: Vec<Object>,
+    /// Which managers are bound where; only asked for where there are former accounts.
+    pub bindings: Vec<Object>,
     /// Those that name it and need it no longer.
     pub returning: Vec<Object>,
+}
+
+/// Where a job account stands that may name the identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Jobs of its profile run there.
+    Present,
+    /// They did, before the profile's `isolation` was changed.
+    Former,
 }
 
 /// What the round does not touch, and looks at again once it may.
@@ -48,24 +61,19 @@ impl Resting {
     }
 }
 
-/// Whether a job account may ask for the identity: its key, namespace and name must be those of a runner whose profile
+/// Where a job account stands, if it may ask for the identity: its key, namespace and name must be those of a runner whose profile
 /// lists it. Labels and annotations alone prove nothing: who may edit an account could write them.
-pub fn is_entitled(fleet: &Fleet, id: &ResourceId, account: &Object) -> bool {
-    let lists = |profile: &ProfileName| {
-        fleet
-            .existing_identities()
-            .get(&names::identity_unit(id))
-            .is_some_and(|(_, by)| by.contains(profile))
+pub fn place(fleet: &Fleet, id: &ResourceId, account: &Object) -> Option<Place> {
+    let (profile, isolation, target) = match names::unit_of_key(account.label(names::LABEL_KEY)?)? {
+        Unit::Runner(key) => (key.profile, Isolation::Target, key.target),
+        Unit::Domain(profile) => (profile, Isolation::Profile, TargetId::Instance),
+        Unit::Target(_) | Unit::Identity(_) => return None,
     };
-    let Some(key) = account.label(names::LABEL_KEY) else { return false };
-    let (profile, isolation, target) = match key.parse::<RunnerKey>() {
-        Ok(key) => (key.profile, Isolation::Target, key.target),
-        Err(_) => match key.strip_prefix("domain-").map(ProfileName::new) {
-            Some(Ok(profile)) => (profile, Isolation::Profile, TargetId::Instance),
-            Some(Err(_)) | None => return false,
-        },
-    };
-    let Some(found) = fleet.profile(&profile) else { return false };
+    let lists = fleet
+        .existing_identities()
+        .get(&names::identity_unit(id))
+        .is_some_and(|(_, by)| by.contains(&profile));
+    let found = fleet.profile(&profile)?;
     let key = RunnerKey { target, profile: profile.clone() };
     let namespace = names::namespace_of(
         &fleet.settings().name,
@@ -74,10 +82,10 @@ pub fn is_entitled(fleet: &Fleet, id: &ResourceId, account: &Object) -> bool {
         found.kubernetes.namespace.as_deref(),
     );
     let name = found.kubernetes.service_account.as_deref().unwrap_or(names::JOB_ACCOUNT);
-    found.isolation == isolation
-        && lists(&profile)
-        && account.name.namespace.as_deref() == Some(&namespace)
-        && account.name.name == name
+    let may_ask =
+        lists && account.name.namespace.as_deref() == Some(&namespace) && account.name.name == name;
+    let place = if found.isolation == isolation { Place::Present } else { Place::Former };
+    may_ask.then_some(place)
 }
 
 /// What a job account's answer begins with once its domain leaves.
@@ -141,6 +149,10 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound, resting: &Resting) -> P
             wake_owner(&mut draft, account);
         }
     }
+    // Nothing is taken from under a job: as long as a manager is bound there, it can run some (decision 0026).
+    let used = observed.former.iter().filter(|account| is_bound(account, &observed.bindings));
+    let used = used.filter_map(|account| credential_of(fleet, account, &observed.issuer));
+    let used: BTreeSet<String> = used.map(|one| one.name).collect();
     // A credential of ours that no account asks for is a door for nobody: the complete list of accounts says so. One
     // for another issuer may be another installation's, unless an account of ours gives it back.
     let prefix = names::credential_prefix(fleet);
@@ -153,6 +165,7 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound, resting: &Resting) -> P
         one.name.starts_with(&prefix)
             && (one.issuer == observed.issuer || returned(one))
             && !asked.contains(&one.name)
+            && !used.contains(&one.name)
     });
     for credential in surplus {
         if resting.stops(names::key_of_credential(fleet, &credential.name), false) {
@@ -165,24 +178,45 @@ pub fn plan(fleet: &FleetName, observed: &IdentityRound, resting: &Resting) -> P
     for account in &observed.returning {
         wake_owner(&mut draft, account);
     }
-    draft.find(finding(put_off, CREDENTIALS_MAX - places));
+    let left = credentials.iter().filter(|one| used.contains(&one.name)).count();
+    draft.find(finding(put_off, left, CREDENTIALS_MAX - places));
     draft.finish(SOON)
 }
 
 /// What waits is not as it should be, though no round but a later one mends it: the sweep looks again.
-fn finding(put_off: usize, taken: usize) -> Finding {
-    match put_off {
-        0 => Finding::holds(
+fn finding(put_off: usize, left: usize, taken: usize) -> Finding {
+    let fails = |reason, message| Finding::fails(ConditionKind::IdentityReady, reason, message);
+    match (put_off, left) {
+        (0, 0) => Finding::holds(
             ConditionKind::IdentityReady,
             "Granted",
             format!("{taken} of {CREDENTIALS_MAX} places are taken"),
         ),
-        put_off => Finding::fails(
-            ConditionKind::IdentityReady,
+        (0, left) => fails(
+            "StillBound",
+            format!(
+                "{left} credential(s) stay as long as a manager can run jobs where they ran before"
+            ),
+        ),
+        (put_off, _) => fails(
             "PutOff",
             format!("{put_off} place(s) are given or taken once a hold or a freeze is over"),
         ),
     }
+}
+
+/// Whether a manager of the account's profile is bound in its namespace.
+fn is_bound(account: &Object, bindings: &[Object]) -> bool {
+    let unit = |object: &Object| object.label(names::LABEL_KEY).and_then(names::unit_of_key);
+    let profile = match unit(account) {
+        Some(Unit::Runner(key)) => key.profile,
+        Some(Unit::Domain(profile)) => profile,
+        Some(Unit::Target(_) | Unit::Identity(_)) | None => return false,
+    };
+    bindings.iter().filter(|one| one.name.namespace == account.name.namespace).any(|one| {
+        let Some(Unit::Runner(key)) = unit(one) else { return false };
+        key.profile == profile && one.name.name == names::manager(&key)
+    })
 }
 
 /// The credential that a job account needs, from the account alone.

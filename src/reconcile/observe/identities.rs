@@ -10,7 +10,7 @@ use crate::{
         kubernetes::{Kind, Object},
         names,
         observed::{Candidate, IdentityObserved},
-        plan::identity::{self as identity_plan, IdentityRound},
+        plan::identity::{self as identity_plan, IdentityRound, Place},
         spec::{FleetSettings, Grant, IdentitySpec, Isolation, RunnerSpec},
     },
 };
@@ -162,12 +162,12 @@ pub(in crate::reconcile) async fn assignments_of(
     })
 }
 
-/// All that the round of an existing identity looks at. `entitled` says which accounts may ask for it.
+/// All that the round of an existing identity looks at. `place` says where an account stands, if it may ask for it at all.
 pub(in crate::reconcile) async fn existing_identity(
     clients: &Clients,
     fleet: &FleetSettings,
     id: ResourceId,
-    entitled: impl Fn(&Object) -> bool,
+    place: impl Fn(&Object) -> Option<Place>,
 ) -> Result<IdentityRound, Failure> {
     let selector = format!(
         "{}={},{}={}",
@@ -188,10 +188,18 @@ pub(in crate::reconcile) async fn existing_identity(
         None => None,
     };
     let named = |account: &Object| asked_identity(account).as_ref() == Some(&id);
-    let (returning, accounts): (Vec<Object>, Vec<Object>) =
+    let (returning, asking): (Vec<Object>, Vec<Object>) =
         accounts.into_iter().filter(named).partition(identity_plan::gives_back);
-    let accounts = accounts.into_iter().filter(entitled).collect();
-    Ok(IdentityRound { id, issuer, identity, credentials, accounts, returning })
+    let stands = |at: Place| {
+        let there = asking.iter().filter(|account| place(account) == Some(at));
+        there.cloned().collect::<Vec<_>>()
+    };
+    let (accounts, former) = (stands(Place::Present), stands(Place::Former));
+    let bindings = match former.is_empty() {
+        true => vec![],
+        false => kubernetes.list(Kind::RoleBinding, None, Some(&selector)).await?,
+    };
+    Ok(IdentityRound { id, issuer, identity, credentials, accounts, former, bindings, returning })
 }
 
 fn asked_identity(account: &Object) -> Option<ResourceId> {

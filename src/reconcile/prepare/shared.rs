@@ -160,9 +160,9 @@ pub(super) async fn identity(
         let before = observe::status(clients, settings, &unit).await?;
         return Ok(Prepared::only_say(installation, before, finding));
     };
-    let entitled = |account: &Object| plan::identity::is_entitled(fleet, &id, account);
+    let place = |account: &Object| plan::identity::place(fleet, &id, account);
     let (observed, before, ledger) = try_join!(
-        observe::existing_identity(clients, settings, id.clone(), entitled),
+        observe::existing_identity(clients, settings, id.clone(), place),
         observe::status(clients, settings, &unit),
         observe::ledger(clients, settings),
     )?;

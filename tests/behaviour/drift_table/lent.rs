@@ -1,11 +1,13 @@
 //! Identities that an administrator made: what is lent, expected and depended on.
 
-use super::{Settled, rights::CONDITION};
+use super::{Settled, plan_for, rights::CONDITION};
 use crate::deeds::{APP, READER};
 use forerunner::sandbox::{
     azure::{Assignment, Identity},
+    gitlab::{JobStatus, NewJob},
     wire::{Fault, Service, What},
 };
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 const ID: &str = "/subscriptions/00000000-0000-4000-8000-00000000f00d/resourceGroups/rg-admin/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-tf";
@@ -234,4 +236,94 @@ async fn whoever_depends_on_an_administrators_identity_says_that_it_is_gone_and_
         assert_eq!(sandbox.runner(&settled.key).id, runner, "nothing else was made anew");
         settled.assert_rests("back").await;
     }
+}
+
+/// A manager runs jobs where it is bound, until it has its new `config.toml` and the last job there has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_jobs_run_in_no_more_loses_its_credential_once_nobody_is_bound_there() {
+    let (alone, together) = (expecting(APP), shared(&expecting(APP)));
+    for (from, to) in [(&together, &alone), (&alone, &together)] {
+        let settled = Settled::with(from).await;
+        let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+        sandbox.leap_to("2026-11-26T08:00:00Z");
+        let own = settled.jobs();
+        let (old, new) = match from == &together {
+            true => ("ci-nonprod--domain-plan", own.as_str()),
+            false => (own.as_str(), "ci-nonprod--domain-plan"),
+        };
+        let trusted = || {
+            let all = azure.credentials(&settled.lender().id).into_iter();
+            let mut all: Vec<String> = all.map(|one| one.subject).collect();
+            all.sort();
+            all
+        };
+        let places = |of: &[&str]| {
+            let of = of.iter().map(|place| format!("system:serviceaccount:{place}:job"));
+            let mut of: Vec<String> = of.collect();
+            of.sort();
+            of
+        };
+        assert_eq!(trusted(), places(&[old]));
+        let group = settled.key[1..].split('-').next().unwrap().parse().unwrap();
+        let project = sandbox.world.gitlab.create_project(group, "ledger");
+        let job = NewJob {
+            tags: vec!["tf".into()],
+            script: vec!["sleep 1800".into()],
+            ..NewJob::default()
+        };
+        let job = sandbox.world.gitlab.create_job(project, job);
+        sandbox.pass(SignedDuration::from_secs(10)).await;
+        let status = || sandbox.world.gitlab.job(job).unwrap().status;
+        assert_eq!(status(), JobStatus::Running);
+
+        sandbox.deploy(&plan_for("platform/*", to)).await;
+        sandbox.pass_minutes(20).await;
+        let lender = sandbox.identity_unit("id-tf");
+        sandbox.wake(&lender);
+        sandbox.pass_minutes(1).await;
+        assert_eq!(status(), JobStatus::Running);
+        assert_eq!(trusted(), places(&[old, new]), "{}", sandbox.story());
+        assert_eq!(sandbox.ready(&lender).0, "StillBound", "{}", sandbox.status(&lender));
+        let binding = format!("runner-{}", settled.key);
+        let bound = || sandbox.world.kubernetes.get("rolebindings", old, &binding).is_some();
+        assert!(bound());
+
+        sandbox.pass_minutes(30).await;
+        assert_eq!(status(), JobStatus::Success);
+        assert!(!bound(), "{}", sandbox.status(&settled.unit));
+        assert_eq!(trusted(), places(&[new]), "{}", sandbox.story());
+        sandbox.assert_ready(&settled.unit);
+        sandbox.assert_ready(&lender);
+        let writes = sandbox.own_writes().len();
+        sandbox.sweep().await;
+        assert_eq!(sandbox.own_writes().split_off(writes), Vec::<String>::new());
+    }
+}
+
+/// Nothing is taken from under a job to make room for where it will run next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_places_count_as_long_as_jobs_can_run_in_the_old_one() {
+    let settled = Settled::with(&expecting(APP)).await;
+    let (sandbox, azure) = (&settled.sandbox, &settled.sandbox.world.azure);
+    let lender = settled.lender().id;
+    for number in 1..20 {
+        let name = format!("somebody-{number}");
+        let mut one = azure.credentials(&lender).remove(0);
+        (one.name, one.subject) = (name, format!("repo:{number}"));
+        azure.edit_credential(&lender, one);
+    }
+    sandbox.deploy(&plan_for("platform/*", &shared(&expecting(APP)))).await;
+    sandbox.pass_minutes(25).await;
+    let of = |namespace: &str| {
+        let subject = format!("system:serviceaccount:{namespace}:job");
+        azure.credentials(&lender).iter().any(|one| one.subject == subject)
+    };
+    assert!(of(&settled.jobs()) && !of("ci-nonprod--domain-plan"), "{}", sandbox.story());
+    let (reason, message) = sandbox.ready("domain/plan");
+    assert!(reason == "Parked" && message.contains("already holds 20"), "{reason}: {message}");
+    // An administrator makes room for one more.
+    assert!(azure.remove_credential(&lender, "somebody-5"));
+    sandbox.pass_minutes(40).await;
+    assert!(!of(&settled.jobs()) && of("ci-nonprod--domain-plan"), "{}", sandbox.story());
+    sandbox.assert_ready(&settled.unit);
 }
