@@ -213,6 +213,22 @@ fn a_runner_whose_new_place_waits_for_a_person_leaves_nothing_of_the_old_one() {
     assert!(matches!(lags.verdict, Verdict::FollowUp { patient: true, .. }), "{:?}", lags.verdict);
 }
 
+/// Its manager could start none of the jobs that it took.
+#[test]
+fn a_runner_opens_only_where_its_manager_is_bound() {
+    let mut world = World::empty(true);
+    settle(&mut world, &[]);
+    let opens = |plan: &Plan| lines(plan).iter().any(|line| line.starts_with("open runner"));
+    world.entities[0].paused = true;
+    world.entities[0].maintenance_note = Some(runner::NOTE_NOT_OPEN.into());
+    assert!(opens(&world.plan()));
+    world.objects.retain(|name, _| name.kind != Kind::RoleBinding);
+    let plan = world.plan();
+    assert!(!opens(&plan), "{:?}", lines(&plan));
+    world.act(&plan, |_| true);
+    assert!(opens(&world.plan()));
+}
+
 #[test]
 fn a_lost_token_that_somebody_polls_with_is_left_alone() {
     let mut world = World::empty(false);
