@@ -267,7 +267,7 @@ async fn rights_outside_the_guardrails_go_with_a_permit() {
         ("its own before", &own, &shared),
         ("shared before", &shared, &own),
     ] {
-        let sandbox = Sandbox::new(&file).await;
+        let sandbox = Sandbox::new(file).await;
         let group = sandbox.world.gitlab.create_group(Some(42), "payments");
         sandbox.settle().await;
         let key = format!("g{group}-plan");
