@@ -36,7 +36,7 @@ pub enum Verified {
         id: RunnerId,
         token_expires_at: Option<Timestamp>,
     },
-    /// Unknown, reset or expired.
+    /// Unknown, reset or expired, or of a runner that is nobody's any more.
     Refused,
 }
 
@@ -155,7 +155,7 @@ impl Gitlab {
         })
     }
 
-    /// Whether GitLab knows a runner's token; `POST /runners/verify` → 200 or 403, as the runner itself.
+    /// Whether GitLab knows a runner's token; `POST /runners/verify` → 200, 403 or (an orphan's) 422, as the runner itself.
     ///
     /// Counts as a contact of `system_id`: never use the manager's, that would fake *online*.
     pub async fn verify(&self, token: &SecretString, system_id: &str) -> Result<Verified, Error> {
@@ -163,9 +163,13 @@ impl Gitlab {
         let call = Call::write(Method::POST, "/runners/verify", Repeat::Safe, what)
             .body(json!({"token": token.expose_secret(), "system_id": system_id}));
         let response = self.send_as(&call, None).await?;
-        // A GitLab that takes no writes says 403 as well, and knows nothing of the token.
-        if response.status == StatusCode::FORBIDDEN && !error::is_maintenance(&response) {
-            return Ok(Verified::Refused);
+        match response.status {
+            // A GitLab that takes no writes says 403 as well, and knows nothing of the token.
+            StatusCode::FORBIDDEN if !error::is_maintenance(&response) => {
+                return Ok(Verified::Refused);
+            }
+            StatusCode::UNPROCESSABLE_ENTITY => return Ok(Verified::Refused),
+            _ => {}
         }
         let verified: wire::Verified = error::read(what, &self.check(&call, response)?)?;
         Ok(Verified::Valid { id: verified.id, token_expires_at: verified.token_expires_at })

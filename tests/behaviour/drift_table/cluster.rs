@@ -41,24 +41,30 @@ async fn a_file_edited_by_hand_is_rewritten_around_its_token() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_with_another_entitys_token_waits_for_a_persons_word_and_loses_nothing() {
-    let settled = Settled::new().await;
-    let (sandbox, gitlab) = (&settled.sandbox, &settled.sandbox.world.gitlab);
-    let before = sandbox.world.kubernetes.get("secrets", MANAGERS, &secret(&settled)).unwrap();
-    let (id, own) = entries(&before).remove(0);
-    let other = gitlab.create_group(Some(42), "other");
-    sandbox.sweep().await;
-    let name = format!("runner-g{other}-plan-config");
-    let others = sandbox.world.kubernetes.get("secrets", MANAGERS, &name).unwrap();
-    let (_, foreign) = entries(&others).remove(0);
-    rewrite(&settled, |text| text.replace(&own, &foreign));
-    sandbox.sweep().await;
-    let (reason, message) = sandbox.ready(&settled.unit);
-    assert_eq!(reason, "Parked", "{message}");
-    assert!(message.contains(&format!("the token of runner {id} is lost")), "{message}");
-    assert!(gitlab.token_is_valid(&own) && gitlab.token_is_valid(&foreign), "none was reset");
-    rewrite(&settled, |text| text.replace(&foreign, &own));
-    sandbox.pass_minutes(25).await;
-    sandbox.assert_ready(&settled.unit);
+    // Also where the other's group is gone: then GitLab has another answer for its token.
+    for is_orphaned in [false, true] {
+        let settled = Settled::new().await;
+        let (sandbox, gitlab) = (&settled.sandbox, &settled.sandbox.world.gitlab);
+        let before = sandbox.world.kubernetes.get("secrets", MANAGERS, &secret(&settled)).unwrap();
+        let (id, own) = entries(&before).remove(0);
+        let other = gitlab.create_group(Some(42), "other");
+        sandbox.sweep().await;
+        let name = format!("runner-g{other}-plan-config");
+        let others = sandbox.world.kubernetes.get("secrets", MANAGERS, &name).unwrap();
+        let (_, foreign) = entries(&others).remove(0);
+        if is_orphaned {
+            gitlab.destroy_group(other);
+        }
+        rewrite(&settled, |text| text.replace(&own, &foreign));
+        sandbox.sweep().await;
+        let (reason, message) = sandbox.ready(&settled.unit);
+        assert_eq!(reason, "Parked", "{message}");
+        assert!(message.contains(&format!("the token of runner {id} is lost")), "{message}");
+        assert!(gitlab.token_is_valid(&own) && gitlab.token_is_valid(&foreign), "none was reset");
+        rewrite(&settled, |text| text.replace(&foreign, &own));
+        sandbox.pass_minutes(25).await;
+        sandbox.assert_ready(&settled.unit);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
