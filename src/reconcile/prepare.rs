@@ -43,6 +43,7 @@ use futures::try_join;
 use jiff::Timestamp;
 use stance::{Stance, outside, put_off, stance, waits_for};
 use std::{collections::BTreeSet, net::IpAddr};
+use tracing::warn;
 
 /// A plan with all that its steps may still have to render.
 #[derive(Clone, Debug)]
@@ -216,7 +217,7 @@ pub(super) async fn runner(
         claim::own(entities, &settings.name, key, installation)
     };
     // As of what an operator holds: the sweep looks again, and finds the end of the freeze.
-    let desire = desire.filter(|_| passes != Err(Closed::PutOff));
+    let mut desire = desire.filter(|_| passes != Err(Closed::PutOff));
     let outside = outside(state.as_ref());
     let prepared = match (passes, read.is_none()) {
         (Ok(pass), _) if pass.why() != Leave::Outside => {
@@ -253,7 +254,14 @@ pub(super) async fn runner(
                 let mut plan = plan::hold::plan(key, settings, &observed, &hold);
                 if let (Hold::OutsideGuardrails(_), Some(identity)) = (&hold, &outside) {
                     let held = beyond::of_runner(clients, fleet, &installation, key, identity);
-                    plan = plan::beyond::add(plan, &held.await?, may_go);
+                    match held.await {
+                        Ok(held) => plan = plan::beyond::add(plan, &held, may_go),
+                        // It rests whatever Azure says. Without a digest the sweep has it look there again.
+                        Err(failure) => {
+                            desire = None;
+                            warn!("what `{unit}` may do is not known now: {}", failure.text);
+                        }
+                    }
                 }
                 let before = observed.status.clone();
                 let named = |id| observed.entries.contains(&id);

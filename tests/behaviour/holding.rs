@@ -5,7 +5,10 @@ use crate::{
     harness::Sandbox,
     removal::{days, only, settled},
 };
-use forerunner::sandbox::gitlab::RunnerEdit;
+use forerunner::sandbox::{
+    gitlab::RunnerEdit,
+    wire::{Fault, Service, What},
+};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -320,6 +323,41 @@ async fn rights_outside_the_guardrails_go_with_a_permit() {
         let opened = sandbox.first_call("PUT", &format!("/runners/{}", runner.id)).unwrap();
         let spread = opened.duration_since(again);
         assert!(spread >= SignedDuration::from_mins(2), "{case}: {spread}");
+    }
+}
+
+/// What it may do out there is told and taken once Azure answers again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_outside_the_guardrails_rests_whatever_azure_says() {
+    let own = plan_fleet();
+    let shared = own.replace("identity: { managed", "isolation: profile, identity: { managed");
+    for next in [&own, &shared] {
+        let sandbox = Sandbox::new(&own).await;
+        let group = sandbox.world.gitlab.create_group(Some(42), "payments");
+        sandbox.settle().await;
+        let (key, unit) = (format!("g{group}-plan"), format!("runner/g{group}-plan"));
+        let identity = sandbox.world.azure.identities().remove(0);
+        sandbox.leap_to("2026-11-26T08:00:00Z");
+        sandbox.deploy(&next.replace("[Reader, Contributor, AcrPush]", "[AcrPush]")).await;
+        let what = What::Answer { status: 503, headers: vec![], body: "<html>".into() };
+        sandbox.world.wire.add_fault(Fault {
+            service: Service::Arm,
+            method: Some("GET"),
+            path: "/userAssignedIdentities/".to_owned(),
+            times: usize::MAX,
+            what,
+        });
+        sandbox.wake(&unit);
+        sandbox.settle().await;
+        assert!(sandbox.runner(&key).paused, "{next}: {}", sandbox.story());
+        assert_eq!(sandbox.replicas(&key), 0, "{next}");
+        sandbox.world.wire.clear_faults();
+        sandbox.sweep().await;
+        sandbox.sweep().await;
+        sandbox.sweep().await;
+        let all = sandbox.world.azure.assignments();
+        let has = all.iter().any(|one| one.principal_id == identity.principal_id);
+        assert!(!has, "{next}: {}", sandbox.story());
     }
 }
 

@@ -27,7 +27,7 @@ pub struct IdentityRound {
     pub credentials: Option<Vec<FederatedCredential>>,
     /// Every job account of the fleet that names this identity and needs it.
     pub accounts: Vec<Object>,
-    /// Those that name it where jobs of their profile ran before it had another `isolation`.
+    /// Those that name it elsewhere, such as where jobs of their profile ran before.
     pub former: Vec<Object>,
     /// Which managers are bound where; only asked for where there are former accounts.
     pub bindings: Vec<Object>,
@@ -40,7 +40,7 @@ pub struct IdentityRound {
 pub enum Place {
     /// Jobs of its profile run there.
     Present,
-    /// They did, before the profile's `isolation` was changed.
+    /// They did, before the file said another one; or somebody says so.
     Former,
 }
 
@@ -61,8 +61,8 @@ impl Resting {
     }
 }
 
-/// Where a job account stands, if it may ask for the identity: its key, namespace and name must be those of a runner whose profile
-/// lists it. Labels and annotations alone prove nothing: who may edit an account could write them.
+/// Where a job account stands whose profile lists the identity. It may ask for it if namespace and name are those of its key's, too:
+/// labels and annotations alone prove nothing, for who may edit an account could write them. One that stands elsewhere gets nothing.
 pub fn place(fleet: &Fleet, id: &ResourceId, account: &Object) -> Option<Place> {
     let (profile, isolation, target) = match names::unit_of_key(account.label(names::LABEL_KEY)?)? {
         Unit::Runner(key) => (key.profile, Isolation::Target, key.target),
@@ -82,10 +82,10 @@ pub fn place(fleet: &Fleet, id: &ResourceId, account: &Object) -> Option<Place> 
         found.kubernetes.namespace.as_deref(),
     );
     let name = found.kubernetes.service_account.as_deref().unwrap_or(names::JOB_ACCOUNT);
-    let may_ask =
-        lists && account.name.namespace.as_deref() == Some(&namespace) && account.name.name == name;
-    let place = if found.isolation == isolation { Place::Present } else { Place::Former };
-    may_ask.then_some(place)
+    let is_present = found.isolation == isolation
+        && account.name.namespace.as_deref() == Some(&namespace)
+        && account.name.name == name;
+    lists.then_some(if is_present { Place::Present } else { Place::Former })
 }
 
 /// What a job account's answer begins with once its domain leaves.

@@ -28,6 +28,10 @@ pub(crate) fn draft_left(
     if !is_ours(identity, &context.fleet.name, context.installation, key) {
         return;
     }
+    // Until all else is as it should be, jobs may still sign in as it.
+    if !draft.is_settled() {
+        return;
+    }
     draft.find(Finding::holds(
         ConditionKind::NeedsAdministrator,
         "IdentityLeft",
@@ -37,9 +41,6 @@ pub(crate) fn draft_left(
             delete(id)
         ),
     ));
-    if !draft.is_settled() {
-        return;
-    }
     let mut last = None;
     for door in credentials
         .iter()

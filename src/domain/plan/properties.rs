@@ -211,6 +211,18 @@ fn a_runner_whose_new_place_waits_for_a_person_leaves_nothing_of_the_old_one() {
     let lags = plan(&observed);
     assert!(lags.steps.is_empty(), "{:?}", lines(&lags));
     assert!(matches!(lags.verdict, Verdict::FollowUp { patient: true, .. }), "{:?}", lags.verdict);
+    // No process begins that would read the old file once and for all.
+    let deployment = observed.deployment.as_mut().expect("it has a manager");
+    let template = &mut deployment.body["spec"]["template"]["metadata"]["annotations"];
+    template[names::ANNOTATION_RESTART] = "another".into();
+    let lags = plan(&observed);
+    assert!(lags.steps.is_empty(), "{:?}", lines(&lags));
+    // Who gets no job is told at once, so that none begins in the old place when it opens.
+    observed.entities[0].paused = true;
+    observed.entities[0].maintenance_note = Some(runner::NOTE_NOT_OPEN.into());
+    let told = plan(&observed);
+    let is_rewrite = |node: &Node| matches!(node.step, Step::RewriteSecret { .. });
+    assert!(told.steps.iter().any(is_rewrite), "{:?}", lines(&told));
 }
 
 /// Its manager could start none of the jobs that it took.

@@ -24,6 +24,7 @@ use crate::domain::{
     kubernetes::{Kind, Object, ObjectName},
     names,
     observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
+    pause::{self, PausedBy},
     render::Context,
     settling::Settling,
     spec::{FleetSettings, Isolation, RunnerSpec},
@@ -84,9 +85,10 @@ pub fn plan(
         return draft.finish(SOON);
     }
     let mut kept = token::draft_token(&mut draft, spec, &context, observed, &ours, ceilings, now);
-    // Until a job can run and sign in where the file says now, the manager goes on where we last told it to.
-    let lags = !(runs && domain.stands) && token::is_elsewhere(spec, &context, observed);
-    if kept.holds && !lags {
+    // Until a job can run and sign in where the file says now, a manager that serves goes on where we last told it to.
+    let serves = ours.keep.is_some_and(|keep| pause::paused_by(keep) != Some(PausedBy::Us));
+    kept.lags = serves && !(runs && domain.stands) && token::is_elsewhere(spec, &context, observed);
+    if kept.holds && !kept.lags {
         kept.step = token::draft_rewrite(&mut draft, spec, &context, observed, &ours);
     }
     entity::draft_twins(&mut draft, spec, observed, &ours, now);
@@ -95,12 +97,14 @@ pub fn plan(
     manager::draft_return(&mut draft, fleet, observed);
     manager::judge_manager(&mut draft, spec, observed, &ours, &kept, turn, now);
     polls::draft_version(&mut draft, spec, &context, observed, &ours);
-    if lags {
+    if kept.lags {
         places::draft_lag(&mut draft);
     }
     places::draft_left_places(&mut draft, spec, observed, now);
     draft_left(&mut draft, &context, &spec.key.to_string(), observed.left.as_ref());
-    places::tell_left_namespace(&mut draft, observed);
+    if !kept.lags {
+        places::tell_left_namespace(&mut draft, observed);
+    }
     draft.finish(SOON)
 }
 

@@ -39,6 +39,15 @@ pub fn rolls(desired: &Object, live: &Object) -> bool {
         && (differences(desired, live).iter().any(|one| template(&one.path)) || stale())
 }
 
+/// Whether pods of the desired Deployment read again what a process reads only as it begins.
+pub fn reads_anew(desired: &Object, live: &Object) -> bool {
+    let digest = |object: &Object| {
+        let template = &object.body["spec"]["template"]["metadata"]["annotations"];
+        template[names::ANNOTATION_RESTART].clone()
+    };
+    digest(desired) != digest(live)
+}
+
 /// Every field of `desired` that the live object lacks or has otherwise, in the order of their keys, and what a list or
 /// map that is replaced as a whole holds beyond.
 pub fn differences<'a>(desired: &'a Object, live: &'a Object) -> Vec<Difference<'a>> {

@@ -21,7 +21,7 @@ mod secret;
 pub use accounts::{binding, default_account, job_account, manager_account};
 pub use config::{Entry, FEATURE_FLAGS, config_toml};
 pub use deployment::{deployment, drain_seconds, grace_seconds};
-pub use drift::{Difference, differences, differs, rolls, stamp, value_differences};
+pub use drift::{Difference, differences, differs, reads_anew, rolls, stamp, value_differences};
 pub use manager_role::manager_cluster_role;
 pub use metadata::annotate;
 pub use namespace::{job_namespace, limit_range, quota};

@@ -315,6 +315,8 @@ async fn a_runner_goes_on_where_its_jobs_ran_until_they_can_run_where_the_file_s
         let config = format!("/secrets/runner-{key}-config");
         assert_eq!(sandbox.first_call("PUT", &config), None, "{}", sandbox.story());
         assert!(!sandbox.runner(&key).paused, "{}", sandbox.status(&unit));
+        let status = sandbox.status(&unit).to_string();
+        assert!(!status.contains("az identity delete"), "its jobs still sign in as it: {status}");
         azure.clear_obstacles();
         for _ in 0..3 {
             sandbox.pass_minutes(10).await;

@@ -80,6 +80,10 @@ pub(super) fn draft_manager(
             if render::differs(&object, live).is_none() {
                 continue;
             }
+            // A process that begins would read the old file once and for all.
+            if kept.lags && render::reads_anew(&object, live) {
+                continue;
+            }
         }
         let has_all = match object.name.kind {
             // Where jobs cannot be yet, there is nothing to bind; the domain's own finding or wait says why.

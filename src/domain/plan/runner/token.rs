@@ -9,7 +9,7 @@ use crate::domain::{
     observed::{EntryObserved, Observed, SecretObserved, TokenCheck},
     plan::{Draft, unlabelled},
     render::{self, Context},
-    spec::RunnerSpec,
+    spec::{Isolation, RunnerSpec},
     status::{ConditionKind, Finding},
     step::{Step, StepId},
 };
@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub(super) step: Option<StepId>,
     /// Whether the Secret already holds a token that is not known to be dead.
     pub(super) holds: bool,
+    /// Whether the Secret rests, because it sends jobs where they ran before and they cannot run elsewhere yet.
+    pub(super) lags: bool,
 }
 
 pub(super) fn draft_token(
@@ -33,7 +35,7 @@ pub(super) fn draft_token(
     ceilings: Ceilings,
     now: Timestamp,
 ) -> Kept {
-    let nothing = Kept { step: None, holds: false };
+    let nothing = Kept { step: None, holds: false, lags: false };
     if let Some(reason) = foreign_secret(spec, context, observed) {
         draft.block(reason);
         draft.find(Finding::fails(
@@ -51,7 +53,7 @@ pub(super) fn draft_token(
             None => format!("runner {}", keep.id),
         };
         draft.find(Finding::holds(ConditionKind::Registered, "Registered", message));
-        return Kept { step: None, holds: true };
+        return Kept { step: None, holds: true, lags: false };
     }
     draft.find(Finding::fails(
         ConditionKind::Registered,
@@ -98,7 +100,7 @@ pub(super) fn draft_token(
         }
     };
     let step = draft_kept(draft, spec, context, observed, ours, from);
-    Kept { step: Some(step), holds: false }
+    Kept { step: Some(step), holds: false, lags: false }
 }
 
 /// The entry of the entity that we keep, with a token that is not known to be dead.
@@ -214,9 +216,16 @@ pub(super) fn draft_rewrite(
     Some(draft.add(Step::RewriteSecret { secret, entries, version }, []))
 }
 
-/// Whether the file that we wrote names another namespace for jobs. Where somebody else wrote it, nobody runs jobs by it.
+/// Whether the file that we wrote has jobs run where they did under the other `isolation`.
 pub(super) fn is_elsewhere(spec: &RunnerSpec, context: &Context<'_>, observed: &Observed) -> bool {
     let SecretObserved::Present { object, .. } = &observed.secret else { return false };
-    let present = names::job_namespace(&context.fleet.name, spec);
-    !render::was_edited(object) && render::jobs_run_in(object).is_some_and(|live| live != present)
+    let other = match spec.isolation {
+        Isolation::Target => Isolation::Profile,
+        Isolation::Profile => Isolation::Target,
+    };
+    let fleet = &context.fleet.name;
+    let before = names::namespace_of(fleet, &spec.key, other, None);
+    !render::was_edited(object)
+        && before != names::job_namespace(fleet, spec)
+        && render::jobs_run_in(object).is_some_and(|live| live == before)
 }
