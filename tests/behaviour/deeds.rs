@@ -1,7 +1,11 @@
 //! What tests do in a sandbox, and what they look at afterwards.
 
 use crate::harness::{FUNCTION_KEY, Sandbox};
-use forerunner::sandbox::{gitlab::Mischief, service_bus::Properties, wire::Service};
+use forerunner::sandbox::{
+    gitlab::{JobStatus, Mischief, NewJob},
+    service_bus::Properties,
+    wire::Service,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -80,6 +84,16 @@ impl Sandbox {
     /// No hook arrives any more.
     pub(crate) fn lose_hooks(&self) {
         self.world.gitlab.set_mischief(Mischief { loss_percent: 100, ..Mischief::default() });
+    }
+
+    /// Lets a job with this tag run in a project; it ends well within two minutes.
+    pub(crate) async fn assert_a_job_runs(&self, project: u64, tag: &str) {
+        let job =
+            NewJob { tags: vec![tag.into()], script: vec!["true".into()], ..NewJob::default() };
+        let job = self.world.gitlab.create_job(project, job);
+        self.pass_minutes(2).await;
+        let status = self.world.gitlab.job(job).unwrap().status;
+        assert_eq!(status, JobStatus::Success, "{}", self.story());
     }
 
     /// What a hook for the unit would put on the queue.

@@ -63,6 +63,7 @@ mod neighbours;
 mod observing;
 mod ordered_removals;
 mod orders;
+mod outside_guardrails;
 mod parked_orders;
 mod parking;
 mod permits;

@@ -294,16 +294,7 @@ async fn a_runner_goes_on_where_its_jobs_ran_until_they_can_run_where_the_file_s
         let project = gitlab.create_project(group, "ledger");
         sandbox.settle().await;
         sandbox.assert_ready(&unit);
-        let run = async || {
-            let job = NewJob {
-                tags: vec!["azure-plan".into()],
-                script: vec!["true".into()],
-                ..NewJob::default()
-            };
-            let job = gitlab.create_job(project, job);
-            sandbox.pass_minutes(2).await;
-            assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Success, "{}", sandbox.story());
-        };
+        let run = async || sandbox.assert_a_job_runs(project, "azure-plan").await;
         run().await;
         azure.deny_by_policy(IDENTITIES, "require-cost-center");
         sandbox.world.wire.forget_calls();

@@ -6,7 +6,6 @@ use forerunner::{
     domain::{azure::ResourceId, names},
     sandbox::{
         azure::{Assignment, Azure, Lock},
-        gitlab::{JobStatus, NewJob},
         wire::{Fault, Service, What},
     },
 };
@@ -274,14 +273,7 @@ async fn a_role_that_azure_keeps_on_a_shared_identity_holds_up_no_runner() {
         assert!(!sandbox.runner(&key).paused, "{unit}");
     }
     let project = gitlab.create_project(second, "ledger");
-    let job = NewJob {
-        tags: vec!["azure-plan".into()],
-        script: vec!["true".into()],
-        ..NewJob::default()
-    };
-    let job = gitlab.create_job(project, job);
-    sandbox.pass_minutes(2).await;
-    assert_eq!(gitlab.job(job).unwrap().status, JobStatus::Success, "{}", sandbox.story());
+    sandbox.assert_a_job_runs(project, "azure-plan").await;
 }
 
 /// One change of the file takes a scope off the guardrails and the role that lay there: no round looks there any more.
